@@ -1,0 +1,85 @@
+"""Everything that can go wrong in an expected way.
+
+    ResShiftError                 1   a job failed
+    |-- UsageError                2   the request can't be read, or asks for the impossible
+    |   `-- UnknownModelError     2   no model has this name
+    |-- InputMissingError         3   an input file does not exist, or can't be opened
+    |-- ImageUnreadableError      4   a file is no image, truncated, empty or too large
+    |-- UnsupportedImageError     5   an image, but of a kind that is not handled yet
+    |-- OutputError               6   a result can't be written, or would replace a file
+    |-- ModelUnavailableError     7   a weight file is missing, damaged or of another layout
+    `-- DeviceError               8   the device or precision asked for is not here
+
+130 is Ctrl-C and 70 a bug in resshift itself; both are given by `cli.main`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from difflib import get_close_matches
+
+
+class ResShiftError(Exception):
+    """An expected failure.
+
+    Attributes:
+        hint: one sentence naming a command, an option or a file that helps.
+        exit_code: the process' exit status when this ends a command.
+    """
+
+    exit_code = 1
+
+    def __init__(self, message: str, *, hint: str) -> None:
+        super().__init__(message)
+        self.hint = hint
+
+
+class UsageError(ResShiftError):
+    """The request can't be read, or asks for the impossible."""
+
+    exit_code = 2
+
+
+class UnknownModelError(UsageError):
+    """No table of weights.toml has this name."""
+
+    def __init__(self, name: str, known: Collection[str]) -> None:
+        near = get_close_matches(name, known, n=1)
+        hint = f"Did you mean '{near[0]}'?" if near else f"Known models: {', '.join(known)}."
+        super().__init__(f"There is no model named '{name}'.", hint=hint)
+
+
+class InputMissingError(ResShiftError):
+    """An input file does not exist, or can't be opened."""
+
+    exit_code = 3
+
+
+class ImageUnreadableError(ResShiftError):
+    """A file is not an image, or is truncated, empty or too large."""
+
+    exit_code = 4
+
+
+class UnsupportedImageError(ResShiftError):
+    """An image, but of a kind that is not handled yet."""
+
+    exit_code = 5
+
+
+class OutputError(ResShiftError):
+    """A result can't be written, or would replace a file."""
+
+    exit_code = 6
+
+
+class ModelUnavailableError(ResShiftError):
+    """A weight file is missing, damaged, or does not fit its layout."""
+
+    exit_code = 7
+
+
+class DeviceError(ResShiftError):
+    """The device or precision asked for is not here."""
+
+    exit_code = 8

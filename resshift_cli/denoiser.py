@@ -1,0 +1,298 @@
+"""The Swin U-Net that predicts the sharp latent, input scaling included."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from resshift_cli.schedule import ShiftSchedule
+from resshift_cli.specs import LATENT_SIDE, DenoiserSpec
+from resshift_cli.swin import GroupNorm, SwinLayer
+
+
+def timestep_embedding(timesteps: Tensor, dim: int) -> Tensor:
+    """Sinusoidal embedding of 0-based timesteps, cosines first; float32 (N, dim)."""
+    half = dim // 2
+    index = torch.arange(half, dtype=torch.float32, device=timesteps.device)
+    angles = timesteps[:, None].float() * torch.exp(-math.log(10000.0) / half * index)
+    return torch.cat([angles.cos(), angles.sin()], dim=1)
+
+
+class ResBlock(nn.Module):
+    """Two convolutions; the time embedding scales and shifts between them."""
+
+    def __init__(self, in_channels: int, out_channels: int, time_channels: int) -> None:
+        super().__init__()
+        self.in_layers = nn.Sequential(
+            GroupNorm(in_channels), nn.SiLU(), nn.Conv2d(in_channels, out_channels, 3, padding=1)
+        )
+        self.emb_layers = nn.Sequential(nn.SiLU(), nn.Linear(time_channels, 2 * out_channels))
+        self.out_layers = nn.Sequential(
+            GroupNorm(out_channels),
+            nn.SiLU(),
+            nn.Dropout(0.0),  # keeps the published numbering of the layers
+            nn.Conv2d(out_channels, out_channels, 3, padding=1),
+        )
+        self.skip_connection = (
+            nn.Identity()
+            if in_channels == out_channels
+            else nn.Conv2d(in_channels, out_channels, 1)
+        )
+
+    def forward(self, x: Tensor, time: Tensor) -> Tensor:
+        """Map (N, in, H, W) and the time embedding (N, time_channels) to (N, out, H, W)."""
+        h = self.in_layers(x)
+        scale, shift = self.emb_layers(time)[:, :, None, None].chunk(2, dim=1)
+        norm, *rest = self.out_layers
+        h = torch.addcmul(shift, norm(h), 1 + scale)
+        for layer in rest:
+            h = layer(h)
+        return self.skip_connection(x) + h
+
+
+class Downsample(nn.Module):
+    """Halve the sides by a strided convolution."""
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__()
+        self.op = nn.Conv2d(in_channels, out_channels, 3, stride=2, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, in, H, W) to (N, out, H/2, W/2)."""
+        return self.op(x)
+
+
+class Upsample(nn.Module):
+    """Double the sides by nearest neighbour and a convolution."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(channels, channels, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, C, H, W) to (N, C, 2H, 2W)."""
+        return self.conv(F.interpolate(x, scale_factor=2, mode="nearest"))
+
+
+class Stage(nn.Sequential):
+    """Layers in a row, of which only the residual blocks want the time embedding."""
+
+    def forward(self, x: Tensor, time: Tensor) -> Tensor:  # type: ignore[override]  # one more input
+        """Map (N, C, H, W) to what the last layer makes of it."""
+        for layer in self:
+            x = layer(x, time) if isinstance(layer, ResBlock) else layer(x)
+        return x
+
+
+def feature_extractor(spec: DenoiserSpec) -> tuple[nn.Module, int]:
+    """Bring the low-quality image down to latent size; returns the module and its channels."""
+    channels = 4 if spec.lq_mask else 3
+    layers: list[nn.Module] = []
+    for stage in range(spec.lq_ratio.bit_length() - 1):
+        width = 16 << stage
+        layers += [
+            nn.Conv2d(channels, width, 3, padding=1),
+            nn.SiLU(),
+            Downsample(width, 2 * width),
+        ]
+        channels = 2 * width
+    return (nn.Sequential(*layers) if layers else nn.Identity()), channels
+
+
+class SwinUNet(nn.Module):
+    """U-Net of residual blocks with a Swin layer per level; names as in the published files.
+
+    Args:
+        spec: the sizes. One Swin layer follows the first residual block of a level, on the way
+            down and on the way up, and one stands in the middle.
+    """
+
+    def __init__(self, spec: DenoiserSpec) -> None:
+        super().__init__()
+        self.spec = spec
+        time_channels = 4 * spec.model_channels
+        self.time_embed = nn.Sequential(
+            nn.Linear(spec.model_channels, time_channels),
+            nn.SiLU(),
+            nn.Linear(time_channels, time_channels),
+        )
+        self.feature_extractor, lq_channels = feature_extractor(spec)
+
+        def swin(channels: int, level: int) -> SwinLayer:
+            return SwinLayer(
+                channels,
+                dim=spec.swin_embed_dim,
+                depth=spec.swin_depth,
+                window=spec.window,
+                head_dim=spec.num_head_channels,
+                mlp_ratio=spec.mlp_ratio,
+                convention=spec.swin,
+                resolution=LATENT_SIDE >> level,
+            )
+
+        widths = [spec.model_channels * mult for mult in spec.channel_mult]
+        last = len(widths) - 1
+        inputs = spec.latent_channels + lq_channels + spec.noise_channels
+        channels = widths[0]
+        self.input_blocks = nn.ModuleList([Stage(nn.Conv2d(inputs, channels, 3, padding=1))])
+        skips = [channels]
+        for level, width in enumerate(widths):
+            for i in range(spec.num_res_blocks):
+                layers: list[nn.Module] = [ResBlock(channels, width, time_channels)]
+                channels = width
+                if i == 0 and level in spec.swin_levels:
+                    layers.append(swin(channels, level))
+                self.input_blocks.append(Stage(*layers))
+                skips.append(channels)
+            if level != last:
+                self.input_blocks.append(Stage(Downsample(channels, channels)))
+                skips.append(channels)
+
+        self.middle_block = Stage(
+            ResBlock(channels, channels, time_channels),
+            swin(channels, last),
+            ResBlock(channels, channels, time_channels),
+        )
+
+        self.output_blocks = nn.ModuleList()
+        for level, width in reversed(list(enumerate(widths))):
+            for i in range(spec.num_res_blocks + 1):
+                layers = [ResBlock(channels + skips.pop(), width, time_channels)]
+                channels = width
+                if i == 0 and level in spec.swin_levels:
+                    layers.append(swin(channels, level))
+                if i == spec.num_res_blocks and level > 0:
+                    layers.append(Upsample(channels))
+                self.output_blocks.append(Stage(*layers))
+
+        self.out = nn.Sequential(
+            GroupNorm(channels),
+            nn.SiLU(),
+            nn.Conv2d(channels, spec.latent_channels, 3, padding=1),
+        )
+
+    def forward(
+        self, x: Tensor, timesteps: Tensor, lq: Tensor, noise: Tensor | None = None
+    ) -> Tensor:
+        """Run the network.
+
+        Args:
+            x: scaled latent (N, latent_channels, H, W); H and W are multiples of
+                `spec.size_multiple`.
+            timesteps: int64 (N,), 0-based indices of the schedule trained with.
+            lq: low-quality image in [-1, 1], (N, 3 or 4, H * lq_ratio, W * lq_ratio).
+            noise: (N, noise_channels, H, W), for layouts with noise planes.
+
+        Returns:
+            (N, latent_channels, H, W).
+        """
+        time = timestep_embedding(timesteps, self.spec.model_channels).to(x.dtype)
+        time = self.time_embed(time)
+        parts = [x, self.feature_extractor(lq)]
+        if noise is not None:
+            parts.append(noise)
+        h = torch.cat(parts, dim=1)
+        skips = []
+        for block in self.input_blocks:
+            h = block(h, time)
+            skips.append(h)
+        h = self.middle_block(h, time)
+        for block in self.output_blocks:
+            h = block(torch.cat([h, skips.pop()], dim=1), time)
+        return self.out(h)
+
+
+class Denoiser(nn.Module):
+    """A network together with the meaning of its input and output.
+
+    Plain (published checkpoints): the network is shown x_t / sqrt(kappa^2 eta_t + 1).
+
+    Preconditioned (our own small models; after Karras et al., arXiv:2206.00364, table 1): it is
+    shown d = x_t - y_0, scaled alike. Since y_0 follows from the low-quality image nothing is
+    lost, and the network need not learn to subtract. With d = -(1 - eta) e_0 + kappa sqrt(eta) eps
+    and e_0 of unit variance, c = -(1 - eta) / v and s = kappa sqrt(eta / v), where
+    v = (1 - eta)^2 + kappa^2 eta, give e_0 = c d + s F with F of unit variance: the network
+    returns F, so that near the end of the chain its own errors shrink with the noise.
+
+    Args:
+        network: the Swin U-Net.
+        predict: what the network returns if not preconditioned: `x0` or the `residual` y_0 - x_0.
+        precondition: see above; only with `residual`.
+    """
+
+    def __init__(
+        self, network: SwinUNet, *, predict: Literal["x0", "residual"], precondition: bool
+    ) -> None:
+        super().__init__()
+        self.network = network
+        self.predict = predict
+        self.precondition = precondition
+
+    def forward(
+        self,
+        x_t: Tensor,
+        y0: Tensor,
+        lq: Tensor,
+        schedule: ShiftSchedule,
+        t: Tensor,
+        noise: Tensor | None = None,
+    ) -> Tensor:
+        """Predict x_0.
+
+        Args:
+            x_t: latent at step t, float32 (N, C, H, W).
+            y0: latent of the upsampled low-quality image, same shape.
+            lq: low-quality image, see `SwinUNet.forward`.
+            schedule: the steps that are walked.
+            t: int64 (N,), 1-based steps of `schedule`.
+            noise: see `SwinUNet.forward`.
+
+        Returns:
+            x_0, float32 (N, C, H, W).
+        """
+        shown, base, weight = self._meaning(x_t, y0, schedule, t)
+        return base + weight * self._run(shown, lq, schedule, t, noise)
+
+    def output_and_target(
+        self, x0: Tensor, x_t: Tensor, y0: Tensor, lq: Tensor, schedule: ShiftSchedule, t: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """For training: what the network returns, and what it should have; shapes as `forward`."""
+        shown, base, weight = self._meaning(x_t, y0, schedule, t)
+        return self._run(shown, lq, schedule, t, None), (x0 - base) / weight
+
+    def _meaning(
+        self, x_t: Tensor, y0: Tensor, schedule: ShiftSchedule, t: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor | float]:
+        """What the network is shown, and (base, weight) with x_0 = base + weight * output."""
+        steps = t.tolist()
+        scale = _column([schedule.input_scale(s) for s in steps], x_t)
+        if not self.precondition:
+            if self.predict == "x0":
+                return x_t * scale, torch.zeros_like(y0), 1.0
+            return x_t * scale, y0, -1.0
+        signal = [1.0 - schedule.eta(s) for s in steps]
+        sigma = [schedule.noise_std(s) for s in steps]
+        total = [a * a + b * b for a, b in zip(signal, sigma, strict=True)]
+        linear = _column([a / v for a, v in zip(signal, total, strict=True)], x_t)
+        weight = _column([-b / math.sqrt(v) for b, v in zip(sigma, total, strict=True)], x_t)
+        difference = x_t - y0
+        return difference * scale, torch.addcmul(y0, difference, linear), weight
+
+    def _run(
+        self, shown: Tensor, lq: Tensor, schedule: ShiftSchedule, t: Tensor, noise: Tensor | None
+    ) -> Tensor:
+        dtype = self.network.get_parameter("out.2.weight").dtype
+        timesteps = torch.tensor([schedule.timesteps[s - 1] for s in t.tolist()], device=t.device)
+        parts = [part.to(dtype) for part in (shown, lq)]
+        output: Tensor = self.network(
+            parts[0], timesteps, parts[1], None if noise is None else noise.to(dtype)
+        )
+        return output.float()
+
+
+def _column(values: list[float], like: Tensor) -> Tensor:
+    return torch.tensor(values, dtype=torch.float32, device=like.device).view(-1, 1, 1, 1)

@@ -1,0 +1,56 @@
+"""One field of Gaussian noise per image, addressed by (seed, step, latent position).
+
+A tile, its neighbour, another tile size or another machine draw the same number at the same place:
+the field is made of fixed blocks, and each block has its own counter-based generator.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+BLOCK = 32  # latent positions along each side of a block
+MAX_SEED = 2**64 - 1
+
+
+def field(
+    seed: int, step: int, channels: int, *, top: int, left: int, height: int, width: int
+) -> Tensor:
+    """A window of the field: float32 (1, channels, height, width), N(0, 1), on the CPU.
+
+    Args:
+        seed: 0..2^64 - 1, the image's.
+        step: which draw of the chain, 0..2^64 - 1; every step has a field of its own.
+        channels: of the latent.
+        top: first row, in latent positions from the top of the image, not negative.
+        left: first column.
+        height: rows.
+        width: columns.
+    """
+    window = np.empty((channels, height, width), dtype=np.float32)
+    for block_y in range(top // BLOCK, (top + height - 1) // BLOCK + 1):
+        for block_x in range(left // BLOCK, (left + width - 1) // BLOCK + 1):
+            y, x = block_y * BLOCK - top, block_x * BLOCK - left
+            rows = slice(max(y, 0), min(y + BLOCK, height))
+            columns = slice(max(x, 0), min(x + BLOCK, width))
+            block = _block(seed, step, channels, block_y, block_x)
+            window[:, rows, columns] = block[
+                :, rows.start - y : rows.stop - y, columns.start - x : columns.stop - x
+            ]
+    return torch.from_numpy(window)[None]
+
+
+def _block(seed: int, step: int, channels: int, block_y: int, block_x: int) -> NDArray[np.float32]:
+    # Raw Philox words are the same in every numpy version, unlike Generator.standard_normal;
+    # Box and Muller make a pair of normal numbers of each pair of words.
+    key = np.array([seed, step], dtype=np.uint64)
+    counter = np.array([0, 0, block_y, block_x], dtype=np.uint64)
+    words = np.random.Philox(key=key, counter=counter).random_raw(channels * BLOCK * BLOCK)
+    uniform = ((words >> np.uint64(11)).astype(np.float64) + 0.5) * 2.0**-53
+    radius, angle = uniform.reshape(2, -1)
+    radius = np.sqrt(-2.0 * np.log(radius))
+    angle = 2.0 * np.pi * angle
+    normal = np.concatenate([radius * np.cos(angle), radius * np.sin(angle)])
+    return normal.astype(np.float32).reshape(channels, BLOCK, BLOCK)

@@ -1,0 +1,176 @@
+"""Cut a large image into overlapping tiles, and blend the tiles back without a seam."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from resshift_cli.errors import UsageError
+
+
+@dataclass(frozen=True, slots=True)
+class Axis:
+    """Tiles along one side of an image.
+
+    Attributes:
+        length: of the image.
+        size: of every tile.
+        starts: where tiles begin, rising, the first at 0 and the last ending with the image.
+    """
+
+    length: int
+    size: int
+    starts: tuple[int, ...]
+
+    def scaled(self, factor: int) -> Axis:
+        """The same tiles counted in units `factor` times finer."""
+        return Axis(
+            self.length * factor, self.size * factor, tuple(start * factor for start in self.starts)
+        )
+
+    def weights(self) -> list[Tensor]:
+        """Float32 (size,) per tile: raised cosines over the overlaps; all tiles sum to 1.
+
+        Where only one tile reaches, its weight is exactly 1.
+        """
+        position = torch.arange(self.size, dtype=torch.float64) + 0.5
+        weights = []
+        for i, start in enumerate(self.starts):
+            weight = torch.ones(self.size, dtype=torch.float64)
+            if i > 0:
+                overlap = self.starts[i - 1] + self.size - start
+                weight *= _raised_cosine(position, overlap)
+            if i + 1 < len(self.starts):
+                overlap = start + self.size - self.starts[i + 1]
+                weight *= _raised_cosine(self.size - position, overlap)
+            weights.append(weight)
+        total = torch.zeros(self.length, dtype=torch.float64)
+        for start, weight in zip(self.starts, weights, strict=True):
+            total[start : start + self.size] += weight
+        return [
+            (weight / total[start : start + self.size]).float()
+            for start, weight in zip(self.starts, weights, strict=True)
+        ]
+
+
+def _raised_cosine(distance: Tensor, overlap: int) -> Tensor:
+    """Rises from 0 at the tile's border to 1 where the overlap ends."""
+    if overlap == 0:
+        return torch.ones_like(distance)
+    return 0.5 - 0.5 * torch.cos(math.pi * (distance / overlap).clamp(max=1.0))
+
+
+def plan_axis(length: int, *, size: int, overlap: int) -> Axis:
+    """The fewest tiles that cover `length` with at least `overlap` in common, evenly spread.
+
+    A side not longer than `size` gets a single tile of its own length.
+
+    Raises:
+        UsageError: the overlap is not smaller than the tile.
+    """
+    if not 0 <= overlap < size:
+        raise UsageError(
+            f"An overlap of {overlap} px does not fit in tiles of {size} px.",
+            hint="Make --overlap smaller than --tile, or leave both out.",
+        )
+    if length <= size:
+        return Axis(length, length, (0,))
+    gaps = math.ceil((length - size) / (size - overlap))
+    starts = tuple(round(i * (length - size) / gaps) for i in range(gaps + 1))
+    return Axis(length, size, starts)
+
+
+@dataclass(frozen=True, slots=True)
+class Box:
+    """One tile of a grid; `row` and `column` are its place in the grid."""
+
+    row: int
+    column: int
+    top: int
+    left: int
+    height: int
+    width: int
+
+    def cut(self, image: Tensor, factor: int = 1) -> Tensor:
+        """This tile of (..., H, W), as a view.
+
+        Args:
+            image: counted in units `factor` times finer than the box.
+            factor: see above.
+        """
+        top, left = self.top * factor, self.left * factor
+        return image[..., top : top + self.height * factor, left : left + self.width * factor]
+
+
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """Tiles that cover an image: every pair of a row of tiles and a column of tiles."""
+
+    rows: Axis
+    columns: Axis
+
+    @property
+    def boxes(self) -> list[Box]:
+        """All tiles, row by row."""
+        return [
+            Box(i, j, top, left, self.rows.size, self.columns.size)
+            for i, top in enumerate(self.rows.starts)
+            for j, left in enumerate(self.columns.starts)
+        ]
+
+    def map(
+        self,
+        tile: Callable[[Sequence[Box]], Tensor],
+        *,
+        channels: int,
+        factor: int = 1,
+        batch: int = 1,
+        device: torch.device | None = None,
+    ) -> Tensor:
+        """Compute an image tile by tile and blend the overlaps.
+
+        Args:
+            tile: gets up to `batch` boxes and returns their tiles, one after the other:
+                (len(boxes), channels, box height * factor, box width * factor).
+            channels: of the result.
+            factor: the result is so many times finer than the grid.
+            batch: tiles per call.
+            device: of the result.
+
+        Returns:
+            float32 (1, channels, height * factor, width * factor).
+        """
+        rows, columns = self.rows.scaled(factor), self.columns.scaled(factor)
+        row_weights = [w.to(device) for w in rows.weights()]
+        column_weights = [w.to(device) for w in columns.weights()]
+        result = torch.zeros(1, channels, rows.length, columns.length, device=device)
+        for boxes in _batches(self.boxes, batch):
+            for box, part in zip(boxes, tile(boxes), strict=True):
+                weight = row_weights[box.row][:, None] * column_weights[box.column]
+                box.cut(result, factor)[0].addcmul_(part.to(result), weight)
+        return result
+
+
+def _batches(boxes: Sequence[Box], size: int) -> Iterator[Sequence[Box]]:
+    for i in range(0, len(boxes), size):
+        yield boxes[i : i + size]
+
+
+def pad_by_reflection(image: Tensor, height: int, width: int) -> Tensor:
+    """Grow (..., H, W) at the bottom and right to the given size, mirroring without the edge.
+
+    Unlike torch's padding it goes on mirroring as often as needed, so that any size down to
+    1x1 can be padded.
+    """
+    for axis, target in ((-2, height), (-1, width)):
+        length = image.shape[axis]
+        if target > length:
+            period = max(2 * (length - 1), 1)
+            index = torch.arange(target, device=image.device) % period
+            index = torch.minimum(index, period - index) if length > 1 else index * 0
+            image = image.index_select(image.dim() + axis, index)
+    return image

@@ -1,0 +1,112 @@
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+import torch
+from torch.testing import assert_close
+
+from resshift_cli import tiling
+from resshift_cli.errors import UsageError
+from resshift_cli.tiling import Box, Grid
+
+SIZES = [(64, 64), (65, 64), (300, 517), (9, 400), (1, 1)]
+
+
+def plan(height: int, width: int, *, size: int = 64, overlap: int = 16) -> Grid:
+    axes = (tiling.plan_axis(side, size=size, overlap=overlap) for side in (height, width))
+    return Grid(*axes)
+
+
+@pytest.mark.parametrize(("height", "width"), SIZES)
+@pytest.mark.parametrize("overlap", [0, 1, 16, 63])
+def test_cut_then_blend_gives_the_image_back(height: int, width: int, overlap: int) -> None:
+    image = torch.rand(1, 3, height, width)
+    grid = plan(height, width, overlap=overlap)
+    blended = grid.map(lambda boxes: torch.cat([b.cut(image) for b in boxes]), channels=3)
+    assert_close(blended, image)
+
+
+@pytest.mark.parametrize("factor", [2, 4])
+def test_tiles_finer_than_the_grid_blend_to_the_finer_image(factor: int) -> None:
+    image = torch.rand(1, 3, 100 * factor, 130 * factor)
+    grid = plan(100, 130)
+    blended = grid.map(
+        lambda boxes: torch.cat([b.cut(image, factor) for b in boxes]), channels=3, factor=factor
+    )
+    assert_close(blended, image)
+
+
+def test_a_single_tile_is_not_changed_by_a_bit() -> None:
+    image = torch.randn(1, 3, 64, 64)
+    assert torch.equal(plan(64, 64).map(lambda boxes: image, channels=3), image)
+
+
+@pytest.mark.parametrize("length", [65, 100, 128, 129, 1000, 4096])
+@pytest.mark.parametrize("overlap", [0, 8, 32])
+def test_tiles_cover_the_side_with_at_least_the_overlap_in_common(
+    length: int, overlap: int
+) -> None:
+    axis = tiling.plan_axis(length, size=64, overlap=overlap)
+    assert axis.starts[0] == 0
+    assert axis.starts[-1] + axis.size == length
+    gaps = [b - a for a, b in zip(axis.starts, axis.starts[1:], strict=False)]
+    assert max(gaps) <= 64 - overlap
+    assert max(gaps) - min(gaps) <= 1, "tiles are spread evenly"
+    fewer = len(axis.starts) - 1
+    assert fewer * 64 - (fewer - 1) * overlap < length, "one tile fewer would not do"
+
+
+def test_weights_rise_smoothly_from_the_border_of_a_tile() -> None:
+    first, second = tiling.plan_axis(112, size=64, overlap=16).weights()
+    rising = second[:16]
+    assert rising[0] < 0.01
+    assert rising[-1] > 0.99
+    assert (rising.diff() > 0).all()
+    assert rising.diff().max() < 0.11, "no jump"
+    assert torch.equal(first[:48], torch.ones(48))
+    assert_close(first[48:] + rising, torch.ones(16))
+
+
+@pytest.mark.parametrize("batch", [2, 3, 100])
+def test_the_number_of_tiles_per_call_changes_nothing(batch: int) -> None:
+    image = torch.rand(1, 3, 300, 200)
+
+    def cut(boxes: Sequence[Box]) -> torch.Tensor:
+        calls.append(len(boxes))
+        return torch.cat([box.cut(image) for box in boxes])
+
+    calls: list[int] = []
+    grid = plan(300, 200)
+    one_by_one = grid.map(cut, channels=3)
+    assert set(calls) == {1}
+    assert torch.equal(grid.map(cut, channels=3, batch=batch), one_by_one)
+    assert max(calls) == min(batch, len(grid.boxes))
+
+
+@pytest.mark.parametrize("overlap", [64, 65, -1])
+def test_an_overlap_that_does_not_fit_is_refused_with_a_way_out(overlap: int) -> None:
+    with pytest.raises(UsageError, match="64 px") as caught:
+        tiling.plan_axis(300, size=64, overlap=overlap)
+    assert "--overlap" in caught.value.hint
+
+
+@pytest.mark.parametrize(("height", "width"), [(1, 1), (1, 5), (2, 2), (7, 64), (40, 56)])
+def test_reflection_pads_any_size(height: int, width: int) -> None:
+    image = torch.rand(1, 3, height, width)
+    padded = tiling.pad_by_reflection(image, 64, 64)
+    assert padded.shape == (1, 3, 64, 64)
+    assert torch.equal(padded[..., :height, :width], image)
+    assert set(padded.flatten().tolist()) == set(image.flatten().tolist())
+
+
+def test_reflection_is_torch_s_where_torch_can_do_it() -> None:
+    image = torch.rand(1, 3, 40, 56)
+    expected = torch.nn.functional.pad(image, (0, 8, 0, 24), mode="reflect")
+    assert torch.equal(tiling.pad_by_reflection(image, 64, 64), expected)
+
+
+def test_reflection_goes_on_back_and_forth() -> None:
+    row = torch.tensor([[[[1.0, 2.0, 3.0]]]])
+    expected = [1, 2, 3, 2, 1, 2, 3, 2]
+    assert tiling.pad_by_reflection(row, 1, 8).flatten().tolist() == expected

@@ -1,0 +1,706 @@
+"""Files in and out: kinds of images, what is kept, what is refused, and what is left on disk."""
+
+from __future__ import annotations
+
+import os
+import struct
+import subprocess
+import sys
+import tempfile
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import ExifTags, Image, ImageCms
+
+from resshift_cli import images
+from resshift_cli.errors import (
+    ImageUnreadableError,
+    InputMissingError,
+    OutputError,
+    ResShiftError,
+    UnsupportedImageError,
+    UsageError,
+)
+from resshift_cli.images import Picture
+
+SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+GRAY_PROFILE = SRGB[:16] + b"GRAY" + SRGB[20:]
+ALPHA = {1: False, 2: True, 3: False, 4: True}
+NOBODY = 65534
+
+
+@pytest.fixture
+def own_folder() -> Iterator[Path]:
+    """A folder of a user who is not root: permissions stop nobody else."""
+    if not hasattr(os, "setresuid"):
+        pytest.skip("needs Unix permissions")
+    with tempfile.TemporaryDirectory() as name:
+        before = os.getresuid()
+        if before[1] == 0:
+            os.chown(name, NOBODY, NOBODY)
+            os.setresuid(NOBODY, NOBODY, 0)
+        try:
+            yield Path(name)
+        finally:
+            os.chmod(name, 0o700)
+            os.setresuid(*before)
+
+
+def levels(channels: int, height: int = 5, width: int = 7) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    rng = np.random.default_rng(channels)
+    return rng.integers(0, 256, (height, width, channels), dtype=np.uint8)
+
+
+def picture(channels: int = 3, **kept: Any) -> Picture:
+    return Picture(np.divide(levels(channels), 255, dtype=np.float32), **kept)
+
+
+def eight_bits(image: Picture) -> np.ndarray[Any, Any]:
+    return np.rint(image.pixels * 255).astype(np.uint8)
+
+
+def saved(image: Image.Image, path: Path, **options: Any) -> Path:
+    image.save(path, **options)
+    return path
+
+
+def png_of_16_bits(path: Path, colour_type: int, channels: int) -> Path:
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        body = kind + data
+        return struct.pack(">I", len(data)) + body + struct.pack(">I", zlib.crc32(body))
+
+    header = struct.pack(">IIBBBBB", 4, 4, 16, colour_type, 0, 0, 0)
+    rows = (b"\0" + bytes(range(8 * channels))) * 4
+    body = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + body)
+    return path
+
+
+def exif_with(**tags: Any) -> bytes:
+    exif = Image.Exif()
+    for name, value in tags.items():
+        exif[ExifTags.Base[name]] = value
+    exif[ExifTags.IFD.Exif] = {
+        ExifTags.Base.ExifImageWidth: 7,
+        ExifTags.Base.ExifImageHeight: 5,
+        ExifTags.Base.LensModel: "A lens",
+    }
+    exif[ExifTags.IFD.GPSInfo] = {ExifTags.GPS.GPSLatitudeRef: "N"}
+    return exif.tobytes()
+
+
+# What is read
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif", ".TIFF"])
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+def test_a_lossless_file_comes_back_level_for_level(
+    tmp_path: Path, channels: int, suffix: str
+) -> None:
+    path = tmp_path / f"a{suffix}"
+    images.write(picture(channels), path, overwrite=False)
+    again = images.read(path)
+    assert again.has_alpha == ALPHA[channels]
+    np.testing.assert_array_equal(eight_bits(again), levels(channels))
+    assert again.pixels.dtype == np.float32
+    assert 0 <= again.pixels.min() <= again.pixels.max() <= 1
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".jpeg", ".webp", ".bmp"])
+def test_the_other_formats_come_back_in_their_own_format_and_close(
+    tmp_path: Path, suffix: str
+) -> None:
+    path = tmp_path / f"a{suffix}"
+    flat = Picture(np.full((9, 11, 3), (0.2, 0.5, 0.7), np.float32))
+    images.write(flat, path, overwrite=False)
+    with Image.open(path) as file:
+        assert file.format in {"JPEG", "WEBP", "BMP"} and file.format[:2] in path.suffix.upper()[1:]
+    np.testing.assert_allclose(images.read(path).pixels, flat.pixels, atol=0.02)
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".bmp", ".tif"])
+def test_gray_stays_gray(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"gray{suffix}"
+    images.write(picture(1), path, overwrite=False)
+    with Image.open(path) as file:
+        assert file.mode == "L"
+    assert images.read(path).pixels.shape == (5, 7, 1)
+
+
+def test_one_bit_becomes_gray_black_and_white(tmp_path: Path) -> None:
+    pixels = images.read(saved(Image.new("1", (3, 2), 1), tmp_path / "a.png")).pixels
+    assert pixels.shape == (2, 3, 1) and (pixels == 1).all()
+
+
+def test_a_palette_becomes_rgb_and_a_transparent_entry_alpha(tmp_path: Path) -> None:
+    image = Image.new("P", (2, 1))
+    image.putpalette([255, 0, 0, 0, 0, 255])
+    image.putpixel((1, 0), 1)
+    opaque = images.read(saved(image, tmp_path / "a.png"))
+    assert eight_bits(opaque).tolist() == [[[255, 0, 0], [0, 0, 255]]]
+    clear = images.read(saved(image, tmp_path / "b.gif", transparency=1))
+    assert eight_bits(clear).tolist() == [[[255, 0, 0, 255], [0, 0, 255, 0]]]
+
+
+@pytest.mark.parametrize("mode, colour, channels", [("L", 9, 2), ("RGB", (9, 8, 7), 4)])
+def test_a_transparent_colour_of_a_png_becomes_alpha(
+    tmp_path: Path, mode: str, colour: Any, channels: int
+) -> None:
+    path = saved(Image.new(mode, (2, 2), colour), tmp_path / "a.png", transparency=colour)
+    pixels = images.read(path).pixels
+    assert pixels.shape == (2, 2, channels) and (pixels[..., -1] == 0).all()
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".tif", ".webp"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_the_exif_orientation_is_applied_once(
+    tmp_path: Path, orientation: int, suffix: str
+) -> None:
+    lying = np.repeat(np.repeat([[10, 90, 160], [60, 200, 250]], 16, 0), 16, 1).astype(np.uint8)
+    upright = {
+        1: lying,
+        2: lying[:, ::-1],
+        3: lying[::-1, ::-1],
+        4: lying[::-1],
+        5: lying.T,
+        6: np.rot90(lying, -1),
+        7: lying[::-1, ::-1].T,
+        8: np.rot90(lying),
+    }[orientation]
+    source = tmp_path / f"a{suffix}"
+    saved(Image.fromarray(lying), source, exif=exif_with(Orientation=orientation))
+    first = images.read(source)
+    np.testing.assert_allclose(first.pixels[..., 0], upright / np.float32(255), atol=0.05)
+    images.write(first, tmp_path / f"b{suffix}", overwrite=False)
+    second = images.read(tmp_path / f"b{suffix}")
+    np.testing.assert_allclose(second.pixels[..., 0], first.pixels[..., 0], atol=0.05)
+
+
+def test_an_image_is_read_by_content_whatever_its_name_says(tmp_path: Path) -> None:
+    path = saved(Image.new("RGB", (8, 6), "teal"), tmp_path / "a.png", format="JPEG")
+    assert images.read(path).pixels.shape == (6, 8, 3)
+
+
+def test_a_phone_photo_with_a_second_image_behind_it_gives_the_photo(tmp_path: Path) -> None:
+    photo, gain_map = Image.new("RGB", (16, 8), "teal"), Image.new("RGB", (4, 2))
+    path = saved(photo, tmp_path / "a.jpg", format="MPO", save_all=True, append_images=[gain_map])
+    assert images.read(path).pixels.shape == (8, 16, 3)
+
+
+def test_an_image_of_one_pixel_is_read_and_written(tmp_path: Path) -> None:
+    path = saved(Image.new("RGB", (1, 1)), tmp_path / "a.png")
+    images.write(images.read(path), tmp_path / "b.png", overwrite=False)
+    assert images.read(tmp_path / "b.png").pixels.shape == (1, 1, 3)
+
+
+# What is kept
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp", ".tif"])
+def test_the_colour_profile_is_carried_byte_for_byte(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"a{suffix}"
+    images.write(picture(icc=SRGB), path, overwrite=False)
+    assert images.read(path).icc == SRGB
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp", ".tif"])
+@pytest.mark.parametrize("source", ["a.jpg", "a.tif"])
+def test_exif_is_kept_with_the_new_size_and_without_orientation(
+    tmp_path: Path, source: str, suffix: str
+) -> None:
+    exif = exif_with(Orientation=6, Make="A maker")
+    path = saved(Image.new("RGB", (7, 5)), tmp_path / source, exif=exif)
+    read = images.read(path)
+    assert read.pixels.shape == (7, 5, 3)
+    output = tmp_path / f"b{suffix}"
+    images.write(read.with_pixels(np.zeros((28, 20, 3), np.float32)), output, overwrite=False)
+    with Image.open(output) as file:
+        written = file.getexif()
+        details = written.get_ifd(ExifTags.IFD.Exif)
+        assert written[ExifTags.Base.Make] == "A maker"
+        assert ExifTags.Base.Orientation not in written
+        assert details[ExifTags.Base.ExifImageWidth] == 20
+        assert details[ExifTags.Base.ExifImageHeight] == 28
+        assert details[ExifTags.Base.LensModel] == "A lens"
+        assert written.get_ifd(ExifTags.IFD.GPSInfo)[ExifTags.GPS.GPSLatitudeRef] == "N"
+
+
+def test_the_layout_tags_of_a_tiff_do_not_end_up_in_a_jpeg(tmp_path: Path) -> None:
+    path = saved(Image.new("RGB", (7, 5)), tmp_path / "a.tif", exif=exif_with(Make="A maker"))
+    images.write(images.read(path), tmp_path / "b.jpg", overwrite=False)
+    with Image.open(tmp_path / "b.jpg") as file:
+        assert ExifTags.Base.StripOffsets not in file.getexif()
+
+
+def test_an_image_without_exif_gets_none(tmp_path: Path) -> None:
+    assert images.read(saved(Image.new("RGB", (3, 2)), tmp_path / "a.tif")).exif is None
+
+
+def test_damaged_exif_does_not_keep_an_image_from_being_read(tmp_path: Path) -> None:
+    broken = b"Exif\0\0II*\0\x08\0\0\0\x09\0" + b"\xff" * 40
+    path = saved(Image.new("RGB", (3, 2)), tmp_path / "a.jpg", exif=broken)
+    assert images.read(path).pixels.shape == (2, 3, 3)
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".bmp", ".tif"])
+def test_the_resolution_is_kept(tmp_path: Path, suffix: str) -> None:
+    path = saved(Image.new("RGB", (3, 2)), tmp_path / "a.png", dpi=(300, 300))
+    images.write(images.read(path), tmp_path / f"b{suffix}", overwrite=False)
+    with Image.open(tmp_path / f"b{suffix}") as file:
+        assert file.info["dpi"] == pytest.approx((300, 300), abs=0.1)
+
+
+# To and from Pillow
+
+
+@pytest.mark.parametrize("mode", ["L", "LA", "RGB", "RGBA"])
+def test_a_pillow_image_comes_back_as_it_was(mode: str) -> None:
+    channels = levels(len(mode))
+    image = Image.fromarray(channels[..., 0] if mode == "L" else channels)
+    again = Picture.from_pil(image).to_pil()
+    assert again.mode == mode and again.tobytes() == image.tobytes()
+
+
+def test_a_pillow_image_keeps_its_profile_and_is_not_changed() -> None:
+    image = Image.new("P", (3, 2))
+    image.info["icc_profile"] = SRGB
+    assert Picture.from_pil(image).to_pil().info["icc_profile"] == SRGB
+    assert image.mode == "P"
+
+
+@pytest.mark.parametrize("mode", ["I;16", "I", "F", "CMYK", "YCbCr", "LAB", "HSV", "RGBX"])
+def test_a_pillow_image_of_another_mode_is_refused(mode: str) -> None:
+    with pytest.raises(UnsupportedImageError, match="The image"):
+        Picture.from_pil(Image.new(mode, (2, 2)))
+
+
+def test_values_outside_0_to_1_are_clipped_when_rounded() -> None:
+    pixels = np.array([[[-0.5], [0.5], [1.5]]], np.float32)
+    assert np.asarray(Picture(pixels).to_pil()).tolist() == [[0, 128, 255]]
+
+
+@pytest.mark.parametrize(
+    "pixels", [np.zeros((2, 2), np.float32), np.zeros((2, 2, 5), np.float32), np.zeros((2, 2, 3))]
+)
+def test_pixels_of_another_shape_or_type_are_no_picture(pixels: Any) -> None:
+    with pytest.raises(ValueError, match="expected"):
+        Picture(pixels)
+
+
+# What is refused when reading
+
+
+def test_a_missing_file_is_reported_with_the_nearest_name(tmp_path: Path) -> None:
+    saved(Image.new("RGB", (2, 2)), tmp_path / "Holiday_01.png")
+    with pytest.raises(InputMissingError, match="no file") as caught:
+        images.read(tmp_path / "holiday_1.png")
+    assert "Holiday_01.png?" in caught.value.hint
+
+
+def test_a_missing_folder_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InputMissingError) as caught:
+        images.read(tmp_path / "missing" / "a.png")
+    assert f"no folder {tmp_path / 'missing'}" in caught.value.hint
+
+
+def test_a_path_through_a_file_and_a_name_too_long_are_missing(tmp_path: Path) -> None:
+    (tmp_path / "a.png").touch()
+    for path in (tmp_path / "a.png" / "b.png", tmp_path / ("x" * 300)):
+        with pytest.raises(InputMissingError):
+            images.read(path)
+
+
+def test_a_folder_is_refused_with_a_way_to_name_its_files(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="is a folder") as caught:
+        images.read(tmp_path)
+    assert f"{tmp_path}/*.png" in caught.value.hint
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_a_pipe_is_refused_instead_of_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.png")
+    with pytest.raises(UsageError, match="regular file"):
+        images.read(tmp_path / "a.png")
+
+
+def test_a_file_without_read_permission_is_refused(own_folder: Path) -> None:
+    path = saved(Image.new("RGB", (2, 2)), own_folder / "a.png")
+    path.chmod(0)
+    with pytest.raises(InputMissingError, match="Permission denied"):
+        images.read(path)
+
+
+def test_an_empty_file_is_called_empty(tmp_path: Path) -> None:
+    (tmp_path / "a.png").touch()
+    with pytest.raises(ImageUnreadableError, match="empty"):
+        images.read(tmp_path / "a.png")
+
+
+def test_a_text_file_named_png_is_not_an_image(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_text("Dear diary")
+    with pytest.raises(ImageUnreadableError, match="not an image"):
+        images.read(tmp_path / "a.png")
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp", ".bmp", ".tif"])
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
+def test_a_truncated_file_is_refused(tmp_path: Path, suffix: str, share: float) -> None:
+    path = tmp_path / f"a{suffix}"
+    pixels = np.divide(levels(3, 64, 64), 255, dtype=np.float32)
+    images.write(Picture(pixels), path, overwrite=False)
+    content = path.read_bytes()
+    path.write_bytes(content[: int(len(content) * share)])
+    with pytest.raises(ImageUnreadableError, match="cut short"):
+        images.read(path)
+
+
+def test_a_png_with_a_flipped_byte_is_refused(tmp_path: Path) -> None:
+    path = saved(Image.fromarray(levels(3, 64, 64)), tmp_path / "a.png")
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    path.write_bytes(content)
+    with pytest.raises(ImageUnreadableError, match="damaged"):
+        images.read(path)
+
+
+def test_too_many_pixels_are_refused_before_they_are_decoded(tmp_path: Path) -> None:
+    path = saved(Image.new("RGB", (20, 10)), tmp_path / "a.png")
+    path.write_bytes(path.read_bytes()[:45])  # decoding would fail: there is only the header
+    with pytest.raises(ImageUnreadableError, match="too large: 20x10"):
+        images.read(path, max_pixels=199)
+
+
+@pytest.mark.parametrize("times", [1.5, 3])
+def test_pillows_own_limit_does_not_leak(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, times: float
+) -> None:
+    path = saved(Image.new("RGB", (20, 10)), tmp_path / "a.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", int(200 / times))
+    if times == 1.5:  # where Pillow would warn, our own limit decides
+        assert images.read(path).pixels.shape == (10, 20, 3)
+    else:
+        with pytest.raises(ImageUnreadableError, match="too large"):
+            images.read(path, max_pixels=100)
+
+
+@pytest.mark.parametrize("colour_type, channels", [(0, 1), (2, 3), (4, 2), (6, 4)])
+def test_a_png_of_16_bits_is_refused(tmp_path: Path, colour_type: int, channels: int) -> None:
+    with pytest.raises(UnsupportedImageError, match="16 bits") as caught:
+        images.read(png_of_16_bits(tmp_path / "a.png", colour_type, channels))
+    assert "8 bits" in caught.value.hint
+
+
+@pytest.mark.parametrize("mode", ["I;16", "I", "F"])
+def test_a_tiff_of_more_than_8_bits_is_refused(tmp_path: Path, mode: str) -> None:
+    with pytest.raises(UnsupportedImageError, match="(16|32) bits"):
+        images.read(saved(Image.new(mode, (4, 4)), tmp_path / "a.tif"))
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".tif"])
+def test_cmyk_is_refused(tmp_path: Path, suffix: str) -> None:
+    with pytest.raises(UnsupportedImageError, match="CMYK") as caught:
+        images.read(saved(Image.new("CMYK", (4, 4)), tmp_path / f"a{suffix}"))
+    assert "RGB" in caught.value.hint
+
+
+@pytest.mark.parametrize("suffix", [".gif", ".png", ".webp", ".tif"])
+def test_several_frames_or_pages_are_refused(tmp_path: Path, suffix: str) -> None:
+    frames = [Image.new("RGB", (4, 4), colour) for colour in ("red", "blue")]
+    path = saved(frames[0], tmp_path / f"a{suffix}", save_all=True, append_images=frames[1:])
+    with pytest.raises(UnsupportedImageError, match="2 frames"):
+        images.read(path)
+
+
+@pytest.mark.parametrize("start, kind", [
+    (b"\0\0\0\x18ftypheic", "HEIC"), (b"\0\0\0\x1cftypavif", "AVIF"), (b"\xff\x0a\x7a", "JPEG XL"),
+    (b"8BPS\0\1", "Photoshop"), (b"%PDF-1.7", "PDF"),
+])  # fmt: skip
+def test_an_image_of_another_format_is_named_and_refused(
+    tmp_path: Path, start: bytes, kind: str
+) -> None:
+    (tmp_path / "a.png").write_bytes(start + bytes(100))
+    with pytest.raises(UnsupportedImageError, match=kind) as caught:
+        images.read(tmp_path / "a.png")
+    assert "PNG" in caught.value.hint
+
+
+def test_a_raw_file_is_refused_though_its_preview_is_a_tiff(tmp_path: Path) -> None:
+    preview = saved(Image.new("RGB", (4, 4)), tmp_path / "a.NEF", format="TIFF")
+    (tmp_path / "b.cr3").write_bytes(b"\0\0\0\x18ftypcrx " + bytes(100))
+    for path in (preview, tmp_path / "b.cr3"):
+        with pytest.raises(UnsupportedImageError, match="raw") as caught:
+            images.read(path)
+        assert "Develop" in caught.value.hint
+
+
+def test_a_file_name_can_not_write_on_the_terminal(tmp_path: Path) -> None:
+    name = "a\n\x1b[31mHi\u202e.png"
+    for path in (tmp_path / name, tmp_path / os.fsdecode(b"\xff.png")):
+        with pytest.raises(InputMissingError) as caught:
+            images.read(path)
+        assert str(caught.value).isprintable()
+    assert images.printable(name) == r"a\n\x1b[31mHi\u202e.png"
+
+
+# What results are called
+
+
+@pytest.mark.parametrize("name, scale, expected", [
+    ("photo.png", 4, "photo_x4.png"), ("photo.jpg", 4.0, "photo_x4.jpg"),
+    ("photo.JPEG", 2.5, "photo_x2.5.JPEG"), ("a.b.webp", 16, "a.b_x16.webp"),
+    ("photo.tif", 4, "photo_x4.tif"), ("photo.gif", 4, "photo_x4.png"),
+    ("photo", 4, "photo_x4.png"), ("photo.data", 4, "photo_x4.png"),
+])  # fmt: skip
+def test_a_result_is_named_after_its_input_and_scale(
+    name: str, scale: float, expected: str
+) -> None:
+    path = images.output_path(Path("in") / name, scale=scale, destination=None, several=False)
+    assert path == Path("in") / expected
+
+
+def test_a_destination_is_a_folder_if_it_is_one_or_ends_like_one(tmp_path: Path) -> None:
+    source = Path("in/a.png")
+    assert images.output_path(source, scale=4, destination=tmp_path) == tmp_path / "a_x4.png"
+    assert images.output_path(source, scale=4, destination="new/") == Path("new/a_x4.png")
+    assert images.output_path(source, scale=4, destination="new") == Path("new")
+    assert images.output_path(source, scale=4, destination="b.jpg") == Path("b.jpg")
+    several = images.plan_outputs([source, Path("b.gif")], scale=2, destination="new")
+    assert several == [Path("new/a_x2.png"), Path("new/b_x2.png")]
+
+
+@pytest.mark.parametrize("destination", ["b.png", "file"])
+def test_several_results_do_not_go_to_one_file(tmp_path: Path, destination: str) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(UsageError, match="Several results"):
+        images.plan_outputs(
+            [Path("a.png"), Path("b.png")], scale=4, destination=tmp_path / destination
+        )
+
+
+def test_two_inputs_with_the_same_result_are_both_named(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"one/a\.png and two/a\.png"):
+        images.plan_outputs(
+            [Path("one/a.png"), Path("two/a.png")], scale=4, destination=f"{tmp_path}/"
+        )
+    with pytest.raises(UsageError, match=r"a\.gif and a\.png"):
+        images.plan_outputs([Path("a.gif"), Path("a.png")], scale=4)
+
+
+def test_a_result_never_replaces_an_input(tmp_path: Path) -> None:
+    source = saved(Image.new("RGB", (2, 2)), tmp_path / "a.png")
+    (tmp_path / "link.png").symlink_to(source)
+    for destination in (source, tmp_path / "link.png", f"{tmp_path}/./a.png"):
+        with pytest.raises(UsageError, match="replace the input"):
+            images.plan_outputs([source], scale=4, destination=destination)
+    with pytest.raises(UsageError, match="replace the input"):
+        images.plan_outputs([source, tmp_path / "a_x4.png"], scale=4)
+
+
+# Before the work
+
+
+def test_a_writable_place_passes_and_nothing_stays_behind(tmp_path: Path) -> None:
+    images.check_writable(tmp_path / "a.png", overwrite=False)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_name_of_255_bytes_is_written_and_a_longer_one_refused_before_the_work(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / ("é" * 125 + "x.png")
+    images.check_writable(path, overwrite=False)
+    images.write(picture(), path, overwrite=False)
+    assert list(tmp_path.iterdir()) == [path]
+    with pytest.raises(OutputError, match="too long"):
+        images.check_writable(tmp_path / ("x" * 252 + ".png"), overwrite=False)
+
+
+@pytest.mark.parametrize("check", [
+    lambda path: images.check_writable(path, overwrite=False),
+    lambda path: images.write(picture(), path, overwrite=False),
+])  # fmt: skip
+@pytest.mark.parametrize("place, error, message", [
+    ("a.xyz", UsageError, "extension .xyz"), ("a", UsageError, "without an extension"),
+    ("a.gif", UsageError, "extension .gif"), ("there.png", OutputError, "exists already"),
+    ("folder.png", OutputError, "is a folder"), ("missing/a.png", OutputError, "no folder"),
+    ("there.png/a.png", OutputError, "not a folder"),
+])  # fmt: skip
+def test_an_impossible_target_is_refused_with_a_hint(
+    tmp_path: Path, place: str, error: type[ResShiftError], message: str, check: Any
+) -> None:
+    (tmp_path / "there.png").write_bytes(b"precious")
+    (tmp_path / "folder.png").mkdir()
+    with pytest.raises(error, match=message) as caught:
+        check(tmp_path / place)
+    assert caught.value.hint
+    assert (tmp_path / "there.png").read_bytes() == b"precious"
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_a_device_or_pipe_is_not_replaced_even_with_overwrite(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.png")
+    with pytest.raises(OutputError, match="regular file"):
+        images.check_writable(tmp_path / "a.png", overwrite=True)
+
+
+def test_a_file_or_folder_without_write_permission_is_refused(own_folder: Path) -> None:
+    path = saved(Image.new("RGB", (2, 2)), own_folder / "a.png")
+    path.chmod(0o444)
+    with pytest.raises(OutputError, match="write-protected"):
+        images.check_writable(path, overwrite=True)
+    own_folder.chmod(0o555)
+    with pytest.raises(OutputError, match="Permission denied"):
+        images.check_writable(own_folder / "b.png", overwrite=False)
+    own_folder.chmod(0)
+    with pytest.raises(OutputError, match="Permission denied"):
+        images.check_writable(own_folder / "b.png", overwrite=False)
+
+
+def test_a_folder_is_created_with_those_above_it(tmp_path: Path) -> None:
+    images.create_folder(tmp_path / "a" / "b")
+    images.create_folder(tmp_path / "a" / "b")
+    images.check_writable(tmp_path / "a" / "b" / "c.png", overwrite=False)
+    (tmp_path / "file").touch()
+    with pytest.raises(OutputError, match="can't be created"):
+        images.create_folder(tmp_path / "file" / "b")
+
+
+@pytest.mark.parametrize("image, name, size, message", [
+    (picture(4), "a.jpg", None, "transparency"), (picture(2), "a.bmp", None, "transparency"),
+    (picture(icc=SRGB), "a.bmp", None, "colour profile"),
+    (picture(1, icc=GRAY_PROFILE), "a.webp", None, "no gray"),
+    (picture(), "a.webp", (100, 16384), "16383 pixels"),
+    (picture(), "a.jpg", (65501, 100), "65500 pixels"),
+    (picture(), "a.tif", (40_000, 40_000), "4 GB"),
+    (picture(exif=bytes(70_000)), "a.jpg", None, "EXIF"),
+])  # fmt: skip
+def test_what_a_format_can_not_hold_is_refused_and_png_advised(
+    image: Picture, name: str, size: tuple[int, int] | None, message: str
+) -> None:
+    with pytest.raises(OutputError, match=message) as caught:
+        images.check_encodable(image, Path(name), size=size)
+    assert "a.png" in caught.value.hint
+    images.check_encodable(image, Path("a.png"), size=size)
+
+
+# Writing
+
+
+def test_jpeg_is_written_at_quality_95_without_colour_subsampling(tmp_path: Path) -> None:
+    images.write(picture(), tmp_path / "a.jpg", overwrite=False)
+    Image.new("RGB", (8, 8)).save(tmp_path / "b.jpg", quality=95)
+    with Image.open(tmp_path / "a.jpg") as ours, Image.open(tmp_path / "b.jpg") as theirs:
+        assert ours.quantization == theirs.quantization  # type: ignore[attr-defined]  # JPEG only
+        assert [component[1:3] for component in ours.layer] == [(1, 1)] * 3  # type: ignore[attr-defined]
+
+
+def test_an_existing_file_is_replaced_only_with_overwrite(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    images.write(picture(1), path, overwrite=True)
+    with pytest.raises(OutputError, match="exists already") as caught:
+        images.write(picture(3), path, overwrite=False)
+    assert "--overwrite" in caught.value.hint
+    assert images.read(path).pixels.shape[2] == 1
+    images.write(picture(3), path, overwrite=True)
+    assert images.read(path).pixels.shape[2] == 3
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_new_file_has_the_permissions_of_any_new_file(tmp_path: Path) -> None:
+    (tmp_path / "plain").touch()
+    images.write(picture(), tmp_path / "a.png", overwrite=False)
+    assert (tmp_path / "a.png").stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
+def test_a_link_stays_a_link_and_what_it_points_at_is_replaced(tmp_path: Path) -> None:
+    (tmp_path / "real.png").write_bytes(b"old")
+    (tmp_path / "link.png").symlink_to("real.png")
+    images.write(picture(), tmp_path / "link.png", overwrite=True)
+    assert (tmp_path / "link.png").is_symlink()
+    assert images.read(tmp_path / "real.png").pixels.shape == (5, 7, 3)
+
+
+@pytest.mark.parametrize("hard_links", [True, False])
+def test_a_file_that_appears_during_the_save_is_not_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hard_links: bool
+) -> None:
+    path = tmp_path / "a.png"
+    link = os.link
+
+    def link_late(source: Path, target: Path) -> None:
+        path.write_bytes(b"precious")
+        if not hard_links:
+            raise PermissionError
+        link(source, target)
+
+    monkeypatch.setattr(os, "link", link_late)
+    with pytest.raises(OutputError, match="exists already"):
+        images.write(picture(), path, overwrite=False)
+    assert path.read_bytes() == b"precious"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_file_system_without_hard_links_is_written_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(source: Path, target: Path) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr(os, "link", refuse)
+    images.write(picture(), tmp_path / "a.png", overwrite=False)
+    assert images.read(tmp_path / "a.png").pixels.shape == (5, 7, 3)
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+@pytest.mark.parametrize("step", ["fsync", "replace"])
+@pytest.mark.parametrize("failure", [KeyboardInterrupt(), OSError(28, "No space left on device")])
+def test_a_failure_or_ctrl_c_leaves_the_old_file_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str, failure: BaseException
+) -> None:
+    def fail(*arguments: Any) -> None:
+        assert len(list(tmp_path.glob(".a.png.*.tmp"))) == 1
+        raise failure
+
+    (tmp_path / "a.png").write_bytes(b"old")
+    monkeypatch.setattr(os, step, fail)
+    with pytest.raises((KeyboardInterrupt, OutputError)):
+        images.write(picture(), tmp_path / "a.png", overwrite=True)
+    assert [p.read_bytes() for p in tmp_path.iterdir()] == [b"old"]
+
+
+FULL_DISK = """
+import resource, sys
+from pathlib import Path
+import numpy as np
+from resshift_cli import errors, images
+
+resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))
+noise = np.random.default_rng(0).random((128, 128, 3), np.float32)
+try:
+    images.write(images.Picture(noise), Path(sys.argv[1]), overwrite=True)
+except errors.OutputError as error:
+    print(error)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs resource limits")
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp", ".bmp", ".tif"])
+def test_a_disk_that_fills_up_midway_is_reported_and_leaves_nothing(
+    tmp_path: Path, suffix: str
+) -> None:
+    path = tmp_path / f"a{suffix}"
+    path.write_bytes(b"old")
+    command = [sys.executable, "-c", FULL_DISK, str(path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout == f"{path} can't be written: File too large.\n"
+    assert [p.read_bytes() for p in tmp_path.iterdir()] == [b"old"]
+
+
+def test_reading_and_writing_need_no_torch() -> None:
+    code = "import sys, resshift_cli.images; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -19,6 +19,16 @@ from collections.abc import Collection
 from difflib import get_close_matches
 
 
+def printable(text: object) -> str:
+    r"""Text that came from outside, with control and other invisible characters escaped (`\x1b`).
+
+    A file name can then neither move a terminal's cursor nor start a line of its own.
+    """
+    return "".join(
+        c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in str(text)
+    )
+
+
 class ResShiftError(Exception):
     """An expected failure.
 

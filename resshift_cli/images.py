@@ -36,6 +36,7 @@ from resshift_cli.errors import (
     OutputError,
     UnsupportedImageError,
     UsageError,
+    printable,
 )
 
 MAX_PIXELS = 100_000_000
@@ -238,16 +239,6 @@ class Picture:
                     details[tag] = side
             metadata["exif"] = exif.tobytes()
         return {name: value for name, value in metadata.items() if value}
-
-
-def printable(text: object) -> str:
-    r"""Text that came from outside, with control and other invisible characters escaped (`\x1b`).
-
-    A file name can then neither move a terminal's cursor nor start a line of its own.
-    """
-    return "".join(
-        c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in str(text)
-    )
 
 
 def read(path: Path, *, max_pixels: int = MAX_PIXELS) -> Picture:

@@ -1,0 +1,374 @@
+"""weights.toml and checkpoint metadata as frozen types; no torch.
+
+Every type here is one table: its fields are the table's keys, and a table that lacks a key or has
+one that no code reads is refused by name.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import sys
+import types
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from resshift_cli.errors import InputMissingError, ModelUnavailableError, UnknownModelError
+from resshift_cli.schedule import ShiftSchedule
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+LATENT_SIDE = 64  # the latent size that the published layouts' tables are written for
+SPEC_KEY = "resshift"  # metadata entry of a weight file that holds the model's table as JSON
+
+T = TypeVar("T")
+
+
+class SpecError(ModelUnavailableError):
+    """A table lacks a key, has one that no code reads, or a value of the wrong type."""
+
+
+@dataclass(frozen=True, slots=True)
+class ScheduleSpec:
+    """The numbers of `ShiftSchedule.geometric`."""
+
+    steps: int
+    kappa: float
+    p: float
+    min_noise: float
+    sqrt_eta_end: float
+
+    def build(self) -> ShiftSchedule:
+        """Compute the schedule.
+
+        Raises:
+            SpecError: the numbers give no rising schedule.
+        """
+        try:
+            return ShiftSchedule.geometric(**dataclasses.asdict(self))
+        except (ValueError, ArithmeticError) as error:
+            raise SpecError(f"A schedule can't be used: {error}.", hint=_FIX_TABLE) from error
+
+
+@dataclass(frozen=True, slots=True)
+class DenoiserSpec:
+    """Sizes of a Swin U-Net.
+
+    Attributes:
+        latent_channels: channels of x_t and of the output.
+        model_channels: width that `channel_mult` multiplies; the time embedding is 4x as wide.
+        channel_mult: one factor per level, the finest first.
+        num_res_blocks: residual blocks per level on the way down; one more on the way up.
+        swin_levels: indices of the levels that have a Swin layer; the middle always has one.
+        swin_depth: Swin blocks per layer.
+        swin_embed_dim: channels within Swin layers.
+        num_head_channels: channels of one attention head.
+        window: side of an attention window, in latent positions.
+        mlp_ratio: hidden width of the Swin MLP, in embedding widths.
+        swin: how windows shift, see `swin.shift_mask`.
+        lq_ratio: side of the low-quality image over the side of the latent: 1, 2, 4 or 8. Above
+            1 a feature extractor of strided convolutions brings it down.
+        lq_mask: the low-quality image has a fourth channel, the inpainting mask.
+        noise_channels: extra input planes of noise (distilled students).
+    """
+
+    latent_channels: int
+    model_channels: int
+    channel_mult: tuple[int, ...]
+    num_res_blocks: int
+    swin_levels: tuple[int, ...]
+    swin_depth: int
+    swin_embed_dim: int
+    num_head_channels: int
+    window: int
+    mlp_ratio: int
+    swin: Literal["reference", "standard"]
+    lq_ratio: int
+    lq_mask: bool
+    noise_channels: int
+
+    @property
+    def size_multiple(self) -> int:
+        """Latent height and width must be multiples of this."""
+        return self.window << (len(self.channel_mult) - 1)
+
+
+@dataclass(frozen=True, slots=True)
+class VQSpec:
+    """Sizes of a VQGAN autoencoder.
+
+    Attributes:
+        ch: width that `ch_mult` multiplies.
+        ch_mult: one factor per level, full resolution first.
+        num_res_blocks: residual blocks per level of the encoder; the decoder has one more.
+        z_channels: channels of the latent.
+        codes: rows of the codebook.
+        quantize: whether `decode` snaps the latent to the nearest codes first.
+    """
+
+    ch: int
+    ch_mult: tuple[int, ...]
+    num_res_blocks: tuple[int, ...]
+    z_channels: int
+    codes: int
+    quantize: bool
+    kind: Literal["vq"] = "vq"
+
+    @property
+    def factor(self) -> int:
+        """Pixels per latent position, along each side."""
+        return 1 << (len(self.ch_mult) - 1)
+
+    @property
+    def channels(self) -> int:
+        """Channels of the latent."""
+        return self.z_channels
+
+
+@dataclass(frozen=True, slots=True)
+class SpaceToDepthSpec:
+    """The weightless autoencoder: pixel-unshuffle by `factor`, times `latent_scale`."""
+
+    factor: int
+    latent_scale: float
+    kind: Literal["space-to-depth"] = "space-to-depth"
+
+    @property
+    def channels(self) -> int:
+        """Channels of the latent."""
+        return 3 * self.factor**2
+
+
+@dataclass(frozen=True, slots=True)
+class TileSpec:
+    """How a large image is cut, in pixels of the low-quality image."""
+
+    size: int
+    overlap: int
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSpec:
+    """How a model's networks are built and run; written into the metadata of its weight file.
+
+    Attributes:
+        scale: output pixels per input pixel, along each side.
+        predict: what the network returns: `x0`, or the `residual` y_0 - x_0.
+        precondition: the network is shown x_t - y_0 and corrects the best linear estimate of
+            the residual, see `denoiser.Denoiser`.
+        clip_lq: clip the upsampled image to [-1, 1] before encoding.
+        tile: default cut of large images.
+        schedule: the residual-shift schedule that the network was trained with.
+        denoiser: sizes of the Swin U-Net.
+        autoencoder: sizes of the autoencoder.
+
+    Raises:
+        SpecError: the parts do not fit each other.
+    """
+
+    scale: int
+    predict: Literal["x0", "residual"]
+    precondition: bool
+    clip_lq: bool
+    tile: TileSpec
+    schedule: ScheduleSpec
+    denoiser: DenoiserSpec
+    autoencoder: VQSpec | SpaceToDepthSpec
+
+    def __post_init__(self) -> None:
+        """Refuse what would fail later, inside a network."""
+        inner, outer = self.denoiser, self.autoencoder
+        problem = None
+        if inner.latent_channels != outer.channels:
+            problem = (
+                f"the denoiser has {inner.latent_channels} latent_channels, "
+                f"but the autoencoder makes {outer.channels}"
+            )
+        elif self.scale * inner.lq_ratio != outer.factor:
+            problem = (
+                f"scale {self.scale} times lq_ratio {inner.lq_ratio} is not the "
+                f"{outer.factor} pixels per latent position of the autoencoder"
+            )
+        elif self.precondition and self.predict != "residual":
+            problem = "precondition goes with predict = 'residual' only"
+        if problem is not None:
+            raise SpecError(f"A model's table does not fit together: {problem}.", hint=_FIX_TABLE)
+
+
+@dataclass(frozen=True, slots=True)
+class ModelEntry:
+    """One table of weights.toml.
+
+    Attributes:
+        description: one line for people.
+        licence: SPDX id, or the licence's name where it has none.
+        commercial: whether the licence allows commercial use.
+        homepage: where the model comes from.
+        file: name of a weight file within the package.
+    """
+
+    description: str
+    licence: str
+    commercial: bool
+    homepage: str
+    file: str
+
+    @property
+    def path(self) -> Path:
+        """The weight file."""
+        return Path(str(files("resshift_cli"))) / "bundled" / self.file
+
+
+_FIX_TABLE = "Compare its keys and values with the models in weights.toml."
+_FIX_FILE = "`--model tiny-x4` needs no file; `resshift train` writes files that fit."
+
+
+def from_table(kind: type[T], table: object, where: str) -> T:
+    """Build a frozen type from a parsed TOML or JSON table, key by key.
+
+    Raises:
+        SpecError: a key is missing, unknown, or of the wrong type; the message names the table.
+    """
+    if not isinstance(table, Mapping):
+        raise SpecError(f"{where} is not a table.", hint=_FIX_TABLE)
+    hints = get_type_hints(kind)
+    fields = {field.name: field for field in dataclasses.fields(kind)}  # type: ignore[arg-type]  # T is always one of the dataclasses above
+    required = {name for name, field in fields.items() if field.default is dataclasses.MISSING}
+    problems = [f"has the unknown key '{key}'" for key in table if key not in fields]
+    problems += [f"lacks the key '{key}'" for key in sorted(required - set(table))]
+    if problems:
+        raise SpecError(f"{where} {' and '.join(problems)}.", hint=_FIX_TABLE)
+    return kind(**{key: _value(hints[key], v, f"{where}.{key}") for key, v in table.items()})
+
+
+def _value(hint: Any, value: Any, where: str) -> Any:
+    origin = get_origin(hint)
+    if origin in (Union, types.UnionType):
+        kinds = {get_args(get_type_hints(kind)["kind"])[0]: kind for kind in get_args(hint)}
+        name = value.get("kind") if isinstance(value, Mapping) else None
+        if not isinstance(name, str) or name not in kinds:
+            raise SpecError(f"{where}.kind must be one of {', '.join(kinds)}.", hint=_FIX_TABLE)
+        return from_table(kinds[name], value, where)
+    if dataclasses.is_dataclass(hint):
+        return from_table(hint, value, where)  # type: ignore[arg-type]  # a class, never an instance
+    if origin is tuple:
+        if not isinstance(value, list | tuple):
+            raise SpecError(f"{where} must be a list.", hint=_FIX_TABLE)
+        items = get_args(hint)
+        if items[-1] is not ... and len(value) != len(items):
+            raise SpecError(f"{where} must be a list of {len(items)}.", hint=_FIX_TABLE)
+        return tuple(_value(items[0], item, where) for item in value)
+    if origin is Literal:
+        if value not in get_args(hint):
+            raise SpecError(f"{where} must be one of {get_args(hint)}.", hint=_FIX_TABLE)
+        return value
+    if hint is float and type(value) is int:
+        return float(value)
+    if type(value) is not hint:
+        raise SpecError(f"{where} must be of type {hint.__name__}.", hint=_FIX_TABLE)
+    if hint is float and not math.isfinite(value):
+        raise SpecError(f"{where} must be a finite number.", hint=_FIX_TABLE)
+    return value
+
+
+def to_json(spec: ModelSpec) -> str:
+    """The spec as it stands in a weight file's metadata."""
+    return json.dumps(dataclasses.asdict(spec))
+
+
+def from_json(text: str, where: str) -> ModelSpec:
+    """Read what `to_json` wrote.
+
+    Raises:
+        SpecError: not JSON, or not a model's table.
+    """
+    try:
+        table = json.loads(text)
+    except ValueError as error:
+        raise SpecError(f"{where} is not JSON: {error}.", hint=_FIX_TABLE) from error
+    return from_table(ModelSpec, table, where)
+
+
+@contextmanager
+def open_weights(path: Path, framework: str) -> Iterator[Any]:
+    """Open a safetensors file; its tensors are those of the framework, `pt` or `np`.
+
+    Raises:
+        InputMissingError: there is no such file.
+        ModelUnavailableError: it is not a whole safetensors file.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    if not path.is_file():
+        raise InputMissingError(f"There is no weight file {path}.", hint=_FIX_FILE)
+    try:
+        with safe_open(path, framework=framework) as file:
+            yield file
+    except (OSError, SafetensorError) as error:
+        raise ModelUnavailableError(
+            f"{path} is not a whole safetensors file: {error}.", hint=_FIX_FILE
+        ) from error
+
+
+def read_spec(path: Path) -> ModelSpec:
+    """The model's table in the metadata of a weight file.
+
+    Raises:
+        InputMissingError, ModelUnavailableError: as `open_weights`, or it has no table.
+        SpecError: it has a table that does not fit.
+    """
+    with open_weights(path, "np") as file:
+        metadata = file.metadata() or {}
+    if SPEC_KEY not in metadata:
+        raise ModelUnavailableError(
+            f"{path} does not say which network it belongs to (no '{SPEC_KEY}' in its metadata).",
+            hint=_FIX_FILE,
+        )
+    return from_json(metadata[SPEC_KEY], f"The table in {path}")
+
+
+def read_registry(path: Path) -> dict[str, ModelEntry]:
+    """Read every model of a weights.toml.
+
+    Raises:
+        SpecError: not TOML, or a table that does not fit.
+    """
+    try:
+        tables = tomllib.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:  # also what is not UTF-8
+        raise SpecError(f"{path} is not TOML: {error}.", hint=_FIX_TABLE) from error
+    return {
+        name: from_table(ModelEntry, table, f"{path.name}: [{name}]")
+        for name, table in tables.items()
+    }
+
+
+@cache
+def registry() -> dict[str, ModelEntry]:
+    """The models that come with this package.
+
+    weights.toml lies beside this file in an installed wheel, and one folder up in a checkout.
+    """
+    beside = Path(str(files("resshift_cli"))) / "weights.toml"
+    return read_registry(beside if beside.exists() else beside.parent.parent / "weights.toml")
+
+
+def find(name: str) -> ModelEntry:
+    """Look a model up by name.
+
+    Raises:
+        UnknownModelError: there is none; the hint has the nearest name.
+    """
+    models = registry()
+    if name not in models:
+        raise UnknownModelError(name, models)
+    return models[name]

@@ -1,0 +1,425 @@
+"""One image in, one out: encode, walk the chain, decode, all in tiles."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from resshift_cli import chain, checkpoint, noise, specs, tiling
+from resshift_cli.autoencoder import Autoencoder
+from resshift_cli.degrade import enlarge
+from resshift_cli.denoiser import Denoiser
+from resshift_cli.device import choose_device, choose_dtype, place
+from resshift_cli.errors import ResShiftError, UsageError
+from resshift_cli.images import Picture
+from resshift_cli.schedule import ShiftSchedule
+from resshift_cli.specs import ModelSpec
+from resshift_cli.tiling import Box, Grid
+
+Progress = Callable[[int, int], None]
+"""(units done, units in all); a unit is about one call of the denoiser on one tile."""
+
+ImageT = TypeVar("ImageT", Image.Image, NDArray[Any], Tensor)
+Pixels = NDArray[np.float32]
+
+MAX_SCALE = 16
+
+# Work on one tile relative to a denoiser call, from the FLOP counts of the published layouts.
+ENCODE_UNITS = {"vq": 3, "space-to-depth": 0}
+DECODE_UNITS = {"vq": 7, "space-to-depth": 0}
+
+
+class Upscaler:
+    """A model, ready to run.
+
+    Args:
+        spec: the model's table.
+        denoiser: its network.
+        autoencoder: its way to the latent and back.
+        name: for messages.
+        device: where to compute, see `device.choose_device`.
+        precision: what to compute in, see `device.choose_dtype`.
+        tile_batch: tiles per call of a network; by default 1 on a CPU and 4 elsewhere.
+
+    Raises:
+        DeviceError: the device is not here.
+        UsageError: unknown device or precision.
+    """
+
+    def __init__(
+        self,
+        spec: ModelSpec,
+        denoiser: Denoiser,
+        autoencoder: Autoencoder,
+        *,
+        name: str,
+        device: str = "auto",
+        precision: str = "auto",
+        tile_batch: int | None = None,
+    ) -> None:
+        self.spec = spec
+        self.name = name
+        self.device = choose_device(device)
+        self.dtype = choose_dtype(precision, self.device)
+        self.schedule = spec.schedule.build()
+        self.denoiser = denoiser.eval()
+        self.autoencoder = autoencoder.eval()
+        for network in (self.denoiser, self.autoencoder):
+            place(network, self.device, self.dtype)
+        self.tile_batch = tile_batch or (1 if self.device.type == "cpu" else 4)
+
+    @classmethod
+    def from_pretrained(cls, name: str, **options: Any) -> Upscaler:
+        """Load a model of weights.toml; `options` as in the class's own arguments.
+
+        Raises:
+            UnknownModelError: there is no such model.
+            ModelUnavailableError: its file is damaged.
+            DeviceError, UsageError: as the class.
+        """
+        return cls(*checkpoint.load_model(specs.find(name).path), name=name, **options)
+
+    @classmethod
+    def from_file(cls, path: Path, **options: Any) -> Upscaler:
+        """Load a weight file that carries its model's table, as `resshift train` writes it.
+
+        Raises:
+            InputMissingError: there is no such file.
+            ModelUnavailableError: it is damaged, or has no table.
+            DeviceError, UsageError: as the class.
+        """
+        return cls(*checkpoint.load_model(path), name=path.name, **options)
+
+    def __call__(
+        self,
+        image: ImageT,
+        *,
+        scale: float | None = None,
+        steps: int | None = None,
+        seed: int = 0,
+        tile: int | None = None,
+        overlap: int | None = None,
+        progress: Progress | None = None,
+    ) -> ImageT:
+        """Enlarge an image.
+
+        Args:
+            image: a PIL image; a numpy array, uint8 or float in [0, 1], (H, W) or (H, W, C) with
+                C = 1 gray, 2 gray and alpha, 3 RGB or 4 RGB and alpha; or a float tensor in
+                [0, 1], (3, H, W) or (1, 3, H, W).
+            scale: output size over input size, 1 to 16. By default the model's own factor.
+                Smaller ones are reached by a Lanczos reduction, larger ones by further passes.
+            steps: steps of the chain, 1 to the number trained with, which is the default.
+            seed: 0 to 2^64 - 1; the same seed gives the same result.
+            tile: side of a tile in input pixels, rounded down to what the network can take.
+            overlap: input pixels that neighbouring tiles share.
+            progress: called after every tile.
+
+        Returns:
+            The enlarged image, of the kind and type that was given; floats in [0, 1].
+
+        Raises:
+            UsageError: an argument outside its range.
+            UnsupportedImageError: a PIL image of a mode that is not handled.
+            TypeError, ValueError: not an image of the kinds above, or one without pixels.
+        """
+        run = partial(
+            self.enlarge,
+            scale=scale,
+            steps=steps,
+            seed=seed,
+            tile=tile,
+            overlap=overlap,
+            progress=progress,
+        )
+        if isinstance(image, Image.Image):
+            picture = Picture.from_pil(image)
+            return picture.with_pixels(run(picture.pixels)).to_pil()
+        if isinstance(image, np.ndarray):
+            return _like_array(run(_from_array(image)), image)
+        if isinstance(image, Tensor):
+            return _like_tensor(run(_from_tensor(image)), image)
+        raise TypeError(f"expected a PIL image, a numpy array or a tensor, got {type(image)}")
+
+    @torch.inference_mode()
+    def enlarge(
+        self,
+        pixels: Pixels,
+        *,
+        scale: float | None = None,
+        steps: int | None = None,
+        seed: int = 0,
+        tile: int | None = None,
+        overlap: int | None = None,
+        progress: Progress | None = None,
+    ) -> Pixels:
+        """Enlarge float32 (H, W, C) in [0, 1]; everything else as in `__call__`."""
+        scale = float(self.spec.scale) if scale is None else scale
+        walk = self.schedule_for(scale, steps, seed)
+        tile, overlap = self.tile_size(tile, overlap)
+        height, width, channels = pixels.shape
+        target = (max(1, round(height * scale)), max(1, round(width * scale)))
+        colour, alpha = (
+            (pixels[..., :-1], pixels[..., -1:]) if channels % 2 == 0 else (pixels, None)
+        )
+        layers = [np.broadcast_to(colour, (height, width, 3))]
+        if alpha is not None and alpha.min() < alpha.max():
+            layers.append(np.broadcast_to(alpha, (height, width, 3)))
+
+        sizes = self._pass_sizes(height, width, target, scale)
+        units = walk.steps + ENCODE_UNITS[self.spec.autoencoder.kind]
+        units += DECODE_UNITS[self.spec.autoencoder.kind]
+        tiles = sum(len(self._grid(h, w, tile, overlap).boxes) for h, w in sizes)
+        done, total = 0, len(layers) * tiles * units
+
+        def advance(count: int) -> None:
+            nonlocal done
+            done += count
+            if progress is not None:
+                progress(done, total)
+
+        results = []
+        for layer in layers:
+            for number, size in enumerate(sizes):
+                lq = _to_model(_resize(layer, size)).to(self.device)
+                hq = self.restore(lq, walk, (seed + number) % 2**64, tile, overlap, advance)
+                layer = _from_model(hq)
+            results.append(_resize(layer, target).clip(0.0, 1.0))
+        restored = results[0]
+        if colour.shape[-1] == 1:
+            restored = restored.mean(axis=-1, keepdims=True)
+        if alpha is None:
+            return restored
+        if len(results) == 2:
+            return np.concatenate([restored, results[1].mean(axis=-1, keepdims=True)], axis=-1)
+        return np.concatenate([restored, np.full((*target, 1), alpha.min(), np.float32)], axis=-1)
+
+    def tile_size(self, tile: int | None, overlap: int | None) -> tuple[int, int]:
+        """What is really used of a wished tile and overlap, in input pixels.
+
+        Raises:
+            UsageError: the tile is smaller than the network can take, or not larger than the
+                overlap.
+        """
+        multiple = self._multiple
+        size = (self.spec.tile.size if tile is None else tile) // multiple * multiple
+        if size < multiple:
+            raise UsageError(
+                f"A tile of {tile} px is smaller than '{self.name}' can work on.",
+                hint=f"Use --tile {multiple} or more, or leave it out.",
+            )
+        if overlap is None:
+            overlap = min(self.spec.tile.overlap, size // 4)
+        if not 0 <= overlap < size:
+            raise UsageError(
+                f"An overlap of {overlap} px does not fit in tiles of {size} px.",
+                hint="Make --overlap smaller than --tile, or leave both out.",
+            )
+        return size, overlap
+
+    def schedule_for(self, scale: float, steps: int | None, seed: int) -> ShiftSchedule:
+        """What is really walked; by default all steps that the model was trained with.
+
+        Raises:
+            UsageError: a number outside its range.
+        """
+        if not 1 <= scale <= MAX_SCALE:
+            raise UsageError(
+                f"A scale of {scale:g} is outside 1 to {MAX_SCALE}.", hint="Use --scale 4, say."
+            )
+        if not 0 <= seed <= noise.MAX_SEED:
+            raise UsageError(
+                f"The seed {seed} is outside 0 to 2^64 - 1.", hint="Use --seed 0, say."
+            )
+        most = self.schedule.steps
+        if steps is not None and not 1 <= steps <= most:
+            raise UsageError(
+                f"'{self.name}' walks 1 to {most} steps, not {steps}.",
+                hint=f"Use --steps {most} for detail, or --steps 1 for speed and fidelity.",
+            )
+        return self.schedule if steps is None else self.schedule.respaced(steps)
+
+    def restore(
+        self,
+        lq: Tensor,
+        schedule: ShiftSchedule,
+        seed: int,
+        tile: int,
+        overlap: int,
+        advance: Callable[[int], None] = lambda count: None,
+    ) -> Tensor:
+        """Enlarge by the model's own factor, once.
+
+        Args:
+            lq: float32 (1, 3, h, w) in [-1, 1], on the device.
+            schedule: the steps to walk.
+            seed: of the noise field.
+            tile: side of a tile in input pixels, see `tile_size`.
+            overlap: input pixels that tiles share.
+            advance: told how many units of work were done, after every tile.
+
+        Returns:
+            float32 (1, 3, h * scale, w * scale) in [-1, 1].
+
+        Raises:
+            ResShiftError: the result is not finite.
+        """
+        height, width = lq.shape[-2:]
+        spec, factor, ratio = self.spec, self.autoencoder.factor, self.spec.denoiser.lq_ratio
+        channels = self.autoencoder.channels
+        grid = self._grid(height, width, tile, overlap)
+        lq = tiling.pad_by_reflection(lq, grid.rows.length * ratio, grid.columns.length * ratio)
+        enlarged = enlarge(lq, spec.scale)
+        if spec.clip_lq:
+            enlarged = enlarged.clamp(-1, 1)
+
+        def tiled(run: Callable[[Sequence[Box]], Tensor], units: int, **shape: int) -> Tensor:
+            def tile_and_tell(boxes: Sequence[Box]) -> Tensor:
+                result = run(boxes)
+                if units:
+                    advance(units * len(boxes))
+                return result
+
+            return grid.map(tile_and_tell, batch=self.tile_batch, device=self.device, **shape)
+
+        def encode(boxes: Sequence[Box]) -> Tensor:
+            return self.autoencoder.encode(_cut(boxes, enlarged, factor))
+
+        y0 = tiled(encode, ENCODE_UNITS[spec.autoencoder.kind], channels=channels)
+
+        def predict(x_t: Tensor, t: int) -> Tensor:
+            def denoise(boxes: Sequence[Box]) -> Tensor:
+                steps = torch.full((len(boxes),), t, device=self.device)
+                return self.denoiser(
+                    _cut(boxes, x_t), _cut(boxes, y0), _cut(boxes, lq, ratio), schedule, steps
+                )
+
+            return tiled(denoise, 1, channels=channels)
+
+        def draw(t: int) -> Tensor:
+            rows, columns = y0.shape[-2:]
+            window = {"top": 0, "left": 0, "height": rows, "width": columns}
+            return noise.field(seed, t, channels, **window).to(self.device)
+
+        for state in chain.walk(y0, predict, draw, schedule):
+            latent = state.x0
+
+        def decode(boxes: Sequence[Box]) -> Tensor:
+            return self.autoencoder.decode(_cut(boxes, latent))
+
+        hq = tiled(decode, DECODE_UNITS[spec.autoencoder.kind], channels=3, factor=factor)
+        if not torch.isfinite(hq).all():
+            raise ResShiftError(
+                f"'{self.name}' gave values that are not finite in {self.dtype}.",
+                hint="Use --precision fp32.",
+            )
+        return hq[..., : height * spec.scale, : width * spec.scale].clamp(-1, 1)
+
+    @property
+    def _multiple(self) -> int:
+        """Sides of tiles are multiples of this, in input pixels."""
+        return self.spec.denoiser.size_multiple * self.spec.denoiser.lq_ratio
+
+    def _grid(self, height: int, width: int, tile: int, overlap: int) -> Grid:
+        """Tiles of an input of this size, counted in latent positions.
+
+        A side that fits in one tile grows to the network's multiple; a longer one is covered by
+        whole tiles and needs no more than whole latent positions.
+        """
+        ratio = self.spec.denoiser.lq_ratio
+
+        def axis(length: int) -> tiling.Axis:
+            padded = _round_up(length, self._multiple if length <= tile else ratio)
+            return tiling.plan_axis(
+                padded // ratio, size=tile // ratio, overlap=-(-overlap // ratio)
+            )
+
+        return Grid(axis(height), axis(width))
+
+    def _pass_sizes(
+        self, height: int, width: int, target: tuple[int, int], scale: float
+    ) -> list[tuple[int, int]]:
+        """Input size of every pass: each enlarges by the model's factor, the last to the target."""
+        factor = self.spec.scale
+        sizes = [(height, width)]
+        passes = max(1, math.ceil(math.log(scale, factor) - 1e-9)) if factor > 1 else 1
+        for left in range(passes - 2, -1, -1):
+            shrink = factor ** (left + 1)
+            sizes.append(
+                (_round_up(target[0], shrink) // shrink, _round_up(target[1], shrink) // shrink)
+            )
+        return sizes
+
+
+def _cut(boxes: Sequence[Box], image: Tensor, factor: int = 1) -> Tensor:
+    return torch.cat([box.cut(image, factor) for box in boxes])
+
+
+def _round_up(length: int, multiple: int) -> int:
+    return -(-length // multiple) * multiple
+
+
+def _resize(pixels: Pixels, size: tuple[int, int]) -> Pixels:
+    """Lanczos resize of float32 (H, W, C) to (height, width); may overshoot [0, 1]."""
+    if pixels.shape[:2] == size:
+        return pixels
+    planes = [
+        Image.fromarray(np.ascontiguousarray(pixels[..., c])).resize(
+            size[::-1], Image.Resampling.LANCZOS
+        )
+        for c in range(pixels.shape[-1])
+    ]
+    return np.stack([np.asarray(plane) for plane in planes], axis=-1)
+
+
+def _to_model(pixels: Pixels) -> Tensor:
+    """(H, W, 3) in [0, 1] to (1, 3, H, W) in [-1, 1]."""
+    return torch.from_numpy(np.array(pixels)).permute(2, 0, 1)[None] * 2 - 1
+
+
+def _from_model(image: Tensor) -> Pixels:
+    """(1, 3, H, W) in [-1, 1] to (H, W, 3) in [0, 1]."""
+    pixels: Pixels = (image[0].permute(1, 2, 0) / 2 + 0.5).cpu().numpy()
+    return pixels
+
+
+def _from_array(image: NDArray[Any]) -> Pixels:
+    channels = image.shape[2] if image.ndim == 3 else 1
+    if image.ndim not in (2, 3) or not 1 <= channels <= 4 or image.size == 0:
+        raise ValueError(f"expected an array of (H, W) or (H, W, 1 to 4), got {image.shape}")
+    pixels = image if image.ndim == 3 else image[..., None]
+    if image.dtype == np.uint8:
+        return pixels.astype(np.float32) / np.float32(255)
+    if not np.issubdtype(image.dtype, np.floating):
+        raise TypeError(f"expected uint8 or float pixels, got {image.dtype}")
+    return pixels.astype(np.float32)
+
+
+def _like_array(pixels: Pixels, like: NDArray[Any]) -> NDArray[Any]:
+    pixels = pixels if like.ndim == 3 else pixels[..., 0]
+    if like.dtype == np.uint8:
+        return np.rint(pixels * 255).astype(np.uint8)
+    return pixels.astype(like.dtype)
+
+
+def _from_tensor(image: Tensor) -> Pixels:
+    if tuple(image.shape[:-2]) not in ((3,), (1, 3)) or image.numel() == 0:
+        raise ValueError(f"expected a tensor of (3, H, W) or (1, 3, H, W), got {image.shape}")
+    if not image.is_floating_point():
+        raise TypeError(f"expected float pixels in [0, 1], got {image.dtype}")
+    planes = image.detach().reshape(image.shape[-3:]).permute(1, 2, 0)
+    return planes.to("cpu", torch.float32).numpy()
+
+
+def _like_tensor(pixels: Pixels, like: Tensor) -> Tensor:
+    planes = torch.from_numpy(pixels).permute(2, 0, 1).to(like)
+    return planes[None] if like.dim() == 4 else planes

@@ -1,0 +1,65 @@
+"""A model of every ordinary part at the smallest size, with random weights, for quick tests."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from resshift_cli import autoencoder
+from resshift_cli.denoiser import Denoiser, SwinUNet
+from resshift_cli.specs import DenoiserSpec, ModelSpec, ScheduleSpec, SpaceToDepthSpec, TileSpec
+from resshift_cli.upscaler import Upscaler
+
+
+def tiny_spec(**changes: Any) -> ModelSpec:
+    """Four steps at x4; tiles are multiples of 8 input pixels."""
+    spec = ModelSpec(
+        scale=4,
+        predict="residual",
+        precondition=True,
+        clip_lq=False,
+        tile=TileSpec(size=64, overlap=16),
+        schedule=ScheduleSpec(steps=4, kappa=2.0, p=0.3, min_noise=0.2, sqrt_eta_end=0.99),
+        denoiser=DenoiserSpec(
+            latent_channels=48,
+            model_channels=32,
+            channel_mult=(1,),
+            num_res_blocks=1,
+            swin_levels=(),
+            swin_depth=2,
+            swin_embed_dim=32,
+            num_head_channels=32,
+            window=8,
+            mlp_ratio=1,
+            swin="standard",
+            lq_ratio=1,
+            lq_mask=False,
+            noise_channels=0,
+        ),
+        autoencoder=SpaceToDepthSpec(factor=4, latent_scale=8.0),
+    )
+    return replace(spec, **changes)
+
+
+def tiny_networks(spec: ModelSpec) -> tuple[Denoiser, autoencoder.Autoencoder]:
+    """The networks of a spec, with the same random weights every time."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        network = SwinUNet(spec.denoiser)
+        codec = autoencoder.build(spec.autoencoder)
+    return Denoiser(network, predict=spec.predict, precondition=spec.precondition), codec
+
+
+def tiny_upscaler(precision: str = "fp32", tile_batch: int | None = None) -> Upscaler:
+    """An upscaler on the CPU, the same every time."""
+    spec = tiny_spec()
+    return Upscaler(
+        spec,
+        *tiny_networks(spec),
+        name="tiny",
+        device="cpu",
+        precision=precision,
+        tile_batch=tile_batch,
+    )

@@ -1,0 +1,76 @@
+"""What is imported before it is needed: nothing."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+HEAVY = ("torch", "numpy", "PIL", "safetensors")
+SCRIPT = f"""
+import sys
+from resshift_cli import cli
+code = cli.run(sys.argv[1:])
+loaded = [name for name in {HEAVY} if name in sys.modules]
+print("loaded:", code, *loaded)
+"""
+
+
+def loaded(*arguments: str, folder: Path | None = None) -> tuple[int, set[str]]:
+    """Exit code of a command, and what it imported."""
+    ran = subprocess.run(
+        [sys.executable, "-c", SCRIPT, *arguments],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=folder,
+    )
+    _, code, *names = ran.stdout.splitlines()[-1].split()
+    return int(code), set(names)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        "--help",
+        "--version",
+        "",
+        "upscale --help",
+        "train --help",
+        "models --help",
+        "models list --help",
+        "models list",
+        "models list --json",
+    ],
+)
+def test_help_and_lists_answer_without_anything_heavy(arguments: str) -> None:
+    assert loaded(*arguments.split()) == (0, set())
+
+
+@pytest.mark.parametrize(
+    "arguments, code",
+    [
+        ("upscale --scale 17 photo.png", 2),
+        ("upscale photo.png --device gpu", 2),
+        ("upscale photo.png --model none", 2),
+        ("upscale none.png --weights WEIGHTS", 3),
+        ("upscale photo.png --weights none", 3),
+        ("upscale text.png --weights WEIGHTS", 4),
+        ("upscale photo.png -o done.png --weights WEIGHTS", 6),
+        ("upscale photo.png --weights text.png", 7),
+        ("train none.toml --photos . --out run", 3),
+    ],
+)
+def test_mistakes_that_show_early_do_not_wait_for_torch(
+    tmp_path: Path, tiny_weights: Path, arguments: str, code: int
+) -> None:
+    for name in ("photo.png", "done.png"):
+        Image.new("RGB", (4, 4)).save(tmp_path / name)
+    (tmp_path / "text.png").write_text("no image")
+    words = arguments.replace("WEIGHTS", str(tiny_weights)).split()
+    ended, names = loaded(*words, folder=tmp_path)
+    assert ended == code
+    assert "torch" not in names

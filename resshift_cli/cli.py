@@ -163,8 +163,8 @@ TileOption = Annotated[
     typer.Option(
         metavar="PIXELS",
         callback=_within(1, math.inf),
-        help="Side of the tiles that large images are cut into, in pixels of the input; smaller "
-        "ones need less memory. By default as the model says, 128 for tiny-x4.",
+        help="Largest side of the tiles that large images are cut into, in pixels of the input; "
+        "smaller ones need less memory. By default as the model says, 256 for tiny-x4.",
     ),
 ]
 OverlapOption = Annotated[

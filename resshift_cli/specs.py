@@ -212,14 +212,12 @@ class ModelEntry:
         description: one line for people.
         licence: SPDX id, or the licence's name where it has none.
         commercial: whether the licence allows commercial use.
-        homepage: where the model comes from.
         file: name of a weight file within the package.
     """
 
     description: str
     licence: str
     commercial: bool
-    homepage: str
     file: str
 
     @property

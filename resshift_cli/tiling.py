@@ -64,10 +64,12 @@ def _raised_cosine(distance: Tensor, overlap: int) -> Tensor:
     return 0.5 - 0.5 * torch.cos(math.pi * (distance / overlap).clamp(max=1.0))
 
 
-def plan_axis(length: int, *, size: int, overlap: int) -> Axis:
-    """The fewest tiles that cover `length` with at least `overlap` in common, evenly spread.
+def plan_axis(length: int, *, size: int, overlap: int, multiple: int | None = None) -> Axis:
+    """Cover `length` with evenly spread tiles that have at least `overlap` in common.
 
-    A side not longer than `size` gets a single tile of its own length.
+    A side not longer than `size` gets a single tile of its own length. For a longer one, the
+    tiles' side is the multiple of `multiple` up to `size` that costs the least work, `size`
+    itself by default.
 
     Raises:
         UsageError: the overlap is not smaller than the tile.
@@ -79,9 +81,12 @@ def plan_axis(length: int, *, size: int, overlap: int) -> Axis:
         )
     if length <= size:
         return Axis(length, length, (0,))
-    gaps = math.ceil((length - size) / (size - overlap))
-    starts = tuple(round(i * (length - size) / gaps) for i in range(gaps + 1))
-    return Axis(length, size, starts)
+    # Tiles of less than twice the overlap would be all border.
+    sizes = [s for s in range(size, 2 * overlap, -(multiple or size)) if s > 0] or [size]
+    gaps = {s: math.ceil((length - s) / (s - overlap)) for s in sizes}
+    best = min(sizes, key=lambda s: (gaps[s] + 1) * s)
+    starts = tuple(round(i * (length - best) / gaps[best]) for i in range(gaps[best] + 1))
+    return Axis(length, best, starts)
 
 
 @dataclass(frozen=True, slots=True)

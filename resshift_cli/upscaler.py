@@ -120,7 +120,8 @@ class Upscaler:
                 Smaller ones are reached by a Lanczos reduction, larger ones by further passes.
             steps: steps of the chain, 1 to the number trained with, which is the default.
             seed: 0 to 2^64 - 1; the same seed gives the same result.
-            tile: side of a tile in input pixels, rounded down to what the network can take.
+            tile: largest side of a tile in input pixels, rounded down to what the network can
+                take; a smaller one is used where it covers the image with less work.
             overlap: input pixels that neighbouring tiles share.
             progress: called after every tile.
 
@@ -340,7 +341,10 @@ class Upscaler:
         def axis(length: int) -> tiling.Axis:
             padded = _round_up(length, self._multiple if length <= tile else ratio)
             return tiling.plan_axis(
-                padded // ratio, size=tile // ratio, overlap=-(-overlap // ratio)
+                padded // ratio,
+                size=tile // ratio,
+                overlap=-(-overlap // ratio),
+                multiple=self.spec.denoiser.size_multiple,
             )
 
         return Grid(axis(height), axis(width))

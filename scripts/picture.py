@@ -30,7 +30,8 @@ def main(
     upscaler = Upscaler.from_pretrained(model)
     scale = upscaler.spec.scale
     size = (photo.width * scale, photo.height * scale)
-    part = tuple(scale * edge for edge in (left, top, left + side, top + side))
+    right, bottom = left + side, top + side
+    part = (scale * left, scale * top, scale * right, scale * bottom)
     sheet = Image.new("RGB", (2 * side * scale + GAP, side * scale), "white")
     for i, result in enumerate((photo.resize(size, Image.Resampling.BICUBIC), upscaler(photo))):
         sheet.paste(result.crop(part), (i * (side * scale + GAP), 0))

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import pytest
@@ -55,6 +56,20 @@ def test_tiles_cover_the_side_with_at_least_the_overlap_in_common(
     assert max(gaps) - min(gaps) <= 1, "tiles are spread evenly"
     fewer = len(axis.starts) - 1
     assert fewer * 64 - (fewer - 1) * overlap < length, "one tile fewer would not do"
+
+
+@pytest.mark.parametrize("length", [257, 512, 750, 1000, 1333, 4000])
+def test_the_side_of_tiles_is_the_one_that_costs_least(length: int) -> None:
+    chosen = tiling.plan_axis(length, size=256, overlap=16, multiple=32)
+    others = [tiling.plan_axis(length, size=s, overlap=16) for s in range(64, 257, 32)]
+    assert chosen.size % 32 == 0
+    assert chosen.size * len(chosen.starts) == min(o.size * len(o.starts) for o in others)
+
+
+def test_default_tiles_cost_at_most_35_percent_more_than_the_image_itself() -> None:
+    axes = [tiling.plan_axis(side, size=256, overlap=16, multiple=32) for side in (1000, 750)]
+    work = math.prod(axis.size * len(axis.starts) for axis in axes)
+    assert work <= 1.35 * 1000 * 750
 
 
 def test_weights_rise_smoothly_from_the_border_of_a_tile() -> None:

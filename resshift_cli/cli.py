@@ -13,7 +13,7 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -26,7 +26,7 @@ from resshift_cli import __version__, console
 from resshift_cli.errors import InputMissingError, ResShiftError, UsageError
 
 if TYPE_CHECKING:
-    from resshift_cli.upscaler import Upscaler
+    from resshift_cli.upscaler import Settings, Upscaler
 
 DEFAULT_MODEL = "tiny-x4"
 BUG, INTERRUPTED, BROKEN_PIPE, TERMINATED = 70, 130, 141, 143  # the rest is in errors.py
@@ -57,7 +57,7 @@ app.add_typer(models_app, name="models")
 
 
 @dataclass
-class Settings:
+class CommandLine:
     """What `main` has to know of the command line."""
 
     debug: bool = False
@@ -68,7 +68,7 @@ class Terminated(KeyboardInterrupt):
 
 
 def _set_debug(context: typer.Context, on: bool) -> bool:
-    context.ensure_object(Settings).debug |= on
+    context.ensure_object(CommandLine).debug |= on
     return on
 
 
@@ -164,7 +164,7 @@ TileOption = Annotated[
         metavar="PIXELS",
         callback=_within(1, math.inf),
         help="Largest side of the tiles that large images are cut into, in pixels of the input; "
-        "smaller ones need less memory. By default as the model says, 256 for tiny-x4.",
+        "smaller ones need less memory. By default as the model says, 128 for tiny-x4.",
     ),
 ]
 OverlapOption = Annotated[
@@ -174,6 +174,15 @@ OverlapOption = Annotated[
         callback=_within(0, math.inf),
         help="What neighbouring tiles share, in pixels of the input; less than --tile. By default "
         "as the model says, 16 for tiny-x4.",
+    ),
+]
+TemperatureOption = Annotated[
+    float | None,
+    typer.Option(
+        metavar="FACTOR",
+        callback=_within(0, 1),
+        help="What the noise of the chain is multiplied by, 0 to 1: lower is cleaner, higher has "
+        "more texture. By default as the model says, @T@ for tiny-x4.",
     ),
 ]
 DeviceOption = Annotated[
@@ -235,6 +244,7 @@ def upscale(
     seed: SeedOption = 0,
     tile: TileOption = None,
     overlap: OverlapOption = None,
+    temperature: TemperatureOption = None,
     device: DeviceOption = "auto",
     precision: PrecisionOption = "auto",
     overwrite: OverwriteOption = False,
@@ -273,17 +283,23 @@ def upscale(
                     if weights is None
                     else Upscaler.from_file(weights, **machine)
                 )
-            tile, overlap = upscaler.tile_size(tile, overlap)
-            steps = upscaler.schedule_for(factor, steps, seed).steps
+            settings = upscaler.settings(
+                scale=factor,
+                steps=steps,
+                seed=seed,
+                tile=tile,
+                overlap=overlap,
+                temperature=temperature,
+            )
             _upscale_each(
                 jobs,
                 upscaler,
-                {"scale": factor, "steps": steps, "seed": seed, "tile": tile, "overlap": overlap},
+                settings,
                 report,
                 overwrite=overwrite,
                 quiet=quiet,
                 as_json=as_json,
-                debug=context.ensure_object(Settings).debug,
+                debug=context.ensure_object(CommandLine).debug,
             )
     except ResShiftError as error:
         if not report.errors:
@@ -452,7 +468,7 @@ def _check(
 def _upscale_each(
     jobs: Sequence[tuple[Path, Path]],
     upscaler: Upscaler,
-    options: Mapping[str, Any],
+    settings: Settings,
     report: Report,
     *,
     overwrite: bool,
@@ -471,11 +487,11 @@ def _upscale_each(
         started = time.monotonic()
         try:
             with (
-                _memory_limit(f"Use a --tile smaller than {options['tile']} for {source.name}."),
+                _memory_limit(f"Use a --tile smaller than {settings.tile} for {source.name}."),
                 console.progress(title, "tile steps", quiet=quiet) as advance,
             ):
                 picture = images.read(source)
-                pixels = upscaler.enlarge(picture.pixels, **options, progress=advance)
+                pixels = upscaler.enlarge(picture.pixels, settings, advance)
                 images.write(picture.with_pixels(pixels), target, overwrite=overwrite)
         except ResShiftError as error:
             report.fail(source, error)
@@ -495,7 +511,7 @@ def _upscale_each(
                 "height": tall,
                 "input_width": width,
                 "input_height": height,
-                **options,
+                **asdict(settings),
                 **machine,
                 "seconds": round(seconds, 3),
             }
@@ -503,7 +519,7 @@ def _upscale_each(
         if not quiet:
             console.note(
                 f"{source} {width}x{height} -> {target} {wide}x{tall}, {report.model}, "
-                f"{options['steps']} step{'s' * (options['steps'] != 1)}, "
+                f"{settings.steps} step{'s' * (settings.steps != 1)}, "
                 f"{' '.join(machine.values())}, {seconds:.1f} s"
             )
             if not as_json:
@@ -530,7 +546,7 @@ def run(arguments: Sequence[str]) -> int:
     Raises:
         BrokenPipeError: nobody reads what it prints.
     """
-    settings = Settings()
+    settings = CommandLine()
     try:
         command = typer.main.get_command(app)
         # Not `command()`, which would print errors in its own way and swallow Ctrl-C.

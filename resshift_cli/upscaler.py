@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -21,7 +22,6 @@ from resshift_cli.denoiser import Denoiser
 from resshift_cli.device import choose_device, choose_dtype, place
 from resshift_cli.errors import ResShiftError, UsageError
 from resshift_cli.images import Picture
-from resshift_cli.schedule import ShiftSchedule
 from resshift_cli.specs import ModelSpec
 from resshift_cli.tiling import Box, Grid
 
@@ -36,6 +36,27 @@ MAX_SCALE = 16
 # Work on one tile relative to a denoiser call, from the FLOP counts of the published layouts.
 ENCODE_UNITS = {"vq": 3, "space-to-depth": 0}
 DECODE_UNITS = {"vq": 7, "space-to-depth": 0}
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How an image is enlarged, with nothing left open.
+
+    Attributes:
+        scale: output size over input size, 1 to 16.
+        steps: steps of the chain.
+        seed: of the noise field.
+        tile: largest side of a tile in input pixels, a multiple of what the network takes.
+        overlap: input pixels that neighbouring tiles share.
+        temperature: what the chain's noise is multiplied by.
+    """
+
+    scale: float
+    steps: int
+    seed: int
+    tile: int
+    overlap: int
+    temperature: float
 
 
 class Upscaler:
@@ -108,6 +129,7 @@ class Upscaler:
         seed: int = 0,
         tile: int | None = None,
         overlap: int | None = None,
+        temperature: float | None = None,
         progress: Progress | None = None,
     ) -> ImageT:
         """Enlarge an image.
@@ -123,6 +145,9 @@ class Upscaler:
             tile: largest side of a tile in input pixels, rounded down to what the network can
                 take; a smaller one is used where it covers the image with less work.
             overlap: input pixels that neighbouring tiles share.
+            temperature: what the noise of the chain is multiplied by, 0 to 1. At 1 the result is a
+                draw of what the image may have been; below, it keeps to what is more likely, with
+                less texture. By default as the model says.
             progress: called after every tile.
 
         Returns:
@@ -133,15 +158,15 @@ class Upscaler:
             UnsupportedImageError: a PIL image of a mode that is not handled.
             TypeError, ValueError: not an image of the kinds above, or one without pixels.
         """
-        run = partial(
-            self.enlarge,
+        settings = self.settings(
             scale=scale,
             steps=steps,
             seed=seed,
             tile=tile,
             overlap=overlap,
-            progress=progress,
+            temperature=temperature,
         )
+        run = partial(self.enlarge, settings=settings, progress=progress)
         if isinstance(image, Image.Image):
             picture = Picture.from_pil(image)
             return picture.with_pixels(run(picture.pixels)).to_pil()
@@ -153,20 +178,10 @@ class Upscaler:
 
     @torch.inference_mode()
     def enlarge(
-        self,
-        pixels: Pixels,
-        *,
-        scale: float | None = None,
-        steps: int | None = None,
-        seed: int = 0,
-        tile: int | None = None,
-        overlap: int | None = None,
-        progress: Progress | None = None,
+        self, pixels: Pixels, settings: Settings, progress: Progress | None = None
     ) -> Pixels:
-        """Enlarge float32 (H, W, C) in [0, 1]; everything else as in `__call__`."""
-        scale = float(self.spec.scale) if scale is None else scale
-        walk = self.schedule_for(scale, steps, seed)
-        tile, overlap = self.tile_size(tile, overlap)
+        """Enlarge float32 (H, W, C) in [0, 1], C as in `__call__`."""
+        scale = settings.scale
         height, width, channels = pixels.shape
         target = (max(1, round(height * scale)), max(1, round(width * scale)))
         colour, alpha = (
@@ -177,9 +192,9 @@ class Upscaler:
             layers.append(np.broadcast_to(alpha, (height, width, 3)))
 
         sizes = self._pass_sizes(height, width, target, scale)
-        units = walk.steps + ENCODE_UNITS[self.spec.autoencoder.kind]
+        units = settings.steps + ENCODE_UNITS[self.spec.autoencoder.kind]
         units += DECODE_UNITS[self.spec.autoencoder.kind]
-        tiles = sum(len(self._grid(h, w, tile, overlap).boxes) for h, w in sizes)
+        tiles = sum(len(self._grid(*size, settings).boxes) for size in sizes)
         done, total = 0, len(layers) * tiles * units
 
         def advance(count: int) -> None:
@@ -192,8 +207,8 @@ class Upscaler:
         for layer in layers:
             for number, size in enumerate(sizes):
                 lq = _to_model(_resize(layer, size)).to(self.device)
-                hq = self.restore(lq, walk, (seed + number) % 2**64, tile, overlap, advance)
-                layer = _from_model(hq)
+                seed = (settings.seed + number) % 2**64
+                layer = _from_model(self.restore(lq, replace(settings, seed=seed), advance))
             results.append(_resize(layer, target).clip(0.0, 1.0))
         restored = results[0]
         if colour.shape[-1] == 1:
@@ -204,68 +219,68 @@ class Upscaler:
             return np.concatenate([restored, results[1].mean(axis=-1, keepdims=True)], axis=-1)
         return np.concatenate([restored, np.full((*target, 1), alpha.min(), np.float32)], axis=-1)
 
-    def tile_size(self, tile: int | None, overlap: int | None) -> tuple[int, int]:
-        """What is really used of a wished tile and overlap, in input pixels.
+    def settings(
+        self,
+        *,
+        scale: float | None = None,
+        steps: int | None = None,
+        seed: int = 0,
+        tile: int | None = None,
+        overlap: int | None = None,
+        temperature: float | None = None,
+    ) -> Settings:
+        """Check the arguments of `__call__`, and fill in what the model says.
 
         Raises:
-            UsageError: the tile is smaller than the network can take, or not larger than the
-                overlap.
+            UsageError: an argument outside its range.
         """
-        multiple = self._multiple
-        size = (self.spec.tile.size if tile is None else tile) // multiple * multiple
-        if size < multiple:
-            raise UsageError(
-                f"A tile of {tile} px is smaller than '{self.name}' can work on.",
-                hint=f"Use --tile {multiple} or more, or leave it out.",
-            )
-        if overlap is None:
-            overlap = min(self.spec.tile.overlap, size // 4)
-        if not 0 <= overlap < size:
-            raise UsageError(
-                f"An overlap of {overlap} px does not fit in tiles of {size} px.",
-                hint="Make --overlap smaller than --tile, or leave both out.",
-            )
-        return size, overlap
-
-    def schedule_for(self, scale: float, steps: int | None, seed: int) -> ShiftSchedule:
-        """What is really walked; by default all steps that the model was trained with.
-
-        Raises:
-            UsageError: a number outside its range.
-        """
+        scale = float(self.spec.scale) if scale is None else scale
         if not 1 <= scale <= MAX_SCALE:
             raise UsageError(
                 f"A scale of {scale:g} is outside 1 to {MAX_SCALE}.", hint="Use --scale 4, say."
+            )
+        most = self.schedule.steps
+        steps = most if steps is None else steps
+        if not 1 <= steps <= most:
+            raise UsageError(
+                f"'{self.name}' walks 1 to {most} steps, not {steps}.",
+                hint=f"Use --steps {most} for detail, or --steps 1 for speed and fidelity.",
             )
         if not 0 <= seed <= noise.MAX_SEED:
             raise UsageError(
                 f"The seed {seed} is outside 0 to 2^64 - 1.", hint="Use --seed 0, say."
             )
-        most = self.schedule.steps
-        if steps is not None and not 1 <= steps <= most:
+        size = (self.spec.tile.size if tile is None else tile) // self._multiple * self._multiple
+        if size < self._multiple:
             raise UsageError(
-                f"'{self.name}' walks 1 to {most} steps, not {steps}.",
-                hint=f"Use --steps {most} for detail, or --steps 1 for speed and fidelity.",
+                f"A tile of {tile} px is smaller than '{self.name}' can work on.",
+                hint=f"Use --tile {self._multiple} or more, or leave it out.",
             )
-        return self.schedule if steps is None else self.schedule.respaced(steps)
+        overlap = min(self.spec.tile.overlap, size // 4) if overlap is None else overlap
+        if not 0 <= overlap < size:
+            raise UsageError(
+                f"An overlap of {overlap} px does not fit in tiles of {size} px.",
+                hint="Make --overlap smaller than --tile, or leave both out.",
+            )
+        temperature = self.spec.temperature if temperature is None else temperature
+        if not 0 <= temperature <= 1:
+            raise UsageError(
+                f"A temperature of {temperature:g} is outside 0 to 1.",
+                hint="Leave --temperature out for the model's own.",
+            )
+        return Settings(scale, steps, seed, size, overlap, temperature)
 
     def restore(
         self,
         lq: Tensor,
-        schedule: ShiftSchedule,
-        seed: int,
-        tile: int,
-        overlap: int,
+        settings: Settings,
         advance: Callable[[int], None] = lambda count: None,
     ) -> Tensor:
-        """Enlarge by the model's own factor, once.
+        """Enlarge by the model's own factor, once, whatever `settings.scale` says.
 
         Args:
             lq: float32 (1, 3, h, w) in [-1, 1], on the device.
-            schedule: the steps to walk.
-            seed: of the noise field.
-            tile: side of a tile in input pixels, see `tile_size`.
-            overlap: input pixels that tiles share.
+            settings: see `Upscaler.settings`.
             advance: told how many units of work were done, after every tile.
 
         Returns:
@@ -277,7 +292,8 @@ class Upscaler:
         height, width = lq.shape[-2:]
         spec, factor, ratio = self.spec, self.autoencoder.factor, self.spec.denoiser.lq_ratio
         channels = self.autoencoder.channels
-        grid = self._grid(height, width, tile, overlap)
+        grid = self._grid(height, width, settings)
+        schedule = self.schedule.respaced(settings.steps)
         lq = tiling.pad_by_reflection(lq, grid.rows.length * ratio, grid.columns.length * ratio)
         enlarged = enlarge(lq, spec.scale)
         if spec.clip_lq:
@@ -309,7 +325,8 @@ class Upscaler:
         def draw(t: int) -> Tensor:
             rows, columns = y0.shape[-2:]
             window = {"top": 0, "left": 0, "height": rows, "width": columns}
-            return noise.field(seed, t, channels, **window).to(self.device)
+            field = noise.field(settings.seed, t, channels, **window)
+            return settings.temperature * field.to(self.device)
 
         for state in chain.walk(y0, predict, draw, schedule):
             latent = state.x0
@@ -330,7 +347,7 @@ class Upscaler:
         """Sides of tiles are multiples of this, in input pixels."""
         return self.spec.denoiser.size_multiple * self.spec.denoiser.lq_ratio
 
-    def _grid(self, height: int, width: int, tile: int, overlap: int) -> Grid:
+    def _grid(self, height: int, width: int, settings: Settings) -> Grid:
         """Tiles of an input of this size, counted in latent positions.
 
         A side that fits in one tile grows to the network's multiple; a longer one is covered by
@@ -339,11 +356,12 @@ class Upscaler:
         ratio = self.spec.denoiser.lq_ratio
 
         def axis(length: int) -> tiling.Axis:
-            padded = _round_up(length, self._multiple if length <= tile else ratio)
+            fits = length <= settings.tile
+            padded = _round_up(length, self._multiple if fits else ratio)
             return tiling.plan_axis(
                 padded // ratio,
-                size=tile // ratio,
-                overlap=-(-overlap // ratio),
+                size=settings.tile // ratio,
+                overlap=-(-settings.overlap // ratio),
                 multiple=self.spec.denoiser.size_multiple,
             )
 

@@ -38,6 +38,7 @@ PUBLISHED = ModelSpec(
     predict="x0",
     precondition=False,
     clip_lq=False,
+    temperature=1.0,
     tile=TileSpec(128, 16),
     schedule=ScheduleSpec(steps=15, kappa=2.0, p=0.3, min_noise=0.04, sqrt_eta_end=0.99),
     denoiser=DenoiserSpec(
@@ -96,11 +97,10 @@ def photo(
 ) -> None:
     """Enlarge a 512x512 photo to 2048x2048 through the command line, with its defaults."""
     upscaler = Upscaler.from_pretrained(model, device="cpu", precision=precision)
-    tile, overlap = upscaler.tile_size(None, None)
     lq = torch.zeros(1, 3, 512, 512)
-    one_step = upscaler.schedule.respaced(1)
+    one_step = upscaler.settings(steps=1)
     with torch.inference_mode():
-        work = flops(lambda: upscaler.restore(lq, one_step, 0, tile, overlap))
+        work = flops(lambda: upscaler.restore(lq, one_step))
     work *= upscaler.schedule.steps
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder) / "photo.png"
@@ -140,7 +140,7 @@ def published(
 
         def run(upscaler: Upscaler = upscaler) -> None:
             with torch.inference_mode():
-                upscaler.restore(lq, upscaler.schedule, 0, 64, 16)
+                upscaler.restore(lq, upscaler.settings())
 
         work = flops(run)  # also warms up
         best = min(seconds(run) for _ in range(repeat))

@@ -146,7 +146,8 @@ def test_quiet_still_prints_errors(upscale: Run, photo: Path) -> None:
 
 
 def test_json_is_one_object_that_says_what_was_really_done(upscale: Run, photo: Path) -> None:
-    ran = upscale(photo, "--json", "--steps", 2, "--tile", 30, "--device", "cpu", "--quiet")
+    options = ("--steps", 2, "--tile", 30, "--temperature", 0.5, "--device", "cpu")
+    ran = upscale(photo, "--json", *options, "--quiet")
     report = json.loads(ran.out)
     [result] = report["results"]
     assert (report["version"], report["model"]) == (__version__, "tiny.safetensors")
@@ -165,6 +166,7 @@ def test_json_is_one_object_that_says_what_was_really_done(upscale: Run, photo: 
         "seed": 0,
         "tile": 24,
         "overlap": 6,
+        "temperature": 0.5,
         "device": "cpu",
     }
 
@@ -518,6 +520,7 @@ scale = 4
 predict = "residual"
 precondition = true
 clip_lq = false
+temperature = 1.0
 tile = { size = 64, overlap = 16 }
 schedule = { steps = 4, kappa = 2.0, p = 0.3, min_noise = 0.2, sqrt_eta_end = 0.99 }
 autoencoder = { kind = "space-to-depth", factor = 4, latent_scale = 8.0 }

@@ -43,6 +43,7 @@ def golden_upscaler(schedule: ScheduleSpec, *, quantize: bool) -> Upscaler:
         predict="x0",
         precondition=False,
         clip_lq=False,
+        temperature=1.0,
         tile=TileSpec(128, 16),
         schedule=schedule,
         denoiser=small_unet_spec(),
@@ -67,7 +68,7 @@ def restore(
     upscaler: Upscaler, lq: Tensor, *, tile: int = 64, overlap: int = 16, seed: int = 0
 ) -> Tensor:
     with torch.inference_mode():
-        return upscaler.restore(lq, upscaler.schedule, seed, tile, overlap)
+        return upscaler.restore(lq, upscaler.settings(tile=tile, overlap=overlap, seed=seed))
 
 
 # The reference
@@ -327,6 +328,8 @@ def test_alpha_is_enlarged_like_a_gray_image() -> None:
         ({"tile": -64}, "tile"),
         ({"tile": 32, "overlap": 32}, "overlap"),
         ({"overlap": -1}, "overlap"),
+        ({"temperature": -0.1}, "temperature"),
+        ({"temperature": 1.1}, "temperature"),
     ],
 )
 def test_arguments_out_of_range_are_refused_with_a_way_out(
@@ -374,6 +377,31 @@ def test_half_precision_stays_close_to_full_precision(precision: str) -> None:
     exact = tiny_upscaler()(image)
     error = np.square(tiny_upscaler(precision=precision)(image) - exact).mean()
     assert 10 * np.log10(1 / error) > 40
+
+
+# Temperature
+
+
+def test_the_noise_of_the_chain_is_multiplied_by_the_temperature(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    image = np.random.default_rng(0).random((16, 16, 3), dtype=np.float32)
+    half = tiny_upscaler()(image, temperature=0.5)
+    field = noise.field
+
+    def fainter(*args: int, **window: int) -> Tensor:
+        return 0.5 * field(*args, **window)
+
+    monkeypatch.setattr(noise, "field", fainter)
+    assert np.allclose(tiny_upscaler()(image), half, atol=1e-6)
+
+
+def test_without_noise_the_seed_does_not_matter() -> None:
+    image = np.random.default_rng(0).random((16, 16, 3), dtype=np.float32)
+    upscaler = tiny_upscaler()
+    first = upscaler(image, temperature=0, seed=1)
+    assert np.array_equal(upscaler(image, temperature=0, seed=2), first)
+    assert not np.array_equal(upscaler(image, seed=1), first)
 
 
 # Fewer steps

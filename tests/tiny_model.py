@@ -20,6 +20,7 @@ def tiny_spec(**changes: Any) -> ModelSpec:
         predict="residual",
         precondition=True,
         clip_lq=False,
+        temperature=1.0,
         tile=TileSpec(size=64, overlap=16),
         schedule=ScheduleSpec(steps=4, kappa=2.0, p=0.3, min_noise=0.2, sqrt_eta_end=0.99),
         denoiser=DenoiserSpec(

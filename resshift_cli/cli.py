@@ -181,8 +181,8 @@ TemperatureOption = Annotated[
     typer.Option(
         metavar="FACTOR",
         callback=_within(0, 1),
-        help="What the noise of the chain is multiplied by, 0 to 1: lower is cleaner, higher has "
-        "more texture. By default as the model says, @T@ for tiny-x4.",
+        help="What the noise of the chain's steps is multiplied by, 0 to 1: lower is cleaner, "
+        "higher has more texture. By default as the model says, @T@ for tiny-x4.",
     ),
 ]
 DeviceOption = Annotated[
@@ -362,12 +362,6 @@ def train(
             metavar="FILE.safetensors", readable=False, help="A weight file to start from."
         ),
     ] = None,
-    compiled: Annotated[
-        bool,
-        typer.Option(
-            "--compile", help="Compile the network: minutes to start, then a third faster."
-        ),
-    ] = False,
     debug: DebugOption = False,
 ) -> None:
     """Train a model, or go on where an earlier run was interrupted."""
@@ -384,9 +378,7 @@ def train(
 
         total = training.read_config(config).train.steps
         run_on = choose_device(device)
-    steps = training.train(
-        config, photos, out, seed=seed, device=run_on, init=init, compiled=compiled
-    )
+    steps = training.train(config, photos, out, seed=seed, device=run_on, init=init)
     gain = ""
     try:
         with (

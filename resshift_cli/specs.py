@@ -166,7 +166,8 @@ class ModelSpec:
         precondition: the network is shown x_t - y_0 and corrects the best linear estimate of
             the residual, see `denoiser.Denoiser`.
         clip_lq: clip the upsampled image to [-1, 1] before encoding.
-        temperature: what the noise of the chain is multiplied by, 1 for the chain as published.
+        temperature: what the noise of the chain's steps is multiplied by; 1 is the chain as
+            published.
         tile: default cut of large images.
         schedule: the residual-shift schedule that the network was trained with.
         denoiser: sizes of the Swin U-Net.

@@ -63,6 +63,8 @@ class TrainSpec:
         clip_norm: largest norm of the gradient.
         ema: decay of the averaged weights, which are the ones that get exported.
         late_steps: step t of the chain is drawn in proportion to t to this power.
+        last_share: fraction of crops that get the last step T instead, on which alone a chain of
+            one step relies; 0 to 1.
         save_every: optimiser steps between saved states.
         validate_every: optimiser steps between validations.
         degrade: how low-resolution partners are made.
@@ -78,6 +80,7 @@ class TrainSpec:
     clip_norm: float
     ema: float
     late_steps: float
+    last_share: float
     save_every: int
     validate_every: int
     degrade: DegradeSpec
@@ -139,6 +142,8 @@ def _check(run: RunSpec, path: Path) -> None:
         problem = "degrade.jpeg must be two rising qualities within 1..100"
     elif min(train.degrade.blur, train.degrade.noise) < 0:
         problem = "degrade.blur and degrade.noise can't be negative"
+    elif not 0 <= train.last_share <= 1:
+        problem = "last_share must be within 0..1"
     if problem is not None:
         raise UsageError(f"{path}: {problem}.", hint=f"Change it in {path}.")
 
@@ -272,10 +277,17 @@ def make_batch(photos: list[Pixels], run: RunSpec, seed: int, step: int) -> tupl
     return torch.cat(sharp), torch.cat(blurry)
 
 
-def draw_steps(count: int, chain_length: int, power: float, rng: np.random.Generator) -> Tensor:
-    """Steps t of the chain, (count,), in proportion to t^power, spread evenly over the batch."""
+def draw_steps(
+    count: int, chain_length: int, power: float, last_share: float, rng: np.random.Generator
+) -> Tensor:
+    """Steps t of the chain, (count,), spread evenly over the batch.
+
+    They are drawn in proportion to t^power, but for `last_share` of them that are the last.
+    """
     weights = np.arange(1, chain_length + 1, dtype=np.float64) ** power
-    edges = np.cumsum(weights) / weights.sum()
+    weights *= (1 - last_share) / weights.sum()
+    weights[-1] += last_share
+    edges = np.cumsum(weights)
     even = (rng.permutation(count) + rng.random(count)) / count
     return torch.from_numpy(np.minimum(np.searchsorted(edges, even), chain_length - 1) + 1)
 
@@ -333,7 +345,8 @@ class Trainer:
         x0 = self.autoencoder.encode(sharp * 2 - 1)
         y0 = self.autoencoder.encode(degrade.enlarge(blurry * 2 - 1, scale))
         rng = np.random.default_rng([self.seed, self.step, 1])
-        t = draw_steps(len(x0), self.schedule.steps, self.run.train.late_steps, rng)
+        train = self.run.train
+        t = draw_steps(len(x0), self.schedule.steps, train.late_steps, train.last_share, rng)
         noise = torch.from_numpy(rng.standard_normal(x0.shape, dtype=np.float32))
         t = t.to(x0.device)
         x_t = chain.shift(x0, y0, noise.to(x0), self.schedule, t)
@@ -440,7 +453,6 @@ def train(
     seed: int = 0,
     device: torch.device | None = None,
     init: Path | None = None,
-    compiled: bool = False,
 ) -> Iterator[dict[str, float]]:
     """Train, or go on where an earlier run with the same `out` was interrupted.
 
@@ -454,7 +466,6 @@ def train(
         seed: of everything random.
         device: where to train.
         init: weight file to start from.
-        compiled: run the network through `torch.compile`: minutes to start, then a third faster.
 
     Yields:
         What was measured at each step that is logged.
@@ -487,8 +498,6 @@ def train(
     elif init is not None:
         checkpoint.load_network(trainer.denoiser.network, init)
         trainer.average.load_state_dict(trainer.denoiser.state_dict())
-    if compiled:
-        trainer.denoiser.network.compile()
     started, first, losses = time.monotonic(), trainer.step, []
     with (out / "metrics.jsonl").open("a", encoding="utf-8") as log:
         while trainer.step < spec.steps:

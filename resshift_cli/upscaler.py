@@ -48,7 +48,7 @@ class Settings:
         seed: of the noise field.
         tile: largest side of a tile in input pixels, a multiple of what the network takes.
         overlap: input pixels that neighbouring tiles share.
-        temperature: what the chain's noise is multiplied by.
+        temperature: what the noise of the chain's steps is multiplied by.
     """
 
     scale: float
@@ -145,9 +145,9 @@ class Upscaler:
             tile: largest side of a tile in input pixels, rounded down to what the network can
                 take; a smaller one is used where it covers the image with less work.
             overlap: input pixels that neighbouring tiles share.
-            temperature: what the noise of the chain is multiplied by, 0 to 1. At 1 the result is a
-                draw of what the image may have been; below, it keeps to what is more likely, with
-                less texture. By default as the model says.
+            temperature: what the noise of the chain's steps, but not of its start, is multiplied
+                by, 0 to 1. At 1 the result is a draw of what the image may have been; below, it
+                keeps to what is more likely, with less texture. By default as the model says.
             progress: called after every tile.
 
         Returns:
@@ -326,7 +326,7 @@ class Upscaler:
             rows, columns = y0.shape[-2:]
             window = {"top": 0, "left": 0, "height": rows, "width": columns}
             field = noise.field(settings.seed, t, channels, **window)
-            return settings.temperature * field.to(self.device)
+            return (1.0 if t == chain.PRIOR else settings.temperature) * field.to(self.device)
 
         for state in chain.walk(y0, predict, draw, schedule):
             latent = state.x0

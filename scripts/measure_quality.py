@@ -34,6 +34,8 @@ def main(
     steps: Annotated[list[int] | None, typer.Option(help="Chain lengths to try.")] = None,
     crop: Annotated[int, typer.Option(help="Side of the middle crop, in pixels.")] = 256,
     precision: str = "auto",
+    tile: Annotated[int | None, typer.Option(help="As `resshift upscale` has it.")] = None,
+    temperature: Annotated[float | None, typer.Option(help="Likewise.")] = None,
     realistic: Annotated[bool, typer.Option(help="Blur, noise and JPEG as in training.")] = False,
 ) -> None:
     """Print the table."""
@@ -63,7 +65,9 @@ def main(
     print(f"{len(pairs)} photos, {crop} px, {upscaler.name}, {upscaler.dtype}")
     print(f" bicubic  {base.mean():6.2f} dB                  Laplacian {blurred.mean():.3f}")
     for count in steps or [upscaler.schedule.steps, 1]:
-        restored = [upscaler(lq, steps=count) for _, lq in pairs]
+        restored = [
+            upscaler(lq, steps=count, tile=tile, temperature=temperature) for _, lq in pairs
+        ]
         both = list(zip(restored, pairs, strict=True))
         gain = np.array([psnr_y(r, sharp) for r, (sharp, _) in both]) - base
         detail = np.array([sharpness(r) for r in restored]) / energy

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from functools import cache
+from typing import Literal
 
 import pytest
 import torch
@@ -141,6 +142,28 @@ def test_the_forward_process_agrees_with_the_reference() -> None:
         assert_parity(mean, golden["post.mean"][i], ROUNDING)
         assert std**2 == pytest.approx(golden["post.variance"][i].item(), rel=1e-6)
     assert_parity(chain.prior(golden["q.y"], golden["q.noise"], T15), golden["prior.x_T"], ROUNDING)
+
+
+@needs_complete
+@pytest.mark.parametrize(("predict", "name"), [("x0", "xstart"), ("residual", "residual")])
+def test_predictions_and_their_errors_in_training_agree_with_the_reference(
+    predict: Literal["x0", "residual"], name: str
+) -> None:
+    assert COMPLETE is not None
+    golden = load_file(COMPLETE / "forward.safetensors")
+    codec = golden_vq("vq_small")
+    denoiser = Denoiser(golden_unet("unet_small"), predict=predict, precondition=False)
+    t = golden["train.t"] + 1
+    with torch.inference_mode():
+        x0 = codec.encode(golden["train.hr"])
+        y0 = codec.encode(enlarge(golden["train.lr"], 4))
+        x_t = chain.shift(x0, y0, golden["train.noise"], T15, t)
+        predicted = denoiser(x_t, y0, golden["train.lr"], T15, t)
+        output, target = denoiser.output_and_target(x0, x_t, y0, golden["train.lr"], T15, t)
+    assert_parity(x_t, golden["train.z_t"], NETWORK)
+    assert_parity(predicted, golden[f"train.{name}.pred_z0"], NETWORK)
+    error = (output - target).square().mean((1, 2, 3))
+    assert error.tolist() == pytest.approx(golden[f"train.{name}.mse"].tolist(), rel=1e-5)
 
 
 def test_a_network_that_knows_the_answer_leads_the_chain_to_it() -> None:

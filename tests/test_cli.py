@@ -552,6 +552,7 @@ weight_decay = 0.01
 clip_norm = 1.0
 ema = 0.9
 late_steps = 1.0
+last_share = 0.0
 save_every = 2
 validate_every = 2
 degrade = { share = 0.5, blur = 1.0, noise = 8.0, jpeg = [50, 95] }

@@ -44,6 +44,7 @@ RUN = RunSpec(
         clip_norm=1.0,
         ema=0.9,
         late_steps=1.0,
+        last_share=0.0,
         save_every=2,
         validate_every=3,
         degrade=DegradeSpec(share=0.5, blur=1.0, noise=8.0, jpeg=(50, 95)),
@@ -150,6 +151,7 @@ def test_a_missing_configuration_is_said_to_be_missing(tmp_path: Path) -> None:
         ({"steps": 0}, "steps must be at least 1"),
         ({"batch": -1}, "batch must be at least 1"),
         ({"crop_tries": 0}, "crop_tries must be at least 1"),
+        ({"last_share": 1.5}, "last_share must be within 0..1"),
         ({"save_every": 0}, "save_every must be at least 1"),
         ({"validate_every": 0}, "validate_every must be at least 1"),
         ({"degrade": asdict(replace(RUN.train.degrade, jpeg=(95, 50)))}, "two rising qualities"),
@@ -303,20 +305,26 @@ def test_a_batch_follows_from_seed_and_step_alone() -> None:
 @pytest.mark.parametrize("count", [1, 2, 64])
 def test_drawn_steps_stay_within_the_chain(count: int, power: float) -> None:
     rng = np.random.default_rng(0)
-    drawn = torch.cat([train.draw_steps(count, 15, power, rng) for _ in range(2000 // count)])
+    drawn = torch.cat([train.draw_steps(count, 15, power, 0.0, rng) for _ in range(2000 // count)])
     assert drawn.dtype == torch.int64
     assert set(drawn.tolist()) == set(range(1, 16))
 
 
 def test_steps_are_drawn_in_proportion_to_a_power_of_their_number() -> None:
-    drawn = train.draw_steps(10_000, 4, 1.0, np.random.default_rng(0))
+    drawn = train.draw_steps(10_000, 4, 1.0, 0.0, np.random.default_rng(0))
     shares = torch.bincount(drawn, minlength=5)[1:] / len(drawn)
     assert_close(shares, torch.tensor([0.1, 0.2, 0.3, 0.4]), rtol=0.0, atol=2e-3)
 
 
+def test_a_share_of_the_crops_can_be_given_the_last_step() -> None:
+    drawn = train.draw_steps(10_000, 4, 1.0, 0.5, np.random.default_rng(0))
+    shares = torch.bincount(drawn, minlength=5)[1:] / len(drawn)
+    assert_close(shares, torch.tensor([0.05, 0.1, 0.15, 0.7]), rtol=0.0, atol=2e-3)
+
+
 def test_a_batch_covers_the_chain_evenly() -> None:
     for seed in range(20):
-        drawn = train.draw_steps(15, 15, 0.0, np.random.default_rng(seed))
+        drawn = train.draw_steps(15, 15, 0.0, 0.0, np.random.default_rng(seed))
         assert len(set(drawn.tolist())) >= 8
         assert (drawn <= 8).sum() in (7, 8, 9)
 

@@ -382,26 +382,26 @@ def test_half_precision_stays_close_to_full_precision(precision: str) -> None:
 # Temperature
 
 
-def test_the_noise_of_the_chain_is_multiplied_by_the_temperature(
+def test_the_noise_of_the_steps_but_not_of_the_start_is_multiplied_by_the_temperature(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     image = np.random.default_rng(0).random((16, 16, 3), dtype=np.float32)
     half = tiny_upscaler()(image, temperature=0.5)
     field = noise.field
 
-    def fainter(*args: int, **window: int) -> Tensor:
-        return 0.5 * field(*args, **window)
+    def fainter(seed: int, step: int, channels: int, **window: int) -> Tensor:
+        return field(seed, step, channels, **window) * (1.0 if step == chain.PRIOR else 0.5)
 
+    assert not np.allclose(tiny_upscaler()(image), half, atol=1e-3)
     monkeypatch.setattr(noise, "field", fainter)
     assert np.allclose(tiny_upscaler()(image), half, atol=1e-6)
 
 
-def test_without_noise_the_seed_does_not_matter() -> None:
+def test_a_single_step_is_the_same_at_every_temperature() -> None:
     image = np.random.default_rng(0).random((16, 16, 3), dtype=np.float32)
     upscaler = tiny_upscaler()
-    first = upscaler(image, temperature=0, seed=1)
-    assert np.array_equal(upscaler(image, temperature=0, seed=2), first)
-    assert not np.array_equal(upscaler(image, seed=1), first)
+    first = upscaler(image, steps=1, temperature=0)
+    assert np.array_equal(upscaler(image, steps=1, temperature=1), first)
 
 
 # Fewer steps

@@ -164,7 +164,7 @@ TileOption = Annotated[
         metavar="PIXELS",
         callback=_within(1, math.inf),
         help="Largest side of the tiles that large images are cut into, in pixels of the input; "
-        "smaller ones need less memory. By default as the model says, 128 for tiny-x4.",
+        "smaller ones need less memory. By default as the model says, 96 for tiny-x4.",
     ),
 ]
 OverlapOption = Annotated[
@@ -173,7 +173,7 @@ OverlapOption = Annotated[
         metavar="PIXELS",
         callback=_within(0, math.inf),
         help="What neighbouring tiles share, in pixels of the input; less than --tile. By default "
-        "as the model says, 16 for tiny-x4.",
+        "as the model says, 8 for tiny-x4.",
     ),
 ]
 TemperatureOption = Annotated[
@@ -182,7 +182,7 @@ TemperatureOption = Annotated[
         metavar="FACTOR",
         callback=_within(0, 1),
         help="What the noise of the chain's steps is multiplied by, 0 to 1: lower is cleaner, "
-        "higher has more texture. By default as the model says, @T@ for tiny-x4.",
+        "higher has more texture. By default as the model says, 0.95 for tiny-x4.",
     ),
 ]
 DeviceOption = Annotated[

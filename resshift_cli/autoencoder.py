@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from resshift_cli.denoiser import Upsample
 from resshift_cli.specs import SpaceToDepthSpec, VQSpec
 from resshift_cli.swin import GroupNorm
 
@@ -140,18 +141,6 @@ class Downsample(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, C, H, W) to (N, C, H/2, W/2)."""
         return self.conv(F.pad(x, (0, 1, 0, 1)))
-
-
-class Upsample(nn.Module):
-    """Double the sides by nearest neighbour and a convolution."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(channels, channels, 3, padding=1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map (N, C, H, W) to (N, C, 2H, 2W)."""
-        return self.conv(F.interpolate(x, scale_factor=2, mode="nearest"))
 
 
 class Middle(nn.Module):

@@ -64,6 +64,19 @@ def _raised_cosine(distance: Tensor, overlap: int) -> Tensor:
     return 0.5 - 0.5 * torch.cos(math.pi * (distance / overlap).clamp(max=1.0))
 
 
+def check_overlap(size: int, overlap: int) -> None:
+    """Refuse an overlap that leaves tiles nothing of their own.
+
+    Raises:
+        UsageError: the overlap is negative, or not smaller than the tile.
+    """
+    if not 0 <= overlap < size:
+        raise UsageError(
+            f"An overlap of {overlap} px does not fit in tiles of {size} px.",
+            hint="Make --overlap smaller than --tile, or leave both out.",
+        )
+
+
 def plan_axis(length: int, *, size: int, overlap: int, multiple: int | None = None) -> Axis:
     """Cover `length` with evenly spread tiles that have at least `overlap` in common.
 
@@ -74,11 +87,7 @@ def plan_axis(length: int, *, size: int, overlap: int, multiple: int | None = No
     Raises:
         UsageError: the overlap is not smaller than the tile.
     """
-    if not 0 <= overlap < size:
-        raise UsageError(
-            f"An overlap of {overlap} px does not fit in tiles of {size} px.",
-            hint="Make --overlap smaller than --tile, or leave both out.",
-        )
+    check_overlap(size, overlap)
     if length <= size:
         return Axis(length, length, (0,))
     # Tiles of less than twice the overlap would be all border.

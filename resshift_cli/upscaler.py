@@ -257,11 +257,7 @@ class Upscaler:
                 hint=f"Use --tile {self._multiple} or more, or leave it out.",
             )
         overlap = min(self.spec.tile.overlap, size // 4) if overlap is None else overlap
-        if not 0 <= overlap < size:
-            raise UsageError(
-                f"An overlap of {overlap} px does not fit in tiles of {size} px.",
-                hint="Make --overlap smaller than --tile, or leave both out.",
-            )
+        tiling.check_overlap(size, overlap)
         temperature = self.spec.temperature if temperature is None else temperature
         if not 0 <= temperature <= 1:
             raise UsageError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -13,11 +14,9 @@ from resshift_cli.schedule import ShiftSchedule
 PredictX0 = Callable[[Tensor, int], Tensor]
 """(x_t, t) -> x_0, both float32 (N, C, H, W)."""
 
-PRIOR = 0
-
 NoiseSource = Callable[[int], Tensor]
-"""t -> N(0, 1) noise of the latent's shape: t = 0 for the prior, then t for the step from
-x_t to x_{t-1}. The last step, t = 1, draws none."""
+"""t -> N(0, 1) noise of the latent's shape, for the step from x_t to x_{t-1}. The last step,
+t = 1, draws none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,19 +44,24 @@ def shift(x0: Tensor, y0: Tensor, noise: Tensor, schedule: ShiftSchedule, t: Ten
     return x0 + eta * (y0 - x0) + std * noise
 
 
-def prior(y0: Tensor, noise: Tensor, schedule: ShiftSchedule) -> Tensor:
-    """Start of the reverse chain: x_T = y_0 + kappa sqrt(eta_T) eps."""
-    return y0 + schedule.noise_std(schedule.steps) * noise
+def prior(
+    y0: Tensor,
+    noise: Tensor,
+    schedule: ShiftSchedule,
+    kind: Literal["shifted", "kappa"] = "shifted",
+) -> Tensor:
+    """Start of the reverse chain: x_T = y_0 + kappa sqrt(eta_T) eps, or y_0 + kappa eps."""
+    std = schedule.kappa if kind == "kappa" else schedule.noise_std(schedule.steps)
+    return y0 + std * noise
 
 
 def walk(
-    y0: Tensor, predict: PredictX0, noise: NoiseSource, schedule: ShiftSchedule
+    x_t: Tensor, predict: PredictX0, noise: NoiseSource, schedule: ShiftSchedule
 ) -> Iterator[ChainState]:
-    """Walk the reverse chain from the prior, t = T..1; the last state's x0 is the result.
+    """Walk the reverse chain from x_T to x_1; the last state's x0 is the result.
 
     Each step draws x_{t-1} of q(x_{t-1} | x_t, x_0, y_0) with the predicted x_0, equation 6.
     """
-    x_t = prior(y0, noise(PRIOR), schedule)
     for t in range(schedule.steps, 0, -1):
         x0 = predict(x_t, t)
         yield ChainState(t, x_t, x0)

@@ -1,44 +1,55 @@
-"""Weight file <-> module: strict keys, the model's table in the metadata."""
+"""Weight file <-> module: strict names and shapes, the model's table in the metadata."""
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import torch
-from safetensors.torch import save
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
-from resshift_cli import autoencoder, specs
+from resshift_cli import atomic, autoencoder, specs
 from resshift_cli.autoencoder import Autoencoder
 from resshift_cli.denoiser import Denoiser, SwinUNet
-from resshift_cli.errors import ModelUnavailableError, OutputError
-from resshift_cli.specs import ModelSpec, SpecError
+from resshift_cli.errors import ModelUnavailableError
+from resshift_cli.registry import ModelEntry
+from resshift_cli.specs import DenoiserSpec, ModelSpec, SpaceToDepthSpec, SpecError, VQSpec
+from resshift_cli.swin import SwinConvention, convention_of
 
-DERIVED = (".relative_position_index", ".attn_mask")  # computed from the layout, never loaded
+MASK = ".attn_mask"
+DERIVED = (".relative_position_index", MASK)  # computed from the layout, never loaded
 AUTOENCODER = "autoencoder."  # prefix of the autoencoder's tensors, where it has any
+SWIN_KEY = "swin"  # metadata entry of a converted file: the convention that its masks told
+DTYPES = {  # what weights may be stored in, and how safetensors calls it
+    torch.float64: "F64",
+    torch.float32: "F32",
+    torch.float16: "F16",
+    torch.bfloat16: "BF16",
+    torch.float8_e4m3fn: "F8_E4M3",
+    torch.float8_e5m2: "F8_E5M2",
+}
 
 _HINT = "`--model tiny-x4` needs no file; `resshift train` writes files that fit."
+_MAPPED = 16 << 20  # bytes of a file that are held beside the parameters made of it
+
+Shape = tuple[int, ...]
 
 
-def write_atomically(path: Path, content: bytes) -> None:
-    """Fill a temporary file beside `path`, then rename it over `path`.
+class _Stored(NamedTuple):
+    """A tensor in a file, by the file's own name for it."""
 
-    Raises:
-        OutputError: it can't be written; what was there stays as it was.
-    """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_bytes(content)
-        os.replace(temporary, path)
-    except OSError as error:
-        raise OutputError(
-            f"{path} can't be written: {error.strerror}.",
-            hint="Make room, or give another folder with --out.",
-        ) from error
-    finally:
-        temporary.unlink(missing_ok=True)
+    name: str
+    shape: Shape
+
+
+# Writing
 
 
 def save_model(
@@ -58,11 +69,77 @@ def save_model(
     tensors = own_tensors(network)
     if autoencoder is not None:
         tensors |= {AUTOENCODER + name: t for name, t in own_tensors(autoencoder).items()}
-    half = {name: t.detach().to("cpu", torch.float16).contiguous() for name, t in tensors.items()}
-    # One entry alone: the order of several changes from file to file.
-    metadata = {specs.SPEC_KEY: specs.to_json(spec)}
-    # Not `save_file`: it makes files that only their owner can read.
-    write_atomically(path, save(half, metadata))
+    half = {name: t.to("cpu", torch.float16) for name, t in tensors.items()}
+    write(path, half, {specs.SPEC_KEY: specs.to_json(spec)})
+
+
+def write(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
+    """Write a safetensors file; the same tensors and metadata always give the same bytes.
+
+    One tensor is written after the other, where `safetensors` may copy all of them first.
+
+    Args:
+        path: the file.
+        tensors: on the CPU, of the types in `DTYPES`.
+        metadata: what goes into the header.
+
+    Raises:
+        OutputError: it can't be written; what was there stays as it was.
+    """
+    # The widest types first, so that each tensor is aligned to its type.
+    names = sorted(tensors, key=lambda name: (-tensors[name].element_size(), name))
+    header: dict[str, Any] = {"__metadata__": dict(sorted(metadata.items()))}
+    end = 0
+    for name in names:
+        tensor = tensors[name]
+        start, end = end, end + tensor.nbytes
+        header[name] = {
+            "dtype": DTYPES[tensor.dtype],
+            "shape": list(tensor.shape),
+            "data_offsets": [start, end],
+        }
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    with atomic.replacing(path) as temporary, temporary.open("wb") as file:
+        file.write(len(text).to_bytes(8, "little"))
+        file.write(text)
+        for name in names:
+            file.write(tensors[name].reshape(-1).view(torch.uint8).numpy().data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def own_tensors(module: nn.Module) -> dict[str, Tensor]:
+    """A module's state without what follows from its layout."""
+    return {name: t for name, t in module.state_dict().items() if not name.endswith(DERIVED)}
+
+
+# Building
+
+
+class _Undrawn(TorchFunctionMode):
+    """Large weights start as whatever lies in memory: they are filled later, and drawing is slow.
+
+    So no page of them is touched before it is filled.
+    """
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: Any = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        """Skip the initialisation of convolutions and linear layers."""
+        if func is nn.init.kaiming_uniform_:
+            return None
+        return func(*args, **(kwargs or {}))
+
+
+@contextmanager
+def _refusing_odd_sizes() -> Iterator[None]:
+    try:
+        yield
+    except (ArithmeticError, IndexError, RuntimeError, ValueError) as error:
+        raise SpecError(
+            f"The sizes in a model's table make no network: {error}.", hint=_HINT
+        ) from error
 
 
 def build(spec: ModelSpec) -> tuple[Denoiser, Autoencoder]:
@@ -71,33 +148,68 @@ def build(spec: ModelSpec) -> tuple[Denoiser, Autoencoder]:
     Raises:
         SpecError: its sizes make no network.
     """
-    try:
+    with _refusing_odd_sizes():
         network, codec = SwinUNet(spec.denoiser), autoencoder.build(spec.autoencoder)
-    except (ArithmeticError, IndexError, RuntimeError, ValueError) as error:
-        raise SpecError(
-            f"The sizes in a model's table make no network: {error}.", hint=_HINT
-        ) from error
     return Denoiser(network, predict=spec.predict, precondition=spec.precondition), codec
 
 
-def load_model(path: Path) -> tuple[ModelSpec, Denoiser, Autoencoder]:
-    """Build the networks that a weight file describes, and fill them.
+@cache
+def shapes(sizes: DenoiserSpec | VQSpec | SpaceToDepthSpec) -> Mapping[str, Shape]:
+    """Names and shapes that the weights of a network have.
+
+    Raises:
+        SpecError: the sizes make no network.
+    """
+    module: nn.Module
+    with _refusing_odd_sizes(), _Undrawn():
+        module = SwinUNet(sizes) if isinstance(sizes, DenoiserSpec) else autoencoder.build(sizes)
+    return {name: tuple(t.shape) for name, t in own_tensors(module).items()}
+
+
+# Loading
+
+
+def load(
+    spec: ModelSpec, weights: Path, autoencoder: Path | None = None
+) -> tuple[Denoiser, Autoencoder]:
+    """Build a model's networks, and fill them from its files.
+
+    Args:
+        spec: the model's table.
+        weights: safetensors file.
+        autoencoder: the autoencoder's file, where it has weights and `weights` does not hold
+            them under the prefix `autoencoder.`.
 
     Returns:
-        The model's table, the denoiser and the autoencoder, on the CPU in float32, in
-        evaluation mode.
+        The denoiser and the autoencoder, on the CPU in float32, in evaluation mode.
 
     Raises:
         InputMissingError: there is no such file.
-        ModelUnavailableError: not a safetensors file, without a model's table, or with tensors
-            that do not fit it.
+        ModelUnavailableError: not a safetensors file, or tensors that do not fit the table.
     """
-    spec, tensors = specs.read_spec(path), _read(path)
-    denoiser, codec = build(spec)
-    inner = {name: t for name, t in tensors.items() if name.startswith(AUTOENCODER)}
-    _fill(denoiser.network, {n: t for n, t in tensors.items() if n not in inner}, path)
-    _fill(codec, inner, path, AUTOENCODER)
-    return spec, denoiser.eval(), codec.eval()
+    with _Undrawn():
+        denoiser, codec = build(spec)
+    load_network(denoiser.network, weights)
+    if autoencoder is None:
+        stored, _ = _header(weights)
+        inner = {name: entry for name, entry in stored.items() if name.startswith(AUTOENCODER)}
+        _fill(codec, weights, inner, AUTOENCODER)
+    else:
+        _fill(codec, autoencoder, _header(autoencoder)[0])
+    return denoiser.eval(), codec.eval()
+
+
+def load_model(path: Path) -> tuple[ModelSpec, Denoiser, Autoencoder]:
+    """Load a file that says in its metadata which model it is.
+
+    Returns:
+        The model's table, and what `load` returns.
+
+    Raises:
+        InputMissingError, ModelUnavailableError: as `load`, or there is no table in it.
+    """
+    spec = specs.read_spec(path)
+    return spec, *load(spec, path)
 
 
 def load_network(network: SwinUNet, path: Path) -> None:
@@ -107,39 +219,146 @@ def load_network(network: SwinUNet, path: Path) -> None:
         InputMissingError: there is no such file.
         ModelUnavailableError: not a safetensors file, or tensors that do not fit.
     """
-    tensors = _read(path)
-    _fill(network, {k: t for k, t in tensors.items() if not k.startswith(AUTOENCODER)}, path)
-
-
-def own_tensors(module: nn.Module) -> dict[str, Tensor]:
-    """A module's state without what follows from its layout."""
-    return {name: t for name, t in module.state_dict().items() if not name.endswith(DERIVED)}
-
-
-def _read(path: Path) -> dict[str, Tensor]:
-    with specs.open_weights(path, "pt") as file:
-        return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # not a dict
-
-
-def _fill(module: nn.Module, tensors: Mapping[str, Tensor], path: Path, prefix: str = "") -> None:
-    """Load strictly; what is derived from the layout may be there or not."""
-    wanted = {prefix + name: t for name, t in own_tensors(module).items()}
-    given = {name: t for name, t in tensors.items() if not name.endswith(DERIVED)}
-    differences = [f"lacks {name}" for name in sorted(wanted.keys() - given.keys())]
-    differences += [f"has the unknown {name}" for name in sorted(given.keys() - wanted.keys())]
-    differences += [
-        f"has {name} of shape {tuple(given[name].shape)} instead of {tuple(t.shape)}"
-        for name, t in wanted.items()
-        if name in given and given[name].shape != t.shape
-    ]
-    differences += [
-        f"has values in {name} that are not finite"
-        for name, t in given.items()
-        if name in wanted and not torch.isfinite(t.float()).all()  # float8 has no isfinite
-    ]
-    if differences:
-        more = f" (and {len(differences) - 3} more differences)" if len(differences) > 3 else ""
+    stored, convention = _header(path)
+    if convention not in (None, network.spec.swin):
         raise ModelUnavailableError(
-            f"{path} does not fit its network: it {'; '.join(differences[:3])}{more}.", hint=_HINT
+            f"{path} was trained with windows that shift the '{convention}' way, which its model "
+            f"takes for '{network.spec.swin}'.",
+            hint=f'Choose a model with swin = "{convention}" in its table.',
         )
-    module.load_state_dict({n[len(prefix) :]: t for n, t in given.items()}, strict=False)
+    outer = {name: entry for name, entry in stored.items() if not name.startswith(AUTOENCODER)}
+    _fill(network, path, outer)
+
+
+def fitting(path: Path, entries: Iterable[ModelEntry]) -> list[ModelEntry]:
+    """The models whose denoiser has exactly the names and shapes that a weight file has.
+
+    Masks in the file tell the conventions of shifting windows apart; without them, models of
+    either fit.
+
+    Args:
+        path: safetensors file.
+        entries: the models to choose from; what has its table in its own file never fits.
+
+    Raises:
+        InputMissingError: there is no such file.
+        ModelUnavailableError: not a safetensors file.
+    """
+    stored, convention = _header(path)
+    given = {name: entry.shape for name, entry in stored.items()}
+    return [
+        entry
+        for entry in entries
+        if entry.spec is not None
+        and convention in (None, entry.spec.denoiser.swin)
+        and shapes(entry.spec.denoiser) == given
+    ]
+
+
+def _header(path: Path) -> tuple[dict[str, _Stored], SwinConvention | None]:
+    """The tensors of a file by their networks' names for them, and the convention it tells."""
+    with specs.open_weights(path, "pt") as file:
+        names = cleaned(path, file.keys())
+        stored = {
+            own: _Stored(name, tuple(file.get_slice(name).get_shape()))
+            for own, name in names.items()
+            if not own.endswith(DERIVED)
+        }
+        told = (file.metadata() or {}).get(SWIN_KEY)
+        masks = (file.get_tensor(name) for own, name in names.items() if own.endswith(MASK))
+        return stored, told if told in ("reference", "standard") else convention_of(masks)
+
+
+def _fill(module: nn.Module, path: Path, stored: Mapping[str, _Stored], prefix: str = "") -> None:
+    """Copy a file's tensors, all called `prefix` and the module's own name, into a module."""
+    own = {prefix + name: t for name, t in own_tensors(module).items()}
+    refuse(
+        path,
+        differences(
+            {name: entry.shape for name, entry in stored.items()},
+            {name: tuple(t.shape) for name, t in own.items()},
+        ),
+    )
+    flaws = []
+    for name, tensor in _mapped(path, stored):
+        found = flaws_of(name, tensor)
+        if not found:
+            own[name].copy_(tensor)
+        flaws += found
+    refuse(path, flaws)
+
+
+def _mapped(path: Path, stored: Mapping[str, _Stored]) -> Iterator[tuple[str, Tensor]]:
+    """Each tensor in turn, mapped from the file.
+
+    The file is opened anew every now and then: pages that were read count as memory of this
+    process until nothing of their mapping is held any more.
+    """
+    rest = iter(stored.items())
+    finished = False
+    while not finished:
+        with specs.open_weights(path, "pt") as file:
+            finished, held = True, 0
+            for own, entry in rest:
+                tensor = file.get_tensor(entry.name)
+                held += tensor.nbytes
+                yield own, tensor
+                if held > _MAPPED:
+                    finished = False
+                    break
+
+
+# What fits
+
+
+def cleaned(path: Path, names: Iterable[str]) -> dict[str, str]:
+    """Names without the prefixes of wrappers for training -> the names in the file.
+
+    Raises:
+        ModelUnavailableError: two names become the same.
+    """
+    found: dict[str, str] = {}
+    twice = []
+    for name in names:
+        own = re.sub(r"^(module\.|_orig_mod\.)+", "", name)
+        if own in found:
+            twice.append(f"has {own} twice")
+        found[own] = name
+    refuse(path, twice)
+    return found
+
+
+def differences(given: Mapping[str, Shape], expected: Mapping[str, Shape]) -> list[str]:
+    """What is wrong with the names and shapes in a file, each as `lacks ...` or `has ...`."""
+    return [
+        *(f"lacks {name}" for name in sorted(expected.keys() - given.keys())),
+        *(f"has the unknown {name}" for name in sorted(given.keys() - expected.keys())),
+        *(
+            f"has {name} of shape {given[name]} instead of {shape}"
+            for name, shape in expected.items()
+            if name in given and given[name] != shape
+        ),
+    ]
+
+
+def flaws_of(name: str, tensor: Tensor) -> list[str]:
+    """What is wrong with the numbers of a tensor, as `differences` has it."""
+    if tensor.dtype not in DTYPES or tensor.layout != torch.strided or tensor.device.type != "cpu":
+        return [f"has {name}, which holds no plain floating-point numbers"]
+    # One pass, and no table of booleans as large as the tensor.
+    if tensor.numel() and not all(x.isfinite() for x in tensor.float().aminmax()):
+        return [f"has values in {name} that are not finite"]
+    return []
+
+
+def refuse(path: Path, problems: list[str]) -> None:
+    """Raise if there are any: the first three are named, the others counted.
+
+    Raises:
+        ModelUnavailableError: there are some.
+    """
+    if problems:
+        more = f" (and {len(problems) - 3} more differences)" if len(problems) > 3 else ""
+        raise ModelUnavailableError(
+            f"{path} does not fit its network: it {'; '.join(problems[:3])}{more}.", hint=_HINT
+        )

@@ -6,29 +6,53 @@ are passed.
 
 from __future__ import annotations
 
-import math
 import os
-import re
 import signal
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from resshift_cli import __version__, console
+from resshift_cli import __version__, cli_models, console
 from resshift_cli.errors import InputMissingError, ResShiftError, UsageError
+from resshift_cli.options import (
+    CommandLine,
+    DebugOption,
+    DeviceOption,
+    InputsArgument,
+    JsonOption,
+    ModelOption,
+    OfflineOption,
+    OutputOption,
+    OverlapOption,
+    OverwriteOption,
+    PrecisionOption,
+    QuietOption,
+    RegistryOption,
+    ScaleOption,
+    SeedOption,
+    StepsOption,
+    TemperatureOption,
+    TileOption,
+    WeightsOption,
+)
 
 if TYPE_CHECKING:
-    from resshift_cli.upscaler import Settings, Upscaler
+    from resshift_cli.plan import Settings
+    from resshift_cli.registry import ModelEntry
+    from resshift_cli.specs import ModelSpec
+    from resshift_cli.upscaler import Upscaler
 
-DEFAULT_MODEL = "tiny-x4"
+LONG = 120.0  # seconds of work that are worth a warning
+FASTER = {"nacre-x4": ", 4 steps, free for commercial use", "tiny-x4": ", bundled"}
+
 BUG, INTERRUPTED, BROKEN_PIPE, TERMINATED = 70, 130, 141, 143  # the rest is in errors.py
 
 EPILOG = """\b
@@ -40,179 +64,28 @@ Exit codes:
   4    an input file is no image, is damaged or too large
   5    an image of a kind that is not handled yet
   6    a result can't be written, or would replace a file
-  7    a weight file is missing, damaged or does not fit
+  7    weights can't be fetched, are missing, damaged or do not fit
   8    the device or precision asked for is not here
   70   a bug in resshift
   130  interrupted by Ctrl-C (143: terminated, 141: nobody reads the output)
 """
 
 app = typer.Typer(
-    add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-models_app = typer.Typer(rich_markup_mode=None, help="The models that --model knows.")
-app.add_typer(models_app, name="models")
-
-
-@dataclass
-class CommandLine:
-    """What `main` has to know of the command line."""
-
-    debug: bool = False
+app.add_typer(cli_models.app, name="models")
 
 
 class Terminated(KeyboardInterrupt):
     """SIGTERM: everything that cleans up after Ctrl-C cleans up after it too."""
 
 
-def _set_debug(context: typer.Context, on: bool) -> bool:
-    context.ensure_object(CommandLine).debug |= on
-    return on
-
-
 def _show_version(on: bool) -> None:
     if on:
         print(f"resshift {__version__}")
         raise typer.Exit()
-
-
-def _device_name(name: str) -> str:
-    if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", name):
-        raise typer.BadParameter(f"'{name}' is none of auto, cpu, cuda, cuda:N and mps.")
-    return name
-
-
-def _precision_name(name: str) -> str:
-    if name not in ("auto", "fp32", "bf16", "fp16"):
-        raise typer.BadParameter(f"'{name}' is none of auto, fp32, bf16 and fp16.")
-    return name
-
-
-def _within(low: int, high: float) -> Callable[[float | None], float | None]:
-    """A check that, unlike Typer's own, refuses nan and reads the same whatever the version."""
-
-    def check(value: float | None) -> float | None:
-        if value is not None and not low <= value <= high:
-            span = f"{low} or more" if high == math.inf else f"from {low} to {high}"
-            raise typer.BadParameter(f"{value} is not {span}.")
-        return value
-
-    return check
-
-
-# `readable=False` leaves it to the rooms that read to say what can't be read.
-InputsArgument = Annotated[
-    list[Path],
-    typer.Argument(metavar="INPUT", readable=False, help="Images to enlarge.", show_default=False),
-]
-OutputOption = Annotated[
-    str | None,  # a Path would lose the slash at its end
-    typer.Option(
-        "--output",
-        "-o",
-        metavar="FILE|DIR",
-        help="Where the result goes: a file, or a folder, which is created if it ends with a "
-        "slash. By default photo.jpg becomes photo_x4.jpg beside it.",
-    ),
-]
-ScaleOption = Annotated[
-    float | None,
-    typer.Option(
-        metavar="FACTOR",
-        callback=_within(1, 16),
-        help="Output over input size along each side, any number from 1 to 16. By default the "
-        "model's own factor, 4 for tiny-x4.",
-    ),
-]
-ModelOption = Annotated[
-    str | None,
-    typer.Option(
-        metavar="NAME",
-        help=f"One of `resshift models list`. By default {DEFAULT_MODEL}.",
-    ),
-]
-WeightsOption = Annotated[
-    Path | None,
-    typer.Option(
-        metavar="FILE.safetensors",
-        readable=False,
-        help="A weight file of your own, as `resshift train` writes it, instead of --model.",
-    ),
-]
-StepsOption = Annotated[
-    int | None,
-    typer.Option(
-        metavar="N",
-        callback=_within(1, math.inf),
-        help="Steps of the chain, from 1 (smooth, fast) to the number that the model was trained "
-        "with (detailed; the default, 15 for tiny-x4).",
-    ),
-]
-SeedOption = Annotated[
-    int,
-    typer.Option(
-        metavar="N",
-        callback=_within(0, 2**64 - 1),
-        help="Start of the random numbers, 0 to 2^64 - 1; the same seed gives the same result.",
-    ),
-]
-TileOption = Annotated[
-    int | None,
-    typer.Option(
-        metavar="PIXELS",
-        callback=_within(1, math.inf),
-        help="Largest side of the tiles that large images are cut into, in pixels of the input; "
-        "smaller ones need less memory. By default as the model says, 96 for tiny-x4.",
-    ),
-]
-OverlapOption = Annotated[
-    int | None,
-    typer.Option(
-        metavar="PIXELS",
-        callback=_within(0, math.inf),
-        help="What neighbouring tiles share, in pixels of the input; less than --tile. By default "
-        "as the model says, 8 for tiny-x4.",
-    ),
-]
-TemperatureOption = Annotated[
-    float | None,
-    typer.Option(
-        metavar="FACTOR",
-        callback=_within(0, 1),
-        help="What the noise of the chain's steps is multiplied by, 0 to 1: lower is cleaner, "
-        "higher has more texture. By default as the model says, 0.95 for tiny-x4.",
-    ),
-]
-DeviceOption = Annotated[
-    str,
-    typer.Option(
-        metavar="DEVICE",
-        callback=_device_name,
-        help="Where to compute: auto (a GPU if there is one), cpu, cuda, cuda:N or mps.",
-    ),
-]
-PrecisionOption = Annotated[
-    str,
-    typer.Option(
-        metavar="TYPE",
-        callback=_precision_name,
-        help="What to compute in: auto (the fastest that is safe on the device), fp32, bf16 or "
-        "fp16.",
-    ),
-]
-OverwriteOption = Annotated[
-    bool, typer.Option("--overwrite/--no-overwrite", help="Whether to replace existing files.")
-]
-QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
-DebugOption = Annotated[
-    bool,
-    typer.Option(
-        "--debug", is_eager=True, callback=_set_debug, help="Show the traceback of an error."
-    ),
-]
 
 
 @app.callback(invoke_without_command=True, epilog=EPILOG)
@@ -240,6 +113,8 @@ def upscale(
     scale: ScaleOption = None,
     model: ModelOption = None,
     weights: WeightsOption = None,
+    registry: RegistryOption = None,
+    offline: OfflineOption = False,
     steps: StepsOption = None,
     seed: SeedOption = 0,
     tile: TileOption = None,
@@ -260,29 +135,26 @@ def upscale(
     Progress and a summary go to stderr. stdout stays empty on a terminal; in a pipe it gets the
     path of every result, one per line, or with --json one object that holds everything.
     """
-    from resshift_cli import images, specs
+    from resshift_cli import images, store
 
-    if model is not None and weights is not None:
-        raise UsageError("--model and --weights exclude each other.", hint="Leave one out.")
-    name = model or DEFAULT_MODEL
-    report = Report(__version__, name if weights is None else weights.name)
+    entry = cli_models.choose(model, weights, registry, offline=offline)
+    report = Report(__version__, entry.name)
     try:
-        spec = specs.read_spec(specs.find(name).path if weights is None else weights)
+        spec = entry.spec
+        if spec is None:  # then its file has to tell the factor
+            files = cli_models.fetch(entry, offline=offline, quiet=quiet)
+            spec = store.spec_of(entry, files.weights)
         factor = float(spec.scale) if scale is None else scale
         targets = images.plan_outputs(inputs, scale=factor, destination=output)
         jobs = list(zip(inputs, targets, strict=True))
         with _created(images.output_folder(output, several=len(jobs) > 1)):
             with console.waiting("Checking the images", quiet=quiet):
-                _check(jobs, factor, report, overwrite=overwrite)
-            with console.waiting(f"Loading {report.model}", quiet=quiet):
+                sizes = _check(jobs, factor, report, overwrite=overwrite)
+            files = cli_models.fetch(entry, offline=offline, quiet=quiet)
+            with console.waiting(f"Loading {entry.name}", quiet=quiet):
                 from resshift_cli.upscaler import Upscaler
 
-                machine = {"device": device, "precision": precision}
-                upscaler = (
-                    Upscaler.from_pretrained(name, **machine)
-                    if weights is None
-                    else Upscaler.from_file(weights, **machine)
-                )
+                upscaler = Upscaler.load(entry, files, device=device, precision=precision)
             settings = upscaler.settings(
                 scale=factor,
                 steps=steps,
@@ -291,8 +163,11 @@ def upscale(
                 overlap=overlap,
                 temperature=temperature,
             )
+            if not quiet:
+                _announce(entry, upscaler, settings, sizes)
             _upscale_each(
                 jobs,
+                entry,
                 upscaler,
                 settings,
                 report,
@@ -310,25 +185,6 @@ def upscale(
             console.document(asdict(report))
     if report.errors:
         raise typer.Exit(report.errors[0]["exit_code"])
-
-
-@models_app.command("list")
-def list_models(as_json: JsonOption = False, debug: DebugOption = False) -> None:
-    """List the models that --model knows."""
-    from resshift_cli import specs
-
-    known = specs.registry()
-    if as_json:
-        entries = [{"name": name, **asdict(entry)} for name, entry in known.items()]
-        console.document({"version": __version__, "models": entries})
-        return
-    console.table(
-        ("NAME", "LICENCE", "COMMERCIAL USE", "DESCRIPTION"),
-        [
-            (name, entry.licence, "yes" if entry.commercial else "no", entry.description)
-            for name, entry in known.items()
-        ],
-    )
 
 
 @app.command()
@@ -438,27 +294,65 @@ def _created(folder: Path | None) -> Iterator[None]:
 
 def _check(
     jobs: Sequence[tuple[Path, Path]], scale: float, report: Report, *, overwrite: bool
-) -> None:
+) -> list[tuple[int, int]]:
     """Find out before the work whether every input can be read and every result written.
+
+    Returns the inputs' heights and widths.
 
     Inputs are decoded, which takes little beside enlarging them, so that a damaged one is known
     now and not hours later.
     """
     from resshift_cli import images
 
+    sizes = []
     for source, target in jobs:
         try:
             picture = images.read(source)
             images.check_writable(target, overwrite=overwrite)
-            height, width = (max(1, round(side * scale)) for side in picture.pixels.shape[:2])
-            images.check_encodable(picture, target, size=(height, width))
+            height, width = picture.pixels.shape[:2]
+            large = (max(1, round(height * scale)), max(1, round(width * scale)))
+            images.check_encodable(picture, target, size=large)
+            sizes.append((height, width))
         except ResShiftError as error:
             report.fail(source, error)
             raise
+    return sizes
+
+
+def _announce(
+    entry: ModelEntry, upscaler: Upscaler, settings: Settings, sizes: Sequence[tuple[int, int]]
+) -> None:
+    """Before work of many minutes, say what it will take, and which models are faster."""
+    if upscaler.spec.autoencoder.kind != "vq":
+        return  # a small network: seconds
+    from resshift_cli import estimate, registry
+
+    machine = estimate.measure(upscaler.device, upscaler.dtype)
+
+    def seconds(spec: ModelSpec, steps: int) -> float:
+        return sum(
+            estimate.estimate(
+                spec, machine, height=height, width=width, scale=settings.scale, steps=steps
+            ).seconds
+            for height, width in sizes
+        )
+
+    expected = seconds(upscaler.spec, settings.steps)
+    if expected < LONG:
+        return
+    faster = [
+        f"{name}{remark} (about {console.duration(other)})"
+        for name, remark in FASTER.items()
+        if (spec := cli_models.known_spec(registry.find(name)))
+        and (other := seconds(spec, spec.steps)) < expected
+    ]
+    advice = f" Faster with --model: {'; '.join(faster)}." if faster else ""
+    console.note(f"This will take about {console.duration(expected)} on this machine.{advice}")
 
 
 def _upscale_each(
     jobs: Sequence[tuple[Path, Path]],
+    entry: ModelEntry,
     upscaler: Upscaler,
     settings: Settings,
     report: Report,
@@ -484,7 +378,8 @@ def _upscale_each(
             ):
                 picture = images.read(source)
                 pixels = upscaler.enlarge(picture.pixels, settings, advance)
-                images.write(picture.with_pixels(pixels), target, overwrite=overwrite)
+                result = replace(picture, pixels=pixels, note=_note(entry, settings))
+                images.write(result, target, overwrite=overwrite)
         except ResShiftError as error:
             report.fail(source, error)
             _explain(error, debug=debug)
@@ -516,6 +411,16 @@ def _upscale_each(
             )
             if not as_json:
                 console.result(target)
+
+
+def _note(entry: ModelEntry, settings: Settings) -> str:
+    """How a result was made, and under which terms, for its metadata."""
+    terms = f" ({entry.licence}{'' if entry.commercial else ', non-commercial use only'})"
+    text = (
+        f"resshift {__version__}: {entry.name}{terms if entry.licence else ''}, "
+        f"{settings.steps} steps, seed {settings.seed}"
+    )
+    return text.encode("ascii", "backslashreplace").decode()
 
 
 @contextmanager
@@ -590,6 +495,8 @@ def _terminate(signal_number: int, frame: FrameType | None) -> NoReturn:
 def main() -> NoReturn:
     """Run the command line of this process."""
     signal.signal(signal.SIGTERM, _terminate)
+    if "_RESSHIFT_COMPLETE" in os.environ:  # the shell asks, in Typer's way, how a word may end
+        app(prog_name="resshift")
     try:
         code = run(sys.argv[1:])
     except BrokenPipeError:

@@ -7,16 +7,18 @@ import math
 import os
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
-from textwrap import TextWrapper
 from typing import TYPE_CHECKING, Protocol, TextIO
 
 from resshift_cli.errors import printable
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
 
 # A plain progress line comes after a share of the work, but not too soon after the last one, or
 # else after a long time.
@@ -31,6 +33,13 @@ class Advance(Protocol):
         """Show it."""
 
 
+class Transfer(Protocol):
+    """Tells how far a download is: the file's name, bytes done, and in all if that is known."""
+
+    def __call__(self, name: str, done: int, total: int | None) -> None:
+        """Show it."""
+
+
 def is_live(stream: TextIO) -> bool:
     """Whether the stream is a terminal that can redraw a line."""
     return stream.isatty() and os.environ.get("TERM") != "dumb"
@@ -42,6 +51,13 @@ def error(message: str, hint: str) -> None:
 
     line = Text.assemble(("error:", "red"), f" {printable(f'{message} {hint}'.strip())}")
     _stderr().print(line, soft_wrap=True)
+
+
+def warning(text: str) -> None:
+    """One line on stderr that has to be seen."""
+    from rich.text import Text
+
+    _stderr().print(Text(printable(text), "red"), soft_wrap=True)
 
 
 def note(text: str) -> None:
@@ -60,15 +76,59 @@ def document(value: object) -> None:
     print(json.dumps(value, indent=2), flush=True)
 
 
-def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """A text within a table that may have to be seen: red where colours are shown."""
+
+    text: str
+    alarming: bool = False
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str | Cell]]) -> None:
     """Aligned columns on stdout; on a terminal the last one is wrapped."""
-    widths = [max(map(len, column)) for column in list(zip(header, *rows, strict=True))[:-1]]
-    indent = " " * sum(width + 2 for width in widths)
-    width = _stdout_width()
-    for *cells, last in (header, *rows):
-        start = "".join(f"{cell:{size}}  " for cell, size in zip(cells, widths, strict=True))
-        wrapper = TextWrapper(width=width, initial_indent=start, subsequent_indent=indent)
-        print("\n".join(wrapper.wrap(last)))
+    from rich.table import Table
+
+    grid = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="")
+    for title in header:
+        grid.add_column(title, no_wrap=title is not header[-1])
+    for row in rows:
+        grid.add_row(*map(_styled, row))
+    _print(grid)
+
+
+def facts(values: Mapping[str, object]) -> None:
+    """Names and values, one pair per line; lists take a line per item."""
+    from rich.table import Table
+
+    grid = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), show_header=False)
+    grid.add_column(no_wrap=True)
+    grid.add_column(overflow="fold")
+    for name, value in values.items():
+        items = value if isinstance(value, list) else [value]
+        for number, item in enumerate(items):
+            cell = item if isinstance(item, Cell) else Cell(str(item))
+            grid.add_row("" if number else name, _styled(cell))
+    _print(grid)
+
+
+def size(count: int) -> str:
+    """Bytes for people, in powers of 1000 as disks and downloads count; "?" for 0."""
+    if count == 0:
+        return "?"
+    for unit, bytes_in in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
+        if count >= bytes_in:
+            number = count / bytes_in
+            return f"{number:.0f} {unit}" if number >= 10 else f"{number:.1f} {unit}"
+    return f"{count} B"
+
+
+def duration(seconds: float) -> str:
+    """About how long, for people: 40 s, 12 min, 3.5 h."""
+    if seconds < 90:
+        return f"{max(1, round(seconds))} s"
+    if seconds < 90 * 60:
+        return f"{round(seconds / 60)} min"
+    return f"{seconds / 3600:.1f} h"
 
 
 def clock(seconds: float) -> str:
@@ -109,6 +169,52 @@ def progress(title: str, unit: str, *, quiet: bool = False) -> Iterator[Advance]
 
 
 @contextmanager
+def transfers(*, quiet: bool = False) -> Iterator[Transfer]:
+    """Show downloads: a bar for each on a terminal, else a plain line now and then.
+
+    Yields:
+        What is told a file's name, bytes done, and bytes in all if they are known.
+    """
+    if quiet:
+        yield lambda name, done, total: None
+    elif is_live(sys.stderr):
+        with _transfer_bars() as transfer:
+            yield transfer
+    else:
+        lines: dict[str, Advance] = {}
+
+        def transfer(name: str, done: int, total: int | None) -> None:
+            if total:
+                line = lines.setdefault(name, _lines(printable(name), "MB", per=10**6))
+                line(done, total)
+
+        yield transfer
+
+
+@contextmanager
+def _transfer_bars() -> Iterator[Transfer]:
+    from rich import progress as bars
+
+    columns: list[bars.ProgressColumn] = [
+        bars.TextColumn("{task.description}", markup=False),
+        bars.BarColumn(bar_width=None),
+        bars.DownloadColumn(),
+        bars.TransferSpeedColumn(),
+        bars.TextColumn("left"),
+        bars.TimeRemainingColumn(compact=True),
+    ]
+    with bars.Progress(*columns, console=_stderr(), transient=True, refresh_per_second=4) as bar:
+        tasks: dict[str, bars.TaskID] = {}
+
+        def transfer(name: str, done: int, total: int | None) -> None:
+            if name not in tasks:
+                tasks[name] = bar.add_task(printable(name), total=None)
+            bar.update(tasks[name], completed=done, total=total)
+
+        yield transfer
+
+
+@contextmanager
 def _bar(title: str, unit: str) -> Iterator[Advance]:
     from rich import progress as bars
     from rich.table import Column
@@ -137,7 +243,7 @@ def _bar(title: str, unit: str) -> Iterator[Advance]:
         yield advance
 
 
-def _lines(title: str, unit: str) -> Advance:
+def _lines(title: str, unit: str, per: int = 1) -> Advance:
     started = time.monotonic()
     first: tuple[float, int] | None = None  # when it was called first, and what was done by then
     told_at, told = -math.inf, 0
@@ -152,7 +258,7 @@ def _lines(title: str, unit: str) -> Advance:
         told_at, told = now, part
         parts = [
             f"{done / total:.0%}",
-            f"{done}/{total} {unit}",
+            f"{done // per}/{total // per} {unit}",
             remark,
             f"{clock(now - started)} gone",
         ]
@@ -170,7 +276,22 @@ def _stderr() -> Console:
     return Console(stderr=True, highlight=False, markup=False, emoji=False)
 
 
-def _stdout_width() -> int:
-    if not sys.stdout.isatty():
-        return 10_000
-    return os.get_terminal_size(sys.stdout.fileno()).columns or 80
+def _print(grid: Table) -> None:
+    """Print a table to stdout without the spaces that fill up its last column."""
+    from rich.console import Console
+
+    # Into a pipe nothing is wrapped.
+    width = None if sys.stdout.isatty() else 10_000
+    console = Console(highlight=False, markup=False, emoji=False, width=width)
+    with console.capture() as captured:
+        console.print(grid)
+    for line in captured.get().splitlines():
+        print(line.rstrip())
+
+
+def _styled(cell: str | Cell) -> Text:
+    from rich.text import Text
+
+    if isinstance(cell, str):
+        return Text(printable(cell))
+    return Text(printable(cell.text), "red" if cell.alarming else "")

@@ -7,7 +7,7 @@
     |-- ImageUnreadableError      4   a file is no image, truncated, empty or too large
     |-- UnsupportedImageError     5   an image, but of a kind that is not handled yet
     |-- OutputError               6   a result can't be written, or would replace a file
-    |-- ModelUnavailableError     7   a weight file is missing, damaged or of another layout
+    |-- ModelUnavailableError     7   weights can't be fetched, are missing, damaged or do not fit
     `-- DeviceError               8   the device or precision asked for is not here
 
 130 is Ctrl-C and 70 a bug in resshift itself; both are given by `cli.main`.

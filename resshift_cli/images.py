@@ -149,6 +149,7 @@ _EXIF_TAGS = frozenset(
         ExifTags.Base.Make,
         ExifTags.Base.Model,
         ExifTags.Base.Software,
+        ExifTags.Base.ProcessingSoftware,
         ExifTags.Base.DateTime,
         ExifTags.Base.Artist,
         ExifTags.Base.HostComputer,
@@ -174,12 +175,14 @@ class Picture:
         icc: ICC profile that the colours are to be read in.
         exif: EXIF block without orientation and preview.
         dpi: dots per inch, across and down.
+        note: how the image was made, to go into EXIF as ProcessingSoftware; ASCII.
     """
 
     pixels: NDArray[np.float32]
     icc: bytes | None = None
     exif: bytes | None = None
     dpi: tuple[float, float] | None = None
+    note: str = ""
 
     def __post_init__(self) -> None:
         """Refuse pixels of another shape or type with a ValueError."""
@@ -222,12 +225,16 @@ class Picture:
             image.info[name] = value
         return image
 
-    def _metadata(self) -> dict[str, Any]:
-        """Pillow's names for profile, resolution, and EXIF that fits the size of the pixels."""
+    def _metadata(self, *, max_exif: int = 2**31 - 1) -> dict[str, Any]:
+        """Pillow's names for profile, resolution, and EXIF that fits the size of the pixels.
+
+        The note is left out where the photo's own EXIF leaves no room for it.
+        """
         metadata: dict[str, Any] = {"icc_profile": self.icc, "dpi": self.dpi}
-        if self.exif is not None:
+        if self.exif is not None or self.note:
             exif = Image.Exif()
-            exif.load(self.exif)
+            if self.exif is not None:
+                exif.load(self.exif)
             # Asked for a part that is not there, Pillow would add it, empty.
             details = exif.get_ifd(ExifTags.IFD.Exif) if ExifTags.IFD.Exif in exif else {}
             height, width, _ = self.pixels.shape
@@ -238,6 +245,11 @@ class Picture:
                 if tag in details:
                     details[tag] = side
             metadata["exif"] = exif.tobytes()
+            if self.note:
+                exif[ExifTags.Base.ProcessingSoftware] = self.note
+                noted = exif.tobytes()
+                if len(noted) <= max_exif:
+                    metadata["exif"] = noted
         return {name: value for name, value in metadata.items() if value}
 
 
@@ -736,7 +748,7 @@ def _encode(picture: Picture, path: Path) -> memoryview:
     kind = _format_of(path)
     image = picture.to_pil()
     buffer = io.BytesIO()
-    options = {**picture._metadata(), **kind.options}
+    options = {**picture._metadata(max_exif=kind.max_exif), **kind.options}
     try:
         image.save(buffer, kind.name, **options)
     except (OSError, ValueError, MemoryError) as error:

@@ -6,6 +6,8 @@ the field is made of fixed blocks, and each block has its own counter-based gene
 
 from __future__ import annotations
 
+from typing import Protocol
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -13,6 +15,15 @@ from torch import Tensor
 
 BLOCK = 32  # latent positions along each side of a block
 MAX_SEED = 2**64 - 1
+
+
+class Field(Protocol):
+    """What `field` is: any source of noise that answers alike may stand in for it."""
+
+    def __call__(
+        self, seed: int, step: int, channels: int, *, top: int, left: int, height: int, width: int
+    ) -> Tensor:
+        """See `field`."""
 
 
 def field(

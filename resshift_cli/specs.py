@@ -1,4 +1,4 @@
-"""weights.toml and checkpoint metadata as frozen types; no torch.
+"""A model's networks and chain as frozen types, from TOML or from a file's metadata; no torch.
 
 Every type here is one table: its fields are the table's keys, and a table that lacks a key or has
 one that no code reads is refused by name.
@@ -9,26 +9,21 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-import sys
+import re
 import types
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
-from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from resshift_cli.errors import InputMissingError, ModelUnavailableError, UnknownModelError
+from resshift_cli.errors import InputMissingError, ModelUnavailableError
 from resshift_cli.schedule import ShiftSchedule
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 LATENT_SIDE = 64  # the latent size that the published layouts' tables are written for
 SPEC_KEY = "resshift"  # metadata entry of a weight file that holds the model's table as JSON
+
+Condition = Literal["pixels", "latent", "resized"]
 
 T = TypeVar("T")
 
@@ -172,6 +167,12 @@ class ModelSpec:
         schedule: the residual-shift schedule that the network was trained with.
         denoiser: sizes of the Swin U-Net.
         autoencoder: sizes of the autoencoder.
+        condition: what the denoiser is shown of the low-quality image: its `pixels`, the
+            `latent` y_0, or the `resized` image, enlarged and brought back to the latent's size.
+        prior: noise of the chain's start in standard deviations: kappa sqrt(eta_T) as in the
+            paper (`shifted`), or `kappa`.
+        max_steps: steps walked by default and at most, where that is less than the schedule has,
+            as in models distilled to one step.
 
     Raises:
         SpecError: the parts do not fit each other.
@@ -186,6 +187,9 @@ class ModelSpec:
     schedule: ScheduleSpec
     denoiser: DenoiserSpec
     autoencoder: VQSpec | SpaceToDepthSpec
+    condition: Condition = "pixels"
+    prior: Literal["shifted", "kappa"] = "shifted"
+    max_steps: int | None = None
 
     def __post_init__(self) -> None:
         """Refuse what would fail later, inside a network."""
@@ -196,40 +200,40 @@ class ModelSpec:
                 f"the denoiser has {inner.latent_channels} latent_channels, "
                 f"but the autoencoder makes {outer.channels}"
             )
-        elif self.scale * inner.lq_ratio != outer.factor:
+        elif outer.factor % self.scale:
             problem = (
-                f"scale {self.scale} times lq_ratio {inner.lq_ratio} is not the "
-                f"{outer.factor} pixels per latent position of the autoencoder"
+                f"scale {self.scale} does not divide the {outer.factor} pixels per latent position "
+                "of the autoencoder"
             )
+        elif inner.lq_ratio != (self.lq_pixels if self.condition == "pixels" else 1):
+            problem = (
+                f"lq_ratio {inner.lq_ratio} does not go with scale {self.scale}, condition "
+                f"'{self.condition}' and the autoencoder's {outer.factor} pixels per position"
+            )
+        elif self.condition == "latent" and inner.latent_channels != 3:
+            problem = "condition = 'latent' needs a latent of 3 channels, as many as the image has"
         elif self.precondition and self.predict != "residual":
             problem = "precondition goes with predict = 'residual' only"
+        elif self.max_steps is not None and not 1 <= self.max_steps <= self.schedule.steps:
+            problem = f"max_steps {self.max_steps} is outside 1 to {self.schedule.steps}"
         if problem is not None:
             raise SpecError(f"A model's table does not fit together: {problem}.", hint=_FIX_TABLE)
 
-
-@dataclass(frozen=True, slots=True)
-class ModelEntry:
-    """One table of weights.toml.
-
-    Attributes:
-        description: one line for people.
-        licence: SPDX id, or the licence's name where it has none.
-        commercial: whether the licence allows commercial use.
-        file: name of a weight file within the package.
-    """
-
-    description: str
-    licence: str
-    commercial: bool
-    file: str
+    @property
+    def steps(self) -> int:
+        """Steps of the chain by default, and at most."""
+        return self.schedule.steps if self.max_steps is None else self.max_steps
 
     @property
-    def path(self) -> Path:
-        """The weight file."""
-        return Path(str(files("resshift_cli"))) / "bundled" / self.file
+    def lq_pixels(self) -> int:
+        """Low-quality pixels per latent position, along each side."""
+        return self.autoencoder.factor // self.scale
 
+
+_HEADER_CONDITIONS: dict[str, Condition] = {"latent": "latent", "pixel": "resized"}
 
 _FIX_TABLE = "Compare its keys and values with the models in weights.toml."
+_FIX_STUDENT = "`resshift models list` shows the distilled models that can be run."
 _FIX_FILE = "`--model tiny-x4` needs no file; `resshift train` writes files that fit."
 
 
@@ -254,7 +258,10 @@ def from_table(kind: type[T], table: object, where: str) -> T:
 def _value(hint: Any, value: Any, where: str) -> Any:
     origin = get_origin(hint)
     if origin in (Union, types.UnionType):
-        kinds = {get_args(get_type_hints(kind)["kind"])[0]: kind for kind in get_args(hint)}
+        hints = [kind for kind in get_args(hint) if kind is not type(None)]  # absent is None
+        if len(hints) == 1:
+            return _value(hints[0], value, where)
+        kinds = {get_args(get_type_hints(kind)["kind"])[0]: kind for kind in hints}
         name = value.get("kind") if isinstance(value, Mapping) else None
         if not isinstance(name, str) or name not in kinds:
             raise SpecError(f"{where}.kind must be one of {', '.join(kinds)}.", hint=_FIX_TABLE)
@@ -283,7 +290,8 @@ def _value(hint: Any, value: Any, where: str) -> Any:
 
 def to_json(spec: ModelSpec) -> str:
     """The spec as it stands in a weight file's metadata."""
-    return json.dumps(dataclasses.asdict(spec))
+    table = dataclasses.asdict(spec)
+    return json.dumps({key: value for key, value in table.items() if value is not None})
 
 
 def from_json(text: str, where: str) -> ModelSpec:
@@ -320,6 +328,16 @@ def open_weights(path: Path, framework: str) -> Iterator[Any]:
         ) from error
 
 
+def read_metadata(path: Path) -> dict[str, str]:
+    """The metadata of a weight file.
+
+    Raises:
+        InputMissingError, ModelUnavailableError: as `open_weights`.
+    """
+    with open_weights(path, "np") as file:
+        return file.metadata() or {}
+
+
 def read_spec(path: Path) -> ModelSpec:
     """The model's table in the metadata of a weight file.
 
@@ -327,8 +345,7 @@ def read_spec(path: Path) -> ModelSpec:
         InputMissingError, ModelUnavailableError: as `open_weights`, or it has no table.
         SpecError: it has a table that does not fit.
     """
-    with open_weights(path, "np") as file:
-        metadata = file.metadata() or {}
+    metadata = read_metadata(path)
     if SPEC_KEY not in metadata:
         raise ModelUnavailableError(
             f"{path} does not say which network it belongs to (no '{SPEC_KEY}' in its metadata).",
@@ -337,39 +354,35 @@ def read_spec(path: Path) -> ModelSpec:
     return from_json(metadata[SPEC_KEY], f"The table in {path}")
 
 
-def read_registry(path: Path) -> dict[str, ModelEntry]:
-    """Read every model of a weights.toml.
+def with_header(spec: ModelSpec, metadata: Mapping[str, str], where: str) -> ModelSpec:
+    """A model's table with what the file of a distilled student says in its metadata.
+
+    Args:
+        spec: the table; without noise planes it is no student, and returned as it is.
+        metadata: `noise_mode` is `concat`; `noise_channels` is how many planes of noise there
+            are; `cond_lq` is `latent`, or `pixel` for the resized image. What is absent stays
+            as the table has it.
+        where: what messages call the file.
 
     Raises:
-        SpecError: not TOML, or a table that does not fit.
+        SpecError: it says something else, or what does not fit the table.
     """
-    try:
-        tables = tomllib.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:  # also what is not UTF-8
-        raise SpecError(f"{path} is not TOML: {error}.", hint=_FIX_TABLE) from error
-    return {
-        name: from_table(ModelEntry, table, f"{path.name}: [{name}]")
-        for name, table in tables.items()
-    }
-
-
-@cache
-def registry() -> dict[str, ModelEntry]:
-    """The models that come with this package.
-
-    weights.toml lies beside this file in an installed wheel, and one folder up in a checkout.
-    """
-    beside = Path(str(files("resshift_cli"))) / "weights.toml"
-    return read_registry(beside if beside.exists() else beside.parent.parent / "weights.toml")
-
-
-def find(name: str) -> ModelEntry:
-    """Look a model up by name.
-
-    Raises:
-        UnknownModelError: there is none; the hint has the nearest name.
-    """
-    models = registry()
-    if name not in models:
-        raise UnknownModelError(name, models)
-    return models[name]
+    if not spec.denoiser.noise_channels:
+        return spec
+    mode = metadata.get("noise_mode", "concat")
+    planes = metadata.get("noise_channels", str(spec.denoiser.noise_channels))
+    shown = metadata.get("cond_lq")
+    problem = None
+    if mode != "concat":
+        problem = f"takes its noise in the mode '{mode}', and only 'concat' is supported"
+    elif not re.fullmatch("[1-9][0-9]?", planes):
+        problem = f"says noise_channels '{planes}', which is no number from 1 to 99"
+    elif shown is not None and shown not in _HEADER_CONDITIONS:
+        problem = f"says cond_lq '{shown}', which is neither 'latent' nor 'pixel'"
+    if problem is not None:
+        raise SpecError(f"{where} {problem}.", hint=_FIX_STUDENT)
+    return dataclasses.replace(
+        spec,
+        condition=spec.condition if shown is None else _HEADER_CONDITIONS[shown],
+        denoiser=dataclasses.replace(spec.denoiser, noise_channels=int(planes)),
+    )

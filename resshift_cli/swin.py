@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable
 from functools import lru_cache
 from typing import Literal
 
@@ -63,6 +65,21 @@ def shift_mask(height: int, width: int, window: int, convention: SwinConvention)
     labels = labels.transpose(1, 2).reshape(-1, window * window)
     apart = labels[:, :, None] != labels[:, None, :]
     return apart.float() * MASKED
+
+
+def convention_of(masks: Iterable[Tensor]) -> SwinConvention | None:
+    """Whose masks these are, as `shift_mask` makes them for square maps of several windows.
+
+    Only `standard` has something to separate in the last window of the first row.
+
+    Returns:
+        None if there are none.
+    """
+    for mask in masks:
+        if mask.ndim == 3 and len(mask) >= 4:
+            last = mask[math.isqrt(len(mask)) - 1]
+            return "standard" if last.float().any() else "reference"
+    return None
 
 
 def _regions(length: int, window: int, half: int) -> Tensor:

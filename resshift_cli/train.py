@@ -23,7 +23,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from resshift_cli import chain, checkpoint, degrade, evaluate
+from resshift_cli import atomic, chain, checkpoint, degrade, evaluate
 from resshift_cli.degrade import DegradeSpec, Pixels
 from resshift_cli.denoiser import ResBlock, SwinUNet
 from resshift_cli.device import has_fast_bf16, place
@@ -134,8 +134,13 @@ def _check(run: RunSpec, path: Path) -> None:
     problem = None
     if too_small:
         problem = f"{too_small[0]} must be at least 1"
-    elif model.autoencoder.kind == "vq" or model.denoiser.lq_mask or model.denoiser.noise_channels:
-        problem = "only space-to-depth models without mask and noise planes can be trained"
+    elif (
+        model.autoencoder.kind == "vq"
+        or model.denoiser.lq_mask
+        or model.denoiser.noise_channels
+        or model.condition != "pixels"
+    ):
+        problem = "only space-to-depth models shown the image, and no mask or noise, can be trained"
     elif train.crop % multiple:
         problem = f"crop {train.crop} is no multiple of {multiple}"
     elif not 1 <= low <= high <= 100:
@@ -440,7 +445,7 @@ class Trainer:
         """
         buffer = io.BytesIO()
         torch.save(self.state(), buffer)
-        checkpoint.write_atomically(folder / "state.pt", buffer.getvalue())
+        atomic.write(folder / "state.pt", buffer.getvalue())
         weights = folder / "model.safetensors"
         checkpoint.save_model(weights, self.run.model, self.average.network)
 

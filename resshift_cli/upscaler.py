@@ -2,28 +2,31 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from resshift_cli import chain, checkpoint, noise, specs, tiling
+from resshift_cli import chain, checkpoint, noise, plan, store, tiling
 from resshift_cli.autoencoder import Autoencoder
 from resshift_cli.degrade import enlarge
 from resshift_cli.denoiser import Denoiser
-from resshift_cli.device import choose_device, choose_dtype, place
+from resshift_cli.device import choose_device, choose_dtype, place, tiles_at_once
 from resshift_cli.errors import ResShiftError, UsageError
 from resshift_cli.images import Picture
+from resshift_cli.plan import Settings
+from resshift_cli.registry import ModelEntry, find, models
 from resshift_cli.specs import ModelSpec
-from resshift_cli.tiling import Box, Grid
+from resshift_cli.store import Files
+from resshift_cli.tiling import Box
 
 Progress = Callable[[int, int], None]
 """(units done, units in all); a unit is about one call of the denoiser on one tile."""
@@ -31,32 +34,13 @@ Progress = Callable[[int, int], None]
 ImageT = TypeVar("ImageT", Image.Image, NDArray[Any], Tensor)
 Pixels = NDArray[np.float32]
 
-MAX_SCALE = 16
-
 # Work on one tile relative to a denoiser call, from the FLOP counts of the published layouts.
 ENCODE_UNITS = {"vq": 3, "space-to-depth": 0}
 DECODE_UNITS = {"vq": 7, "space-to-depth": 0}
 
-
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """How an image is enlarged, with nothing left open.
-
-    Attributes:
-        scale: output size over input size, 1 to 16.
-        steps: steps of the chain.
-        seed: of the noise field.
-        tile: largest side of a tile in input pixels, a multiple of what the network takes.
-        overlap: input pixels that neighbouring tiles share.
-        temperature: what the noise of the chain's steps is multiplied by.
-    """
-
-    scale: float
-    steps: int
-    seed: int
-    tile: int
-    overlap: int
-    temperature: float
+# Which draw of the noise field is what; draw t > 0 belongs to step t of the chain.
+PRIOR = 0
+PLANES = 1 << 32
 
 
 class Upscaler:
@@ -73,7 +57,7 @@ class Upscaler:
 
     Raises:
         DeviceError: the device is not here.
-        UsageError: unknown device or precision.
+        UsageError: unknown device or precision, or a model that needs a mask beside the image.
     """
 
     def __init__(
@@ -87,6 +71,11 @@ class Upscaler:
         precision: str = "auto",
         tile_batch: int | None = None,
     ) -> None:
+        if spec.denoiser.lq_mask:
+            raise UsageError(
+                f"'{name}' fills holes: it needs a mask, and can't enlarge an image.",
+                hint="`resshift models list` shows the models that enlarge.",
+            )
         self.spec = spec
         self.name = name
         self.device = choose_device(device)
@@ -96,29 +85,60 @@ class Upscaler:
         self.autoencoder = autoencoder.eval()
         for network in (self.denoiser, self.autoencoder):
             place(network, self.device, self.dtype)
-        self.tile_batch = tile_batch or (1 if self.device.type == "cpu" else 4)
+        self.tile_batch = tile_batch or tiles_at_once(self.device)
 
     @classmethod
-    def from_pretrained(cls, name: str, **options: Any) -> Upscaler:
-        """Load a model of weights.toml; `options` as in the class's own arguments.
+    def from_pretrained(
+        cls, name: str, *, registry: Path | None = None, offline: bool = False, **options: Any
+    ) -> Upscaler:
+        """Load a model by name, fetching its files if they are not here yet.
+
+        Args:
+            name: one of `resshift models list`.
+            registry: a file like weights.toml, with more models.
+            offline: touch no network.
+            options: as the class's own arguments `device`, `precision` and `tile_batch`.
 
         Raises:
             UnknownModelError: there is no such model.
-            ModelUnavailableError: its file is damaged.
+            ModelUnavailableError: its files can't be fetched, or are damaged.
             DeviceError, UsageError: as the class.
         """
-        return cls(*checkpoint.load_model(specs.find(name).path), name=name, **options)
+        entry = find(name, registry)
+        return cls.load(entry, store.obtain(entry, offline=offline), **options)
 
     @classmethod
-    def from_file(cls, path: Path, **options: Any) -> Upscaler:
-        """Load a weight file that carries its model's table, as `resshift train` writes it.
+    def from_file(
+        cls, path: Path, *, like: str | None = None, registry: Path | None = None, **options: Any
+    ) -> Upscaler:
+        """Load a weight file of your own.
+
+        Args:
+            path: safetensors file, as `resshift train` or `resshift models convert` writes it.
+            like: the model whose networks it fits; needed where the file does not tell.
+            registry: a file like weights.toml, with more models.
+            options: as the class's own arguments `device`, `precision` and `tile_batch`.
 
         Raises:
             InputMissingError: there is no such file.
-            ModelUnavailableError: it is damaged, or has no table.
+            ModelUnavailableError: it is damaged, or fits no model.
+            DeviceError, UsageError: as the class; or it fits several models.
+        """
+        base = find(like, registry) if like is not None else None
+        entry = store.own(path, base, models(registry).values())
+        return cls.load(entry, store.obtain(entry), **options)
+
+    @classmethod
+    def load(cls, entry: ModelEntry, files: Files, **options: Any) -> Upscaler:
+        """Load the files of a model, which `store.obtain` gives.
+
+        Raises:
+            ModelUnavailableError: they are damaged, or do not fit.
             DeviceError, UsageError: as the class.
         """
-        return cls(*checkpoint.load_model(path), name=path.name, **options)
+        spec = store.spec_of(entry, files.weights)
+        networks = checkpoint.load(spec, files.weights, files.autoencoder)
+        return cls(spec, *networks, name=entry.name, **options)
 
     def __call__(
         self,
@@ -140,7 +160,7 @@ class Upscaler:
                 [0, 1], (3, H, W) or (1, 3, H, W).
             scale: output size over input size, 1 to 16. By default the model's own factor.
                 Smaller ones are reached by a Lanczos reduction, larger ones by further passes.
-            steps: steps of the chain, 1 to the number trained with, which is the default.
+            steps: steps of the chain, 1 to the model's own number, which is the default.
             seed: 0 to 2^64 - 1; the same seed gives the same result.
             tile: largest side of a tile in input pixels, rounded down to what the network can
                 take; a smaller one is used where it covers the image with less work.
@@ -181,9 +201,8 @@ class Upscaler:
         self, pixels: Pixels, settings: Settings, progress: Progress | None = None
     ) -> Pixels:
         """Enlarge float32 (H, W, C) in [0, 1], C as in `__call__`."""
-        scale = settings.scale
         height, width, channels = pixels.shape
-        target = (max(1, round(height * scale)), max(1, round(width * scale)))
+        target = plan.target_size(height, width, settings.scale)
         colour, alpha = (
             (pixels[..., :-1], pixels[..., -1:]) if channels % 2 == 0 else (pixels, None)
         )
@@ -191,10 +210,10 @@ class Upscaler:
         if alpha is not None and alpha.min() < alpha.max():
             layers.append(np.broadcast_to(alpha, (height, width, 3)))
 
-        sizes = self._pass_sizes(height, width, target, scale)
+        sizes = plan.pass_sizes(self.spec, height, width, settings.scale)
         units = settings.steps + ENCODE_UNITS[self.spec.autoencoder.kind]
         units += DECODE_UNITS[self.spec.autoencoder.kind]
-        tiles = sum(len(self._grid(*size, settings).boxes) for size in sizes)
+        tiles = sum(len(plan.grid(self.spec, *size, settings).boxes) for size in sizes)
         done, total = 0, len(layers) * tiles * units
 
         def advance(count: int) -> None:
@@ -219,58 +238,23 @@ class Upscaler:
             return np.concatenate([restored, results[1].mean(axis=-1, keepdims=True)], axis=-1)
         return np.concatenate([restored, np.full((*target, 1), alpha.min(), np.float32)], axis=-1)
 
-    def settings(
-        self,
-        *,
-        scale: float | None = None,
-        steps: int | None = None,
-        seed: int = 0,
-        tile: int | None = None,
-        overlap: int | None = None,
-        temperature: float | None = None,
-    ) -> Settings:
+    def settings(self, **arguments: Any) -> Settings:
         """Check the arguments of `__call__`, and fill in what the model says.
+
+        Args:
+            arguments: `scale`, `steps`, `seed`, `tile`, `overlap` and `temperature`, or some.
 
         Raises:
             UsageError: an argument outside its range.
         """
-        scale = float(self.spec.scale) if scale is None else scale
-        if not 1 <= scale <= MAX_SCALE:
-            raise UsageError(
-                f"A scale of {scale:g} is outside 1 to {MAX_SCALE}.", hint="Use --scale 4, say."
-            )
-        most = self.schedule.steps
-        steps = most if steps is None else steps
-        if not 1 <= steps <= most:
-            raise UsageError(
-                f"'{self.name}' walks 1 to {most} steps, not {steps}.",
-                hint=f"Use --steps {most} for detail, or --steps 1 for speed and fidelity.",
-            )
-        if not 0 <= seed <= noise.MAX_SEED:
-            raise UsageError(
-                f"The seed {seed} is outside 0 to 2^64 - 1.", hint="Use --seed 0, say."
-            )
-        size = (self.spec.tile.size if tile is None else tile) // self._multiple * self._multiple
-        if size < self._multiple:
-            raise UsageError(
-                f"A tile of {tile} px is smaller than '{self.name}' can work on.",
-                hint=f"Use --tile {self._multiple} or more, or leave it out.",
-            )
-        overlap = min(self.spec.tile.overlap, size // 4) if overlap is None else overlap
-        tiling.check_overlap(size, overlap)
-        temperature = self.spec.temperature if temperature is None else temperature
-        if not 0 <= temperature <= 1:
-            raise UsageError(
-                f"A temperature of {temperature:g} is outside 0 to 1.",
-                hint="Leave --temperature out for the model's own.",
-            )
-        return Settings(scale, steps, seed, size, overlap, temperature)
+        return plan.settings(self.spec, name=self.name, **arguments)
 
     def restore(
         self,
         lq: Tensor,
         settings: Settings,
         advance: Callable[[int], None] = lambda count: None,
+        field: noise.Field = noise.field,
     ) -> Tensor:
         """Enlarge by the model's own factor, once, whatever `settings.scale` says.
 
@@ -278,6 +262,7 @@ class Upscaler:
             lq: float32 (1, 3, h, w) in [-1, 1], on the device.
             settings: see `Upscaler.settings`.
             advance: told how many units of work were done, after every tile.
+            field: the noise; other than `noise.field` to repeat what was computed elsewhere.
 
         Returns:
             float32 (1, 3, h * scale, w * scale) in [-1, 1].
@@ -286,11 +271,11 @@ class Upscaler:
             ResShiftError: the result is not finite.
         """
         height, width = lq.shape[-2:]
-        spec, factor, ratio = self.spec, self.autoencoder.factor, self.spec.denoiser.lq_ratio
-        channels = self.autoencoder.channels
-        grid = self._grid(height, width, settings)
+        spec, factor, channels = self.spec, self.autoencoder.factor, self.autoencoder.channels
+        grid = plan.grid(spec, height, width, settings)
         schedule = self.schedule.respaced(settings.steps)
-        lq = tiling.pad_by_reflection(lq, grid.rows.length * ratio, grid.columns.length * ratio)
+        rows, columns = grid.rows.length, grid.columns.length
+        lq = tiling.pad_by_reflection(lq, rows * spec.lq_pixels, columns * spec.lq_pixels)
         enlarged = enlarge(lq, spec.scale)
         if spec.clip_lq:
             enlarged = enlarged.clamp(-1, 1)
@@ -307,24 +292,34 @@ class Upscaler:
         def encode(boxes: Sequence[Box]) -> Tensor:
             return self.autoencoder.encode(_cut(boxes, enlarged, factor))
 
+        def draw(step: int, channels: int) -> Tensor:
+            window = {"top": 0, "left": 0, "height": rows, "width": columns}
+            return field(settings.seed, step, channels, **window).to(self.device)
+
         y0 = tiled(encode, ENCODE_UNITS[spec.autoencoder.kind], channels=channels)
+        shown = self._condition(lq, enlarged, y0)
+        extra = spec.denoiser.noise_channels
+        planes = draw(PLANES, extra) if extra else None
 
         def predict(x_t: Tensor, t: int) -> Tensor:
             def denoise(boxes: Sequence[Box]) -> Tensor:
                 steps = torch.full((len(boxes),), t, device=self.device)
                 return self.denoiser(
-                    _cut(boxes, x_t), _cut(boxes, y0), _cut(boxes, lq, ratio), schedule, steps
+                    _cut(boxes, x_t),
+                    _cut(boxes, y0),
+                    _cut(boxes, shown, spec.denoiser.lq_ratio),
+                    schedule,
+                    steps,
+                    None if planes is None else _cut(boxes, planes),
                 )
 
             return tiled(denoise, 1, channels=channels)
 
-        def draw(t: int) -> Tensor:
-            rows, columns = y0.shape[-2:]
-            window = {"top": 0, "left": 0, "height": rows, "width": columns}
-            field = noise.field(settings.seed, t, channels, **window)
-            return (1.0 if t == chain.PRIOR else settings.temperature) * field.to(self.device)
+        def step_noise(t: int) -> Tensor:
+            return settings.temperature * draw(t, channels)
 
-        for state in chain.walk(y0, predict, draw, schedule):
+        start = chain.prior(y0, draw(PRIOR, channels), schedule, spec.prior)
+        for state in chain.walk(start, predict, step_noise, schedule):
             latent = state.x0
 
         def decode(boxes: Sequence[Box]) -> Tensor:
@@ -338,52 +333,19 @@ class Upscaler:
             )
         return hq[..., : height * spec.scale, : width * spec.scale].clamp(-1, 1)
 
-    @property
-    def _multiple(self) -> int:
-        """Sides of tiles are multiples of this, in input pixels."""
-        return self.spec.denoiser.size_multiple * self.spec.denoiser.lq_ratio
-
-    def _grid(self, height: int, width: int, settings: Settings) -> Grid:
-        """Tiles of an input of this size, counted in latent positions.
-
-        A side that fits in one tile grows to the network's multiple; a longer one is covered by
-        whole tiles and needs no more than whole latent positions.
-        """
-        ratio = self.spec.denoiser.lq_ratio
-
-        def axis(length: int) -> tiling.Axis:
-            fits = length <= settings.tile
-            padded = _round_up(length, self._multiple if fits else ratio)
-            return tiling.plan_axis(
-                padded // ratio,
-                size=settings.tile // ratio,
-                overlap=-(-settings.overlap // ratio),
-                multiple=self.spec.denoiser.size_multiple,
-            )
-
-        return Grid(axis(height), axis(width))
-
-    def _pass_sizes(
-        self, height: int, width: int, target: tuple[int, int], scale: float
-    ) -> list[tuple[int, int]]:
-        """Input size of every pass: each enlarges by the model's factor, the last to the target."""
-        factor = self.spec.scale
-        sizes = [(height, width)]
-        passes = max(1, math.ceil(math.log(scale, factor) - 1e-9)) if factor > 1 else 1
-        for left in range(passes - 2, -1, -1):
-            shrink = factor ** (left + 1)
-            sizes.append(
-                (_round_up(target[0], shrink) // shrink, _round_up(target[1], shrink) // shrink)
-            )
-        return sizes
+    def _condition(self, lq: Tensor, enlarged: Tensor, y0: Tensor) -> Tensor:
+        """What the denoiser is shown of the image, `denoiser.lq_ratio` times the latent's size."""
+        if self.spec.condition == "latent":
+            return y0
+        if self.spec.condition == "resized":
+            size = y0.shape[-2:]
+            small = F.interpolate(enlarged, size, mode="bicubic", align_corners=False)
+            return small.clamp(-1, 1)
+        return lq
 
 
 def _cut(boxes: Sequence[Box], image: Tensor, factor: int = 1) -> Tensor:
     return torch.cat([box.cut(image, factor) for box in boxes])
-
-
-def _round_up(length: int, multiple: int) -> int:
-    return -(-length // multiple) * multiple
 
 
 def _resize(pixels: Pixels, size: tuple[int, int]) -> Pixels:

@@ -64,7 +64,7 @@ def main(
     blurred = np.array([sharpness(b) for b in bicubic]) / energy
     print(f"{len(pairs)} photos, {crop} px, {upscaler.name}, {upscaler.dtype}")
     print(f" bicubic  {base.mean():6.2f} dB                  Laplacian {blurred.mean():.3f}")
-    for count in steps or [upscaler.schedule.steps, 1]:
+    for count in steps or sorted({upscaler.spec.steps, 1}, reverse=True):
         restored = [
             upscaler(lq, steps=count, tile=tile, temperature=temperature) for _, lq in pairs
         ]

@@ -2,12 +2,28 @@
 
 from __future__ import annotations
 
+import atexit
+import os
+import shutil
+import tempfile
 from pathlib import Path
 
 import pytest
 from tiny_model import tiny_networks, tiny_spec
 
 from resshift_cli import checkpoint
+
+# Nothing of the user's own is read or written, and no network touched, unless a test says so. It
+# has to stand in the environment before huggingface_hub is imported.
+_HOME = tempfile.mkdtemp(prefix="resshift-tests-")
+atexit.register(shutil.rmtree, _HOME, ignore_errors=True)
+os.environ |= {
+    "HF_HOME": f"{_HOME}/huggingface",
+    "HF_HUB_OFFLINE": "1",
+    "RESSHIFT_CACHE": f"{_HOME}/cache",
+    "RESSHIFT_REGISTRY": f"{_HOME}/models.toml",
+    "RESSHIFT_MODEL": "tiny-x4",
+}
 
 
 @pytest.fixture(scope="session")

@@ -133,7 +133,12 @@ def shapes(module: nn.Module) -> dict[str, tuple[int, ...]]:
 
 def channels_last(module: nn.Module) -> None:
     """Move a network to channels_last, in place."""
-    module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub lacks it
+    arrange(module, torch.channels_last)
+
+
+def arrange(module: nn.Module, layout: torch.memory_format) -> None:
+    """Move a network to a memory layout, in place."""
+    module.to(memory_format=layout)  # type: ignore[call-overload]  # torch's stub lacks it
 
 
 def golden_weights(manifest_name: str, seed: int = 1) -> dict[str, Tensor]:

@@ -14,7 +14,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from resshift_cli import specs, tiling
+from resshift_cli import download, registry, tiling
 from resshift_cli.degrade import enlarge, shrink
 from resshift_cli.evaluate import psnr_y, sharpness
 from resshift_cli.upscaler import Upscaler
@@ -38,7 +38,11 @@ def picture(name: str) -> Tensor:
 
 
 def test_the_file_is_small_and_says_what_it_is() -> None:
-    path = specs.find("tiny-x4").path
+    weights = registry.find("tiny-x4").weights
+    (source,) = weights.sources
+    assert isinstance(source, registry.BundledSource)
+    assert download.digest(source.path) == weights.sha256
+    path = source.path
     assert path.stat().st_size <= 16 << 20
     spec = model().spec
     assert (spec.scale, spec.predict, spec.schedule.steps) == (4, "residual", 15)

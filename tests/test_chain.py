@@ -51,27 +51,28 @@ def replay(name: str, complete: bool) -> tuple[dict[str, Tensor], list[ChainStat
     if name == "chain4_inpaint":
         lq = torch.cat([lq, golden["mask"]], dim=1)
 
-    def noise(t: int) -> Tensor:
-        return golden["noise_init"] if t == chain.PRIOR else steps[schedule.steps - t]
-
     denoiser = denoiser_of(name)
     with torch.inference_mode():
         y0 = golden_vq("vq_small").encode(image)
         states = chain.walk(
-            y0,
+            chain.prior(y0, golden["noise_init"], schedule),
             lambda x_t, t: denoiser(x_t, y0, lq, schedule, torch.tensor([t])),
-            noise,
+            lambda t: steps[schedule.steps - t],
             schedule,
         )
         return golden, list(states)
 
 
-CHAINS = [
+WITH_IMAGE = [
     pytest.param("chain15", False, id="chain15"),
     *(
         pytest.param(name, True, id=f"complete-{name}", marks=needs_complete)
         for name in FREE_RUNNING
     ),
+]
+CHAINS = [
+    *(pytest.param(name, False, id=name) for name in ("chain15_respace5", "chain4")),
+    *WITH_IMAGE,
 ]
 
 
@@ -92,7 +93,7 @@ def test_the_chain_starts_at_the_reference_s_prior(name: str, complete: bool) ->
     assert_parity(states[0].x_t, golden["x_t"][0], NETWORK)
 
 
-@pytest.mark.parametrize(("name", "complete"), CHAINS)
+@pytest.mark.parametrize(("name", "complete"), WITH_IMAGE)
 def test_the_final_image_decodes_from_the_chain_s_codes(name: str, complete: bool) -> None:
     golden, _ = replay(name, complete)
     decoder = golden_vq("vq_small", quantize=False)
@@ -144,6 +145,12 @@ def test_the_forward_process_agrees_with_the_reference() -> None:
     assert_parity(chain.prior(golden["q.y"], golden["q.noise"], T15), golden["prior.x_T"], ROUNDING)
 
 
+def test_students_start_at_the_full_strength_of_the_noise() -> None:
+    golden = load_file(BUNDLED / "student_small.safetensors")
+    start = chain.prior(golden["z_y"], golden["zT_noise"], T15, "kappa")
+    assert_parity(start, golden["z_T"], ROUNDING)
+
+
 @needs_complete
 @pytest.mark.parametrize(("predict", "name"), [("x0", "xstart"), ("residual", "residual")])
 def test_predictions_and_their_errors_in_training_agree_with_the_reference(
@@ -169,16 +176,18 @@ def test_predictions_and_their_errors_in_training_agree_with_the_reference(
 def test_a_network_that_knows_the_answer_leads_the_chain_to_it() -> None:
     torch.manual_seed(0)
     x0, y0 = torch.randn(2, 1, 3, 8, 8).unbind()
-    states = chain.walk(y0, lambda x_t, t: x0, lambda t: torch.randn_like(y0), T15)
+    start = chain.prior(y0, torch.randn_like(y0), T15)
+    states = chain.walk(start, lambda x_t, t: x0, lambda t: torch.randn_like(y0), T15)
     assert torch.equal(list(states)[-1].x0, x0)
 
 
-def test_one_step_draws_no_noise_but_the_prior_s() -> None:
+@pytest.mark.parametrize("steps", [1, 2, 15])
+def test_every_step_but_the_last_draws_noise(steps: int) -> None:
     drawn = []
 
     def noise(t: int) -> Tensor:
         drawn.append(t)
         return torch.zeros(1, 3, 8, 8)
 
-    list(chain.walk(torch.zeros(1, 3, 8, 8), lambda x_t, t: x_t, noise, T15.respaced(1)))
-    assert drawn == [chain.PRIOR]
+    list(chain.walk(torch.zeros(1, 3, 8, 8), lambda x_t, t: x_t, noise, T15.respaced(steps)))
+    assert drawn == list(range(steps, 1, -1))

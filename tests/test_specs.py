@@ -4,18 +4,15 @@ import json
 import subprocess
 import sys
 from dataclasses import asdict, replace
-from pathlib import Path
 from typing import Any
 
 import pytest
 from goldens_support import small_unet_spec, small_vq_spec
 from tiny_model import tiny_spec
 
-from resshift_cli import specs
 from resshift_cli.degrade import DegradeSpec
-from resshift_cli.errors import ModelUnavailableError, UnknownModelError
+from resshift_cli.errors import ModelUnavailableError
 from resshift_cli.specs import (
-    ModelEntry,
     ModelSpec,
     ScheduleSpec,
     SpaceToDepthSpec,
@@ -145,7 +142,10 @@ def test_what_is_not_json_is_refused(text: str) -> None:
     ("changes", "message"),
     [
         ({"autoencoder": SpaceToDepthSpec(2, 8.0)}, "48 latent_channels"),
-        ({"scale": 2}, "scale 2 times lq_ratio 1"),
+        ({"scale": 2}, "lq_ratio 1 does not go with scale 2"),
+        ({"scale": 3}, "scale 3 does not divide"),
+        ({"condition": "latent"}, "needs a latent of 3 channels"),
+        ({"max_steps": 5}, "max_steps 5 is outside 1 to 4"),
         ({"predict": "x0"}, "precondition goes with"),
     ],
 )
@@ -170,75 +170,6 @@ def test_sides_that_a_network_takes_follow_from_its_window_and_levels() -> None:
 
 def test_a_tile_keeps_its_keys() -> None:
     assert from_table(TileSpec, {"size": 64, "overlap": 16}, "here") == TileSpec(64, 16)
-
-
-# weights.toml
-
-
-def entry(**changes: str) -> str:
-    lines = {
-        "description": '"one line"',
-        "licence": '"CC0-1.0"',
-        "commercial": "true",
-        "file": '"net.safetensors"',
-    } | changes
-    return "[net]\n" + "".join(f"{key} = {value}\n" for key, value in lines.items())
-
-
-def test_the_registry_of_the_package_is_valid_and_its_files_are_there() -> None:
-    models = specs.registry()
-    assert "tiny-x4" in models
-    for model in models.values():
-        assert model.path.is_file()
-        assert specs.read_spec(model.path).schedule.build().steps > 1
-
-
-def test_a_model_is_found_by_name() -> None:
-    assert specs.find("tiny-x4") is specs.registry()["tiny-x4"]
-
-
-def test_an_unknown_model_is_answered_with_the_nearest_name() -> None:
-    with pytest.raises(UnknownModelError, match="tiny-x5") as caught:
-        specs.find("tiny-x5")
-    assert caught.value.hint == "Did you mean 'tiny-x4'?"
-
-
-def test_a_name_like_no_other_is_answered_with_all_names() -> None:
-    with pytest.raises(UnknownModelError) as caught:
-        specs.find("Q")
-    assert "tiny-x4" in caught.value.hint
-
-
-def test_a_registry_is_read_table_by_table(tmp_path: Path) -> None:
-    path = tmp_path / "weights.toml"
-    path.write_text(entry())
-    assert specs.read_registry(path) == {
-        "net": ModelEntry("one line", "CC0-1.0", True, "net.safetensors")
-    }
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        (entry(commercial='"yes"'), r"weights.toml: \[net\].commercial must be of type bool"),
-        (entry(sha256='""'), r"weights.toml: \[net\] has the unknown key 'sha256'"),
-        ("[net]\n", r"weights.toml: \[net\] lacks the key 'commercial'"),
-        ("net = 1\n", r"weights.toml: \[net\] is not a table"),
-        ("[net\n", "weights.toml is not TOML"),
-    ],
-)
-def test_a_broken_registry_is_refused_by_name(tmp_path: Path, text: str, message: str) -> None:
-    path = tmp_path / "weights.toml"
-    path.write_text(text)
-    with pytest.raises(SpecError, match=message):
-        specs.read_registry(path)
-
-
-def test_a_registry_that_is_not_utf8_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "weights.toml"
-    path.write_bytes(b'a = "\xff"')
-    with pytest.raises(SpecError, match="is not TOML"):
-        specs.read_registry(path)
 
 
 def test_a_broken_table_counts_as_an_unavailable_model() -> None:

@@ -42,12 +42,17 @@ def loaded(*arguments: str, folder: Path | None = None) -> tuple[int, set[str]]:
         "train --help",
         "models --help",
         "models list --help",
-        "models list",
-        "models list --json",
     ],
 )
-def test_help_and_lists_answer_without_anything_heavy(arguments: str) -> None:
+def test_help_answers_without_anything_heavy(arguments: str) -> None:
     assert loaded(*arguments.split()) == (0, set())
+
+
+@pytest.mark.parametrize("arguments", ["", "--json", "--quiet"])
+def test_models_are_listed_without_torch(arguments: str) -> None:
+    code, names = loaded("models", "list", *arguments.split())
+    assert code == 0
+    assert not names & {"torch", "PIL"}
 
 
 @pytest.mark.parametrize(

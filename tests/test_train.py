@@ -63,7 +63,8 @@ def made_up_photo(seed: int, side: int) -> Pixels:
 
 def toml(value: Any) -> str:
     if isinstance(value, dict):
-        return "{ " + ", ".join(f"{key} = {toml(v)}" for key, v in value.items()) + " }"
+        given = {key: v for key, v in value.items() if v is not None}
+        return "{ " + ", ".join(f"{key} = {toml(v)}" for key, v in given.items()) + " }"
     return json.dumps(value)
 
 

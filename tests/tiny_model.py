@@ -53,9 +53,11 @@ def tiny_networks(spec: ModelSpec) -> tuple[Denoiser, autoencoder.Autoencoder]:
     return Denoiser(network, predict=spec.predict, precondition=spec.precondition), codec
 
 
-def tiny_upscaler(precision: str = "fp32", tile_batch: int | None = None) -> Upscaler:
-    """An upscaler on the CPU, the same every time."""
-    spec = tiny_spec()
+def tiny_upscaler(
+    precision: str = "fp32", tile_batch: int | None = None, **changes: Any
+) -> Upscaler:
+    """An upscaler on the CPU, the same every time; `changes` are those of `tiny_spec`."""
+    spec = tiny_spec(**changes)
     return Upscaler(
         spec,
         *tiny_networks(spec),

@@ -1,0 +1,460 @@
+"""`resshift models`: what exists, what is here, and how the rest gets here."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, get_args
+
+import typer
+
+from resshift_cli import __version__, console
+from resshift_cli.errors import ModelUnavailableError, ResShiftError, UsageError
+from resshift_cli.options import (
+    BUNDLED_MODEL,
+    DEFAULT_MODEL,
+    DEFAULT_VARIABLE,
+    DebugOption,
+    JsonOption,
+    NameArgument,
+    NamesArgument,
+    OverwriteOption,
+    QuietOption,
+    RegistryOption,
+)
+
+if TYPE_CHECKING:
+    from resshift_cli.registry import HubSource, ModelEntry, WeightFile
+    from resshift_cli.specs import ModelSpec
+    from resshift_cli.store import Files
+
+REACHABLE_WITHIN = 3.0  # seconds that the default model's sources get to answer
+EXAMPLE_SIDE = 512  # pixels, of the photo that `info` estimates
+
+app = typer.Typer(rich_markup_mode=None, help="The models that --model knows.")
+
+
+def choose(
+    name: str | None, weights: Path | None, registry_file: Path | None, *, offline: bool
+) -> ModelEntry:
+    """The model that the options of `upscale` mean.
+
+    Without any, the default one; if it is neither here nor reachable the bundled one, which is
+    said on stderr.
+
+    Raises:
+        UsageError: no such model, or one of another task; a weight file that fits several.
+        InputMissingError, ModelUnavailableError: a weight file that can't be used.
+    """
+    from resshift_cli import registry, store
+
+    named = name or os.environ.get(DEFAULT_VARIABLE)
+    if weights is not None:
+        like = registry.find(name, registry_file) if name else None
+        return store.own(weights, like, registry.models(registry_file).values())
+    entry = registry.find(named or DEFAULT_MODEL, registry_file)
+    if entry.task not in registry.UPSCALING:
+        raise UsageError(
+            f"'{entry.name}' is for {entry.task}, which `resshift upscale` does not do.",
+            hint="`resshift models list` shows the models for enlarging.",
+        )
+    if named or store.located(entry):
+        return entry
+    if not offline and store.reachable(entry, within=REACHABLE_WITHIN):
+        return entry
+    why = "can't be fetched offline" if offline else "its sources can't be reached"
+    console.note(
+        f"{entry.name}, the default model, is not here and {why}: using {BUNDLED_MODEL}, which is "
+        f"bundled. `resshift models pull {entry.name}` fetches it."
+    )
+    return registry.find(BUNDLED_MODEL, registry_file)
+
+
+def fetch(entry: ModelEntry, *, offline: bool, quiet: bool) -> Files:
+    """The files of a model, downloaded if need be, with its terms and the progress on stderr.
+
+    Raises:
+        ModelUnavailableError, OutputError: as `store.obtain`.
+    """
+    from resshift_cli import store
+
+    here = store.located(entry)
+    if here is not None:
+        return here
+    for licence in dict.fromkeys(entry.licences):
+        if not licence.commercial:
+            console.warning(f"{entry.name}: {licence.title}. {licence.url}".rstrip())
+    with console.transfers(quiet=quiet) as progress:
+        return store.obtain(entry, offline=offline, progress=progress)
+
+
+def known_spec(entry: ModelEntry) -> ModelSpec | None:
+    """How a model is run, if that can be known without fetching it."""
+    from resshift_cli import specs, store
+
+    if entry.spec is not None:
+        return entry.spec
+    files = store.located(entry)
+    return None if files is None else specs.read_spec(files.weights)
+
+
+@app.command("list")
+def list_models(
+    task: Annotated[
+        str | None, typer.Option(metavar="TASK", help="Only models for this task.")
+    ] = None,
+    registry_file: RegistryOption = None,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print names alone.")] = False,
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """List the models."""
+    from resshift_cli import registry, store
+
+    if task is not None and task not in get_args(registry.Task):
+        raise UsageError(
+            f"There is no task '{task}'.", hint=f"Use {', '.join(get_args(registry.Task))}."
+        )
+    known = [e for e in registry.models(registry_file).values() if task in (None, e.task)]
+    if quiet:
+        for entry in known:
+            print(entry.name)
+        return
+    if as_json:
+        console.document({"version": __version__, "models": [_facts(entry) for entry in known]})
+        return
+    rows = []
+    for entry in known:
+        spec = known_spec(entry)
+        rows.append(
+            (
+                entry.name,
+                entry.task,
+                f"x{spec.scale}" if spec else "?",
+                str(spec.steps) if spec else "?",
+                console.size(_bytes(entry)),
+                console.Cell(entry.licence, alarming=not entry.commercial),
+                _whereabouts(entry) if store.located(entry) else "no",
+            )
+        )
+    console.table(("NAME", "TASK", "SCALE", "STEPS", "SIZE", "LICENCE", "HERE"), rows)
+
+
+@app.command()
+def info(
+    name: NameArgument,
+    registry_file: RegistryOption = None,
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Tell everything about a model, and what it will need on this machine."""
+    from resshift_cli import registry
+
+    entry = registry.find(name, registry_file)
+    facts = _facts(entry)
+    spec = known_spec(entry)
+    if spec is not None and entry.task in registry.UPSCALING:
+        with console.waiting("Measuring this machine"):
+            facts["on_this_machine"] = _forecast(spec)
+    if as_json:
+        console.document({"version": __version__, **facts})
+        return
+    console.facts(_for_people(entry, facts))
+
+
+@app.command()
+def pull(
+    names: NamesArgument = None,
+    everything: Annotated[bool, typer.Option("--all", help="Every model there is.")] = False,
+    registry_file: RegistryOption = None,
+    quiet: QuietOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Fetch models, so that they can be used without a network."""
+    failed: list[ResShiftError] = []
+    for entry in _named(names, registry_file, everything=everything):
+        try:
+            files = fetch(entry, offline=False, quiet=quiet)
+        except ResShiftError as error:
+            if not everything:
+                raise
+            failed.append(error)
+            console.error(f"{entry.name}: {error}", error.hint)
+            continue
+        if not quiet:
+            console.note(f"{entry.name} is here: {files.weights}")
+    if failed:
+        raise typer.Exit(failed[0].exit_code)
+
+
+@app.command()
+def verify(
+    names: NamesArgument = None,
+    registry_file: RegistryOption = None,
+    quiet: QuietOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Compare the files that are here with their recorded checksums; all models by default."""
+    from resshift_cli import store
+
+    bad = []
+    for entry in _named(names, registry_file, everything=not names):
+        checks = store.verify(entry)
+        if not checks and names:
+            raise _not_here(entry)
+        for check in checks:
+            if check.problem:
+                bad.append(check)
+                console.error(
+                    f"{check.path} ({entry.name}): {check.problem}.",
+                    f"`resshift models rm {entry.name}`, then `resshift models pull {entry.name}`.",
+                )
+            elif not quiet:
+                console.note(f"{entry.name}: {check.path} is as it should be")
+    if bad:
+        raise typer.Exit(ModelUnavailableError.exit_code)
+
+
+@app.command()
+def rm(
+    names: NamesArgument = None,
+    registry_file: RegistryOption = None,
+    quiet: QuietOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Delete what was fetched for models, and forget its checksums.
+
+    A file that another model which is here uses as well stays.
+    """
+    from resshift_cli import registry, store
+
+    going = _named(names, registry_file, everything=False)
+    staying = [
+        entry
+        for entry in registry.models(registry_file).values()
+        if entry not in going and store.located(entry)
+    ]
+    keep = frozenset(file.key for entry in staying for file in entry.files)
+    for entry in going:
+        freed = store.remove(entry, keep=keep)
+        if not quiet:
+            console.note(f"{entry.name}: {console.size(freed) if freed else 'nothing'} freed")
+
+
+@app.command()
+def path(
+    name: NameArgument, registry_file: RegistryOption = None, debug: DebugOption = False
+) -> None:
+    """Print where the weight files of a model lie, one per line."""
+    from resshift_cli import registry, store
+
+    entry = registry.find(name, registry_file)
+    files = store.located(entry)
+    if files is None:
+        raise _not_here(entry)
+    for file in (files.weights, files.autoencoder):
+        if file is not None:
+            print(file)
+
+
+@app.command()
+def convert(
+    source: Annotated[
+        Path,
+        typer.Argument(
+            metavar="IN.pth", readable=False, help="A file of PyTorch weights.", show_default=False
+        ),
+    ],
+    target: Annotated[
+        Path,
+        typer.Argument(metavar="OUT.safetensors", help="What it becomes.", show_default=False),
+    ],
+    like: Annotated[
+        str,
+        typer.Option(metavar="NAME", help="The model whose network it is.", show_default=False),
+    ],
+    autoencoder: Annotated[
+        bool, typer.Option("--autoencoder", help="It holds that model's autoencoder.")
+    ] = False,
+    overwrite: OverwriteOption = False,
+    registry_file: RegistryOption = None,
+    debug: DebugOption = False,
+) -> None:
+    """Turn a .pth file into a safetensors file for --weights, running no code that it may carry."""
+    from resshift_cli import registry, store
+
+    entry = registry.find(like, registry_file)
+    store.convert_own(source, target, entry, autoencoder=autoencoder, overwrite=overwrite)
+    console.note(f"{source} -> {target}")
+    console.result(target)
+
+
+@app.command()
+def add(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="What --model shall call it.")],
+    hub: Annotated[
+        str | None,
+        typer.Option(metavar="OWNER/REPO/FILE", help="A file on the Hugging Face Hub."),
+    ] = None,
+    revision: Annotated[
+        str, typer.Option(metavar="REVISION", help="Branch, tag or commit, with --hub.")
+    ] = "main",
+    file: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE.safetensors", readable=False, help="A file of your own."),
+    ] = None,
+    like: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="The model that it has the networks, steps and autoencoder of. Not needed where "
+            "the file says so itself, as those that `resshift train` writes.",
+        ),
+    ] = None,
+    licence: Annotated[
+        str, typer.Option(metavar="ID", help="Its licence, e.g. Apache-2.0.")
+    ] = "unknown",
+    debug: DebugOption = False,
+) -> None:
+    """Give a model a name, in a registry of your own."""
+    from resshift_cli import registry, store
+
+    if (hub is None) == (file is None):
+        raise UsageError(
+            "A model needs one place to come from.", hint="Use either --hub or --file."
+        )
+    source: registry.HubSource | registry.LocalSource
+    if hub is not None:
+        source = _hub_source(hub, revision)
+    else:
+        assert file is not None
+        base = None if like is None else registry.find(like)
+        store.own(file, base, ())  # or it is refused here and now
+        source = registry.LocalSource(str(file.resolve()))
+    written = registry.add(name, source, like=like, licence=licence)
+    console.note(f"{name} is in {written} now: resshift upscale photo.jpg --model {name}")
+
+
+def _hub_source(text: str, revision: str) -> HubSource:
+    from resshift_cli import registry
+
+    owner, _, rest = text.partition("/")
+    repo, _, name = rest.partition("/")
+    if not (owner and repo and name):
+        raise UsageError(
+            f"'{text}' is not OWNER/REPO/FILE.",
+            hint="For example --hub xocialize/nacre-v1/nacre_v1.safetensors.",
+        )
+    return registry.HubSource(f"{owner}/{repo}", name, revision)
+
+
+def _named(
+    names: Sequence[str] | None, registry_file: Path | None, *, everything: bool
+) -> list[ModelEntry]:
+    from resshift_cli import registry
+
+    if everything:
+        if names:
+            raise UsageError("--all and names exclude each other.", hint="Leave one out.")
+        return list(registry.models(registry_file).values())
+    if not names:
+        raise UsageError("No model is named.", hint="`resshift models list` shows all.")
+    return [registry.find(name, registry_file) for name in dict.fromkeys(names)]
+
+
+def _not_here(entry: ModelEntry) -> ModelUnavailableError:
+    return ModelUnavailableError(
+        f"'{entry.name}' is not here.", hint=f"`resshift models pull {entry.name}` fetches it."
+    )
+
+
+def _bytes(entry: ModelEntry) -> int:
+    """Size of its files: of those that are here as they are, of the others as registered."""
+    from resshift_cli import store
+
+    paths = [store.locate(file) for file in entry.files]
+    sizes = [
+        file.bytes if path is None else path.stat().st_size
+        for file, path in zip(entry.files, paths, strict=True)
+    ]
+    return sum(sizes) if all(sizes) else 0
+
+
+def _whereabouts(entry: ModelEntry) -> str:
+    return "bundled" if entry.weights.sources[0].kind == "bundled" else "yes"
+
+
+def _facts(entry: ModelEntry) -> dict[str, Any]:
+    """What --json says of a model."""
+    spec = known_spec(entry)
+    return {
+        "name": entry.name,
+        "description": entry.description,
+        "task": entry.task,
+        "scale": None if spec is None else spec.scale,
+        "steps": None if spec is None else spec.steps,
+        "commercial": entry.commercial,
+        "licences": [asdict(licence) for licence in dict.fromkeys(entry.licences)],
+        "homepage": entry.homepage,
+        "citation": entry.citation,
+        "bytes": _bytes(entry) or None,
+        "files": [_file_facts(file) for file in entry.files],
+    }
+
+
+def _for_people(entry: ModelEntry, facts: dict[str, Any]) -> dict[str, object]:
+    """The same as names and values to be read."""
+    shown: dict[str, object] = {
+        **{name: facts[name] for name in ("name", "description", "task", "homepage", "citation")},
+        "enlarges by": facts["scale"] or "?",
+        "steps": facts["steps"] or "?",
+        "size": console.size(facts["bytes"] or 0),
+        "commercial use": console.Cell(
+            "yes" if entry.commercial else "no", alarming=not entry.commercial
+        ),
+    }
+    for licence in facts["licences"]:
+        shown[f"licence {licence['id']}"] = f"{licence['title']} {licence['url']}".rstrip()
+    for file in facts["files"]:
+        shown[file["name"]] = [*file["sources"], file["path"] or "not here"]
+    if forecast := facts.get("on_this_machine"):
+        shown["on this machine"] = (
+            f"{EXAMPLE_SIDE}x{EXAMPLE_SIDE} pixels take about "
+            f"{console.duration(forecast['seconds'])} and {console.size(forecast['bytes'])} of "
+            f"memory, on {forecast['device']} in {forecast['precision']}"
+        )
+    return shown
+
+
+def _file_facts(file: WeightFile) -> dict[str, Any]:
+    from resshift_cli import store
+
+    path = store.locate(file)
+    return {
+        "name": file.name,
+        "sources": [source.address for source in file.sources],
+        "sha256": file.sha256 or None,
+        "path": None if path is None else str(path),
+    }
+
+
+def _forecast(spec: ModelSpec) -> dict[str, Any]:
+    from resshift_cli import estimate
+    from resshift_cli.device import DTYPES, choose_device, choose_dtype
+
+    device = choose_device()
+    machine = estimate.measure(device, choose_dtype("auto", device))
+    side = EXAMPLE_SIDE
+    expected = estimate.estimate(
+        spec, machine, height=side, width=side, scale=spec.scale, steps=spec.steps
+    )
+    precision = next(name for name, dtype in DTYPES.items() if dtype == machine.dtype)
+    return {
+        "device": str(device),
+        "precision": precision,
+        "pixels": [side, side],
+        "seconds": round(expected.seconds, 1),
+        "bytes": expected.bytes,
+    }

@@ -1,0 +1,237 @@
+"""Files of the Hugging Face Hub, through `huggingface_hub` and in its own cache.
+
+Its variables hold, since all of it is left to it: HF_HOME, HF_TOKEN, HF_ENDPOINT and the rest.
+Nothing of what it would print or draw reaches the user.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import re
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from resshift_cli.errors import ResShiftError
+from resshift_cli.registry import HubSource
+from resshift_cli.transfer import NO_ROOM, TWICE, Check, Failure, Meter, answered
+
+HOME = "HF_HOME"  # environment variable: its cache elsewhere
+
+_NEEDS_TOKEN = (
+    "Put the token of a Hugging Face account that may read it into the variable HF_TOKEN "
+    "(https://huggingface.co/settings/tokens)."
+)
+
+
+def is_offline() -> bool:
+    """Whether the environment forbids the network, read as `huggingface_hub` reads it."""
+    value = os.environ.get("HF_HUB_OFFLINE") or os.environ.get("TRANSFORMERS_OFFLINE") or ""
+    return value.upper() in {"1", "ON", "YES", "TRUE"}
+
+
+def cache_folder() -> Path:
+    """Where it keeps files."""
+    from huggingface_hub import constants
+
+    return Path(constants.HF_HUB_CACHE)
+
+
+def endpoint() -> str:
+    """The Hub's URL, or that of a mirror."""
+    from huggingface_hub import constants
+
+    return constants.ENDPOINT
+
+
+def find(source: HubSource) -> Path | None:
+    """Where a file lies in its cache, or None; no network."""
+    with quiet():
+        if not (cache_folder() / f"models--{source.repo.replace('/', '--')}").is_dir():
+            return None  # without the half second that the client's import takes
+        from huggingface_hub import try_to_load_from_cache
+
+        try:
+            path = try_to_load_from_cache(source.repo, source.file, revision=source.revision)
+        except ValueError:  # a name that no repository can have
+            return None
+    return Path(path) if isinstance(path, str) else None
+
+
+def offers(source: HubSource, *, within: float) -> bool:
+    """Whether the Hub answers for a file, in so many seconds; call it within `quiet`."""
+    from huggingface_hub import get_hf_file_metadata, hf_hub_url
+
+    try:
+        url = hf_hub_url(source.repo, source.file, revision=source.revision)
+        get_hf_file_metadata(url, timeout=within)
+    except Exception:  # of its own, or of its HTTP client; the reason does not matter
+        return False
+    return True
+
+
+def receive(source: HubSource, meter: Meter, check: Check) -> tuple[Path, str]:
+    """Have a file downloaded, even if its cache has one; its path there.
+
+    Args:
+        source: the file.
+        meter: told the progress.
+        check: told the file's size before anything is written.
+
+    Returns:
+        The path, and the SHA-256 that the Hub says the file has, or "" where it does not say.
+
+    Raises:
+        Failure: the Hub does not answer, or not with the file.
+        OSError: the cache can't be written.
+    """
+    with quiet():
+        from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url
+
+        try:
+            # hf_hub_download asks the same, but takes half a minute to see that there is no
+            # network, and only warns when the disk has no room.
+            url = hf_hub_url(source.repo, source.file, revision=source.revision)
+            offered = get_hf_file_metadata(url)
+            check(offered.size, 0)
+            path = hf_hub_download(
+                source.repo,
+                source.file,
+                revision=source.revision,
+                force_download=find(source) is not None,
+                tqdm_class=_bar(meter),
+            )
+        except (ResShiftError, Failure):
+            raise
+        except Exception as error:  # of its own, of its HTTP client, or of hf_xet
+            if _is_of_the_disk(error):
+                raise
+            raise _failure(error) from error
+    etag = offered.etag or ""
+    return Path(path), etag if re.fullmatch("[0-9a-f]{64}", etag) else ""
+
+
+def drop(source: HubSource) -> int:
+    """Delete one file from the Hub's cache, and no other of its repository; the bytes freed.
+
+    Raises:
+        OSError: it can't be deleted.
+    """
+    path = find(source)
+    if path is None:
+        return 0
+    with quiet():
+        from huggingface_hub import scan_cache_dir
+
+        cache = scan_cache_dir()
+        link = path.parent.resolve() / path.name
+        files = (f for repo in cache.repos for rev in repo.revisions for f in rev.files)
+        strategy = cache.delete_files(*[file for file in files if file.file_path == link])
+        strategy.execute()
+    if find(source) is not None:  # it only logs what it can't delete
+        raise PermissionError(errno.EACCES, "a file can't be deleted", str(path))
+    return strategy.expected_freed_size
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep its warnings and log lines from the user."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from huggingface_hub.utils import logging as hub_logging
+
+        level = hub_logging.get_verbosity()
+        hub_logging.set_verbosity(logging.CRITICAL + 1)
+        try:
+            yield
+        finally:
+            hub_logging.set_verbosity(level)
+
+
+def _bar(meter: Meter) -> Any:
+    """A stand-in for a tqdm bar that reports and draws nothing.
+
+    Because it takes `update_transfer`, it is the only one that is made: a second one would count
+    the bytes on the wire, which may be fewer than those of the file.
+    """
+
+    class Bar:
+        def __init__(self, *, total: int | None = None, initial: int = 0, **_: object) -> None:
+            self.total = total
+            self.n = initial
+            meter.start(initial, total)
+
+        def __enter__(self) -> Bar:
+            return self
+
+        def __exit__(self, *_: object) -> None:
+            pass
+
+        def update(self, n: int) -> None:
+            self.n += n
+            meter.advance(self.n, self.total)
+
+        def update_transfer(self, n: int) -> None:
+            pass
+
+        def set_postfix_str(self, text: str, refresh: bool = True) -> None:
+            pass
+
+        def set_transfer_postfix_str(self, text: str, refresh: bool = True) -> None:
+            pass
+
+        def refresh(self) -> None:
+            pass
+
+        def close(self) -> None:
+            pass
+
+    return Bar
+
+
+def _is_of_the_disk(error: Exception) -> bool:
+    if not isinstance(error, OSError) or error.errno is None:
+        return False
+    return error.filename is not None or error.errno in NO_ROOM
+
+
+def _failure(error: Exception) -> Failure:
+    """What an error of the client means."""
+    from huggingface_hub.errors import FileMetadataError
+
+    for cause in _causes(error):
+        response = getattr(cause, "response", None)
+        if response is not None:
+            return _answered(response.status_code, response.headers)
+        if isinstance(cause, FileMetadataError):
+            return Failure("does not answer as a Hugging Face Hub does")
+        if isinstance(cause, TimeoutError):
+            return Failure("no answer")
+        if isinstance(cause, OSError) and cause.errno is not None:
+            return Failure("no connection", tries=TWICE)
+    return Failure(f"the download failed ({type(error).__name__})")
+
+
+def _answered(status: int, headers: Mapping[str, str]) -> Failure:
+    """What an answer other than the file means."""
+    code = headers.get("X-Error-Code", "")
+    if code == "GatedRepo":
+        return Failure(f"its terms have to be accepted first ({status})", hint=_NEEDS_TOKEN)
+    if status == 401:  # said of what does not exist, too
+        return Failure("needs a login, or does not exist (401)", hint=_NEEDS_TOKEN)
+    if status == 403:
+        return Failure("403 forbidden", hint=_NEEDS_TOKEN)
+    if code == "RevisionNotFound":
+        return Failure("404 no such revision")
+    return answered(status, headers)
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    cause: BaseException | None = error
+    while cause is not None:
+        yield cause
+        cause = cause.__cause__ or cause.__context__

@@ -1,0 +1,204 @@
+"""Options of the command line, each declared once."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from resshift_cli.errors import ResShiftError
+
+DEFAULT_MODEL = "realsr-x4-v2"
+DEFAULT_VARIABLE = "RESSHIFT_MODEL"
+BUNDLED_MODEL = "tiny-x4"
+
+
+@dataclass
+class CommandLine:
+    """What `main` has to know of the command line."""
+
+    debug: bool = False
+
+
+def _set_debug(context: typer.Context, on: bool) -> bool:
+    context.ensure_object(CommandLine).debug |= on
+    return on
+
+
+def _device_name(name: str) -> str:
+    if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", name):
+        raise typer.BadParameter(f"'{name}' is none of auto, cpu, cuda, cuda:N and mps.")
+    return name
+
+
+def _precision_name(name: str) -> str:
+    if name not in ("auto", "fp32", "bf16", "fp16"):
+        raise typer.BadParameter(f"'{name}' is none of auto, fp32, bf16 and fp16.")
+    return name
+
+
+def _within(low: int, high: float) -> Callable[[float | None], float | None]:
+    """A check that, unlike Typer's own, refuses nan and reads the same whatever the version."""
+
+    def check(value: float | None) -> float | None:
+        if value is not None and not low <= value <= high:
+            span = f"{low} or more" if high == math.inf else f"from {low} to {high}"
+            raise typer.BadParameter(f"{value} is not {span}.")
+        return value
+
+    return check
+
+
+def _model_names(incomplete: str) -> list[str]:
+    """Names that begin so, for the shell."""
+    from resshift_cli import registry
+
+    try:
+        return [name for name in registry.models() if name.startswith(incomplete)]
+    except ResShiftError:  # a broken registry is told of when a command runs
+        return []
+
+
+# `readable=False` leaves it to the rooms that read to say what can't be read.
+InputsArgument = Annotated[
+    list[Path],
+    typer.Argument(metavar="INPUT", readable=False, help="Images to enlarge.", show_default=False),
+]
+OutputOption = Annotated[
+    str | None,  # a Path would lose the slash at its end
+    typer.Option(
+        "--output",
+        "-o",
+        metavar="FILE|DIR",
+        help="Where the result goes: a file, or a folder, which is created if it ends with a "
+        "slash. By default photo.jpg becomes photo_x4.jpg beside it.",
+    ),
+]
+ScaleOption = Annotated[
+    float | None,
+    typer.Option(
+        metavar="FACTOR",
+        callback=_within(1, 16),
+        help="Output over input size along each side, any number from 1 to 16. By default the "
+        "model's own factor, mostly 4.",
+    ),
+]
+ModelOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        autocompletion=_model_names,
+        help=f"One of `resshift models list`, fetched when it is first used. By default "
+        f"${DEFAULT_VARIABLE} or {DEFAULT_MODEL}; where that is neither here nor to be had, the "
+        f"bundled {BUNDLED_MODEL}. With --weights: the model whose networks the file fits.",
+    ),
+]
+NameArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="NAME", autocompletion=_model_names, help="A model's name.", show_default=False
+    ),
+]
+NamesArgument = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="NAME...", autocompletion=_model_names, help="Models' names.", show_default=False
+    ),
+]
+RegistryOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--registry",
+        metavar="FILE.toml",
+        readable=False,
+        help="A file like this package's weights.toml, with more models or other ones.",
+    ),
+]
+OfflineOption = Annotated[
+    bool, typer.Option("--offline", help="Touch no network; HF_HUB_OFFLINE=1 does the same.")
+]
+WeightsOption = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE.safetensors",
+        readable=False,
+        help="A weight file of your own, as `resshift train` writes it.",
+    ),
+]
+StepsOption = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N",
+        callback=_within(1, math.inf),
+        help="Steps of the chain, from 1 (smooth, fast) to the number that the model was trained "
+        "with (detailed; the default).",
+    ),
+]
+SeedOption = Annotated[
+    int,
+    typer.Option(
+        metavar="N",
+        callback=_within(0, 2**64 - 1),
+        help="Start of the random numbers, 0 to 2^64 - 1; the same seed gives the same result.",
+    ),
+]
+TileOption = Annotated[
+    int | None,
+    typer.Option(
+        metavar="PIXELS",
+        callback=_within(1, math.inf),
+        help="Largest side of the tiles that large images are cut into, in pixels of the input; "
+        "smaller ones need less memory. By default as the model says.",
+    ),
+]
+OverlapOption = Annotated[
+    int | None,
+    typer.Option(
+        metavar="PIXELS",
+        callback=_within(0, math.inf),
+        help="What neighbouring tiles share, in pixels of the input; less than --tile. By default "
+        "as the model says.",
+    ),
+]
+TemperatureOption = Annotated[
+    float | None,
+    typer.Option(
+        metavar="FACTOR",
+        callback=_within(0, 1),
+        help="What the noise of the chain's steps is multiplied by, 0 to 1: lower is cleaner, "
+        "higher has more texture. By default as the model says.",
+    ),
+]
+DeviceOption = Annotated[
+    str,
+    typer.Option(
+        metavar="DEVICE",
+        callback=_device_name,
+        help="Where to compute: auto (a GPU if there is one), cpu, cuda, cuda:N or mps.",
+    ),
+]
+PrecisionOption = Annotated[
+    str,
+    typer.Option(
+        metavar="TYPE",
+        callback=_precision_name,
+        help="What to compute in: auto (the fastest that is safe on the device), fp32, bf16 or "
+        "fp16.",
+    ),
+]
+OverwriteOption = Annotated[
+    bool, typer.Option("--overwrite/--no-overwrite", help="Whether to replace existing files.")
+]
+QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
+DebugOption = Annotated[
+    bool,
+    typer.Option(
+        "--debug", is_eager=True, callback=_set_debug, help="Show the traceback of an error."
+    ),
+]

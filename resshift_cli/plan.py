@@ -1,0 +1,140 @@
+"""How an image is enlarged: its settings with nothing left open, its passes and its tiles."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from resshift_cli import noise, tiling
+from resshift_cli.errors import UsageError
+from resshift_cli.specs import ModelSpec
+from resshift_cli.tiling import Grid
+
+MAX_SCALE = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How an image is enlarged, with nothing left open.
+
+    Attributes:
+        scale: output size over input size, 1 to 16.
+        steps: steps of the chain.
+        seed: of the noise field.
+        tile: largest side of a tile in input pixels, a multiple of what the network takes.
+        overlap: input pixels that neighbouring tiles share.
+        temperature: what the noise of the chain's steps is multiplied by.
+    """
+
+    scale: float
+    steps: int
+    seed: int
+    tile: int
+    overlap: int
+    temperature: float
+
+
+def settings(
+    spec: ModelSpec,
+    *,
+    name: str,
+    scale: float | None = None,
+    steps: int | None = None,
+    seed: int = 0,
+    tile: int | None = None,
+    overlap: int | None = None,
+    temperature: float | None = None,
+) -> Settings:
+    """Check the arguments of `Upscaler`, and fill in what the model says.
+
+    Args:
+        spec: the model.
+        name: what messages call it.
+        scale: see `Upscaler.__call__`, as all the others.
+
+    Raises:
+        UsageError: an argument outside its range.
+    """
+    scale = float(spec.scale) if scale is None else scale
+    if not 1 <= scale <= MAX_SCALE:
+        raise UsageError(
+            f"A scale of {scale:g} is outside 1 to {MAX_SCALE}.", hint="Use --scale 4, say."
+        )
+    most = spec.steps
+    steps = most if steps is None else steps
+    if not 1 <= steps <= most:
+        own = "1 step" if most == 1 else f"1 to {most} steps"
+        raise UsageError(
+            f"'{name}' walks {own}, not {steps}.",
+            hint="Leave out --steps for the model's own, or use 1 for speed and fidelity.",
+        )
+    if not 0 <= seed <= noise.MAX_SEED:
+        raise UsageError(f"The seed {seed} is outside 0 to 2^64 - 1.", hint="Use --seed 0, say.")
+    multiple = _multiple(spec)
+    size = (spec.tile.size if tile is None else tile) // multiple * multiple
+    if size < multiple:
+        raise UsageError(
+            f"A tile of {tile} px is smaller than '{name}' can work on.",
+            hint=f"Use --tile {multiple} or more, or leave it out.",
+        )
+    overlap = min(spec.tile.overlap, size // 4) if overlap is None else overlap
+    tiling.check_overlap(size, overlap)
+    temperature = spec.temperature if temperature is None else temperature
+    if not 0 <= temperature <= 1:
+        raise UsageError(
+            f"A temperature of {temperature:g} is outside 0 to 1.",
+            hint="Leave --temperature out for the model's own.",
+        )
+    return Settings(scale, steps, seed, size, overlap, temperature)
+
+
+def target_size(height: int, width: int, scale: float) -> tuple[int, int]:
+    """Height and width of the result, at least one pixel each."""
+    return max(1, round(height * scale)), max(1, round(width * scale))
+
+
+def pass_sizes(spec: ModelSpec, height: int, width: int, scale: float) -> list[tuple[int, int]]:
+    """Input height and width of every pass.
+
+    Each enlarges by the model's factor, and the last one reaches the target.
+    """
+    factor = spec.scale
+    target = target_size(height, width, scale)
+    sizes = [(height, width)]
+    passes = max(1, math.ceil(math.log(scale, factor) - 1e-9)) if factor > 1 else 1
+    for left in range(passes - 2, -1, -1):
+        shrink = factor ** (left + 1)
+        sizes.append(
+            (_round_up(target[0], shrink) // shrink, _round_up(target[1], shrink) // shrink)
+        )
+    return sizes
+
+
+def grid(spec: ModelSpec, height: int, width: int, settings: Settings) -> Grid:
+    """Tiles of an input of this size, counted in latent positions.
+
+    A side that fits in one tile grows to the network's multiple; a longer one is covered by whole
+    tiles and needs no more than whole latent positions.
+    """
+    ratio = spec.lq_pixels
+
+    def axis(length: int) -> tiling.Axis:
+        fits = length <= settings.tile
+        padded = _round_up(length, _multiple(spec) if fits else ratio)
+        return tiling.plan_axis(
+            padded // ratio,
+            size=settings.tile // ratio,
+            overlap=-(-settings.overlap // ratio),
+            multiple=spec.denoiser.size_multiple,
+        )
+
+    return Grid(axis(height), axis(width))
+
+
+def _multiple(spec: ModelSpec) -> int:
+    """Sides of tiles are multiples of this, in input pixels."""
+    return spec.denoiser.size_multiple * spec.lq_pixels
+
+
+def _round_up(length: int, multiple: int) -> int:
+    return -(-length // multiple) * multiple

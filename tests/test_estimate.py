@@ -1,0 +1,243 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from math import prod
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from goldens_support import shapes, small_unet_spec, small_vq_spec
+from memory import needs_proc, peak_over
+from torch.utils.flop_counter import FlopCounterMode
+
+from resshift_cli import checkpoint, estimate, registry, specs
+from resshift_cli.autoencoder import VQAutoencoder
+from resshift_cli.denoiser import SwinUNet
+from resshift_cli.errors import UsageError
+from resshift_cli.estimate import Estimate, Machine
+from resshift_cli.registry import BundledSource, ModelEntry
+from resshift_cli.specs import DenoiserSpec, ModelSpec, VQSpec
+from resshift_cli.upscaler import Upscaler
+
+CPU = torch.device("cpu")
+MACHINE = Machine(CPU, torch.float32, flops=100e9)
+UPSCALING = [entry for entry in registry.models().values() if entry.task in registry.UPSCALING]
+MIB = 1 << 20
+
+
+def spec_of(entry: ModelEntry) -> ModelSpec:
+    if entry.spec is not None:
+        return entry.spec
+    source = entry.weights.sources[0]
+    assert isinstance(source, BundledSource)
+    return specs.read_spec(source.path)
+
+
+PUBLISHED = spec_of(registry.find("realsr-x4-v2"))
+TINY = spec_of(registry.find("tiny-x4"))
+assert isinstance(PUBLISHED.autoencoder, VQSpec)
+VQ = PUBLISHED.autoencoder
+
+# Everything at once that a layout may have: a feature extractor, a mask, planes of noise, a level
+# without a Swin layer, more blocks in a row, and windows of another size.
+ODD = small_unet_spec(
+    channel_mult=(1, 3, 2),
+    num_res_blocks=3,
+    swin_levels=(0, 2),
+    swin_depth=3,
+    window=4,
+    lq_ratio=8,
+    lq_mask=True,
+    noise_channels=2,
+)
+ODD_VQ = small_vq_spec(ch_mult=(1, 2, 4, 8), num_res_blocks=(1, 2, 3, 4), z_channels=8)
+
+
+def job(spec: ModelSpec = PUBLISHED, machine: Machine = MACHINE, **changes: Any) -> Estimate:
+    options = {"height": 64, "width": 64, "scale": spec.scale, "steps": spec.steps} | changes
+    return estimate.estimate(spec, machine, **options)
+
+
+def counted(run: Any, *inputs: torch.Tensor) -> int:
+    with torch.inference_mode(), FlopCounterMode(display=False) as counter:
+        run(*inputs)
+    return counter.get_total_flops()
+
+
+@pytest.mark.parametrize(
+    "spec, known", [(PUBLISHED.denoiser, 101.3), (TINY.denoiser, 7.0)], ids=["published", "tiny-x4"]
+)
+def test_a_call_of_a_denoiser_at_64x64_takes_the_known_number_of_operations(
+    spec: DenoiserSpec, known: float
+) -> None:
+    assert estimate.denoiser(spec, 64 * 64).flops == pytest.approx(known * 1e9, rel=0.02)
+
+
+def test_coding_256x256_pixels_takes_the_known_numbers_of_operations() -> None:
+    assert estimate.encoder(VQ, 64 * 64).flops == pytest.approx(345e9, rel=0.02)
+    assert estimate.decoder(VQ, 64 * 64).flops == pytest.approx(671e9, rel=0.02)
+
+
+@pytest.mark.parametrize("spec", [PUBLISHED.denoiser, ODD], ids=["published", "odd"])
+def test_a_denoiser_costs_exactly_what_torch_counts(spec: DenoiserSpec) -> None:
+    height, width = spec.size_multiple, 2 * spec.size_multiple
+    with torch.device("meta"):
+        network = SwinUNet(spec)
+        x = torch.empty(1, spec.latent_channels, height, width)
+        sides = (height * spec.lq_ratio, width * spec.lq_ratio)
+        lq = torch.empty(1, 4 if spec.lq_mask else 3, *sides)
+        noise = torch.empty(1, spec.noise_channels, height, width)
+        timestep = torch.zeros(1, dtype=torch.long)
+    cost = estimate.denoiser(spec, height * width)
+    assert cost.flops == counted(network, x, timestep, lq, noise)
+    assert cost.parameters == pytest.approx(parameters(network), rel=0.03)
+
+
+@pytest.mark.parametrize("spec", [VQ, ODD_VQ], ids=["published", "odd"])
+def test_an_autoencoder_costs_exactly_what_torch_counts(spec: VQSpec) -> None:
+    with torch.device("meta"):
+        network = VQAutoencoder(spec)
+        latent = torch.empty(1, spec.channels, 32, 48)
+        pixels = torch.empty(1, 3, 32 * spec.factor, 48 * spec.factor)
+    encoding, decoding = estimate.encoder(spec, 32 * 48), estimate.decoder(spec, 32 * 48)
+    assert encoding.flops == counted(network.encode, pixels)
+    assert decoding.flops == counted(network.decode, latent)
+    both = encoding.parameters + decoding.parameters
+    assert both == pytest.approx(parameters(network), rel=0.03)
+
+
+def parameters(network: torch.nn.Module) -> int:
+    derived = ("attn_mask", "relative_position_index")
+    return sum(prod(shape) for name, shape in shapes(network).items() if not name.endswith(derived))
+
+
+def test_an_image_of_one_tile_takes_the_chain_and_once_the_autoencoder() -> None:
+    expected = 15 * 101.3e9 + 345e9 + 671e9
+    assert job().flops == pytest.approx(expected, rel=0.01)
+    assert job(scale=2).flops == job().flops  # a smaller result is reached by reduction
+
+
+def test_space_to_depth_costs_nothing() -> None:
+    assert job(TINY, steps=4).flops == 4 * estimate.denoiser(TINY.denoiser, 64 * 64).flops
+
+
+@pytest.mark.parametrize("spec", [PUBLISHED, TINY], ids=["published", "tiny-x4"])
+def test_more_steps_larger_images_and_further_passes_take_longer(spec: ModelSpec) -> None:
+    one, more = job(spec, steps=1), job(spec, steps=2)
+    assert one.flops < more.flops and one.seconds < more.seconds
+    larger, twice = job(spec, steps=1, width=500), job(spec, steps=1, scale=16)
+    assert one.flops < larger.flops and one.seconds < larger.seconds
+    assert one.flops < twice.flops and one.seconds < twice.seconds
+
+
+def test_a_faster_machine_takes_less_time_for_the_same_work() -> None:
+    faster = job(machine=replace(MACHINE, flops=2 * MACHINE.flops))
+    assert faster.seconds == pytest.approx(job().seconds / 2)
+    assert faster.flops == job().flops
+
+
+def test_tiles_cost_what_they_overlap() -> None:
+    def cut(tile: int, overlap: int) -> float:
+        return job(TINY, height=256, width=256, tile=tile, overlap=overlap).flops
+
+    assert cut(64, 0) == pytest.approx(cut(256, 0), rel=1e-3)
+    assert cut(256, 0) < cut(64, 8) < cut(64, 24)
+
+
+def test_memory_grows_with_the_tile() -> None:
+    def cut(spec: ModelSpec, tile: int) -> int:
+        return job(spec, height=256, width=256, tile=tile).bytes
+
+    assert cut(PUBLISHED, 256) > cut(PUBLISHED, 64) + 1000 * MIB
+    assert cut(TINY, 256) > cut(TINY, 64) + 100 * MIB
+
+
+@pytest.mark.parametrize("spec", [PUBLISHED, TINY], ids=["published", "tiny-x4"])
+def test_memory_grows_with_the_number_of_tiles_only_by_the_buffers_of_the_image(
+    spec: ModelSpec,
+) -> None:
+    one, many = job(spec, tile=64), job(spec, tile=64, overlap=0, height=512, width=512)
+    pixels = (512 * 512 - 64 * 64) * spec.scale**2
+    assert 4 * 12 * pixels < many.bytes - one.bytes < 10 * 12 * pixels
+    closer = job(spec, tile=64, overlap=32, height=512, width=512)
+    assert closer.bytes == many.bytes
+
+
+def test_half_precision_takes_less_memory_but_loading_is_in_float32() -> None:
+    half = replace(MACHINE, dtype=torch.bfloat16)
+    large = job(machine=half, height=128, width=128)
+    assert large.bytes < 0.7 * job(height=128, width=128).bytes
+    assert job(machine=half).bytes > 4 * 173_000_000
+
+
+# MiB at the peak of a process that built `Upscaler` with random weights and enlarged once.
+@pytest.mark.parametrize(
+    "spec, dtype, side, measured",
+    [
+        (PUBLISHED, torch.float32, 64, 1257),
+        (PUBLISHED, torch.bfloat16, 64, 903),
+        (PUBLISHED, torch.float32, 128, 1944),
+        (PUBLISHED, torch.bfloat16, 128, 1044),
+        (TINY, torch.float32, 32, 270),
+        (TINY, torch.float32, 96, 306),
+        (TINY, torch.bfloat16, 96, 296),
+        (TINY, torch.bfloat16, 512, 667),
+        (TINY, torch.bfloat16, 1024, 1815),
+    ],
+)
+def test_memory_is_near_what_was_measured(
+    spec: ModelSpec, dtype: torch.dtype, side: int, measured: float
+) -> None:
+    expected = job(spec, replace(MACHINE, dtype=dtype), height=side, width=side).bytes
+    assert expected == pytest.approx(measured * MIB, rel=0.15)
+
+
+@needs_proc
+def test_memory_is_near_what_an_image_of_several_tiles_takes_now() -> None:
+    upscaler = Upscaler(TINY, *checkpoint.build(TINY), name="random", device="cpu")
+    pixels = np.full((192, 192, 3), 0.5, np.float32)
+    settings = upscaler.settings(steps=2)
+    upscaler.enlarge(pixels[:32, :32], settings)  # what is allocated once
+    taken = peak_over(lambda: upscaler.enlarge(pixels, settings))
+
+    machine = replace(MACHINE, dtype=upscaler.dtype)
+    before = job(TINY, machine, steps=2, height=1, width=1)
+    expected = job(TINY, machine, steps=2, height=192, width=192)
+    assert taken == pytest.approx(expected.bytes - before.bytes, rel=0.4)
+
+
+@pytest.mark.parametrize("entry", UPSCALING, ids=lambda entry: entry.name)
+def test_every_upscaling_model_can_be_estimated_without_its_weights(entry: ModelEntry) -> None:
+    expected = job(spec_of(entry), height=300, width=200)
+    assert expected.flops > 1e10
+    assert expected.seconds > 0.1
+    assert expected.bytes > 300 * MIB
+
+
+def test_the_full_model_takes_much_longer_than_the_faster_choices() -> None:
+    seconds = {
+        name: job(spec_of(registry.find(name)), height=512, width=512).seconds
+        for name in ("realsr-x4-v2", "nacre-x4", "tiny-x4")
+    }
+    assert seconds["realsr-x4-v2"] > 1.4 * seconds["nacre-x4"] > 10 * seconds["tiny-x4"]
+
+
+def test_what_upscaling_refuses_is_refused() -> None:
+    with pytest.raises(UsageError, match="not 16"):
+        job(steps=16)
+    with pytest.raises(UsageError, match="tile of 9 px"):
+        job(tile=9)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_a_machine_is_measured_in_the_type_asked_for(dtype: torch.dtype) -> None:
+    machine = estimate.measure(CPU, dtype)
+    assert (machine.device, machine.dtype) == (CPU, dtype)
+    assert machine.flops > 1e8
+
+
+def test_measuring_leaves_the_random_numbers_alone() -> None:
+    before = torch.get_rng_state()
+    estimate.measure(CPU, torch.float32)
+    assert torch.equal(torch.get_rng_state(), before)

@@ -1,0 +1,231 @@
+"""Which models exist, and what is refused when they are described."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from resshift_cli import registry
+from resshift_cli.errors import InputMissingError, UnknownModelError, UsageError
+from resshift_cli.registry import BundledSource, HubSource, LocalSource, ReleaseSource
+from resshift_cli.specs import SpecError, VQSpec
+
+# Every checkpoint there is: scale, steps, steps of the schedule, and how windows shift.
+PUBLISHED = {
+    "nacre-x4": (4, 4, 4, "standard"),
+    "realsr-x4-v1": (4, 15, 15, "reference"),
+    "realsr-x4-v2": (4, 15, 15, "reference"),
+    "realsr-x4-v3": (4, 4, 4, "reference"),
+    "bicubic-x4": (4, 4, 4, "reference"),
+    "inpaint-imagenet": (1, 4, 4, "reference"),
+    "inpaint-face": (1, 4, 4, "reference"),
+    "face": (1, 4, 4, "reference"),
+    "sinsr-x4": (4, 1, 15, "reference"),
+    "rsd-x4": (4, 1, 15, "reference"),
+    "rsd-x2": (2, 1, 15, "reference"),
+}
+UNQUANTIZED = {"nacre-x4", "rsd-x4", "rsd-x2"}
+
+NET = """
+[models.net]
+description = "one line"
+task = "real-world"
+homepage = "https://example.org"
+citation = "none"
+[models.net.weights]
+sources = [{ kind = "hub", repo = "me/net", file = "net.safetensors", revision = "main" }]
+licence = "MIT"
+sha256 = ""
+bytes = 0
+"""
+
+
+@pytest.fixture
+def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    path = tmp_path / "config" / "models.toml"
+    monkeypatch.setenv(registry.OWN_REGISTRY, str(path))
+    return path
+
+
+def written(folder: Path, text: str) -> Path:
+    path = folder / "extra.toml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+# The models of the package
+
+
+def test_every_published_checkpoint_is_registered_as_its_authors_run_it() -> None:
+    models = registry.models()
+    assert models.keys() == PUBLISHED.keys() | {"tiny-x4"}
+    for name, expected in PUBLISHED.items():
+        spec = models[name].spec
+        assert spec is not None
+        found = (spec.scale, spec.steps, spec.schedule.steps, spec.denoiser.swin)
+        assert found == expected, name
+        assert isinstance(spec.autoencoder, VQSpec)
+        assert spec.autoencoder.quantize == (name not in UNQUANTIZED)
+        assert spec.clip_lq == (name == "nacre-x4")
+
+
+def test_official_weights_come_from_the_release_first_and_the_mirror_next() -> None:
+    for name in ("realsr-x4-v2", "inpaint-face", "face"):
+        for file in registry.find(name).files:
+            release, mirror = file.sources
+            assert isinstance(release, ReleaseSource)
+            assert isinstance(mirror, HubSource)
+            assert release.name == mirror.name == file.name
+            assert release.url.startswith("https://github.com/zsyOAOA/ResShift/releases/download/")
+
+
+def test_students_are_conditioned_and_started_in_their_own_way() -> None:
+    for name, pixels in (("rsd-x4", 1), ("rsd-x2", 2)):
+        spec = registry.find(name).spec
+        assert spec is not None
+        assert (spec.condition, spec.prior) == ("latent", "kappa")
+        assert (spec.denoiser.noise_channels, spec.lq_pixels) == (1, pixels)
+
+
+def test_only_permissive_weights_count_as_free_for_commercial_use() -> None:
+    free = {name for name, entry in registry.models().items() if entry.commercial}
+    assert free == {"tiny-x4", "nacre-x4"}
+    assert registry.find("nacre-x4").licence == "Apache-2.0, MIT"
+    assert registry.find("sinsr-x4").licence == "SinSR, S-Lab-1.0"
+
+
+def test_the_bundled_file_is_there() -> None:
+    (source,) = registry.find("tiny-x4").weights.sources
+    assert isinstance(source, BundledSource)
+    assert source.path.is_file()
+
+
+def test_an_unknown_model_is_answered_with_the_nearest_name() -> None:
+    with pytest.raises(UnknownModelError, match="tiny-x5") as caught:
+        registry.find("tiny-x5")
+    assert caught.value.hint == "Did you mean 'tiny-x4'?"
+
+
+def test_a_name_like_no_other_is_answered_with_all_names() -> None:
+    with pytest.raises(UnknownModelError) as caught:
+        registry.find("Q")
+    assert "tiny-x4" in caught.value.hint
+
+
+# Other registries
+
+
+def test_a_registry_of_the_user_s_adds_models_and_overrides_shipped_ones(own: Path) -> None:
+    own.parent.mkdir()
+    own.write_text(NET + '[models.tiny-x4]\nlike = "net"\ndescription = "mine"\n')
+    models = registry.models()
+    assert models["net"].weights.key == (
+        "https://huggingface.co/me/net/resolve/main/net.safetensors"
+    )
+    assert models["tiny-x4"].description == "mine"
+    assert models["tiny-x4"].weights == models["net"].weights
+    assert "realsr-x4-v2" in models
+
+
+def test_the_file_named_on_the_command_line_wins_over_the_user_s(own: Path, tmp_path: Path) -> None:
+    own.parent.mkdir()
+    own.write_text(NET)
+    extra = written(tmp_path, NET.replace("one line", "another"))
+    assert registry.find("net").description == "one line"
+    assert registry.find("net", extra).description == "another"
+
+
+def test_likeness_merges_tables_and_replaces_lists(tmp_path: Path) -> None:
+    text = '[models.mine]\nlike = "realsr-x4-v1"\nspec = { denoiser = { channel_mult = [1, 2] } }'
+    mine = registry.find("mine", written(tmp_path, text)).spec
+    base = registry.find("realsr-x4-v1").spec
+    assert mine is not None
+    assert base is not None
+    assert mine.denoiser.channel_mult == (1, 2)
+    assert mine.denoiser.model_channels == base.denoiser.model_channels
+    assert mine.schedule == base.schedule
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (NET.replace("bytes = 0", 'bytes = "0"'), r"\[models.net\].weights.bytes must be of type"),
+        (NET.replace("bytes = 0", ""), r"\[models.net\].weights lacks the key 'bytes'"),
+        (NET.replace("bytes", "size"), r"\[models.net\].weights has the unknown key 'size'"),
+        (NET.replace("MIT", "mine"), r"\[models.net\].weights has the unknown licence 'mine'"),
+        (NET.replace("real-world", "sky"), r"\[models.net\].task must be one of"),
+        (NET.replace('"hub"', '"ftp"'), r"sources.kind must be one of hub, release"),
+        (NET.replace('sha256 = ""', 'sha256 = "12"'), r"'12' is no SHA-256"),
+        (NET.replace("\n[models.net.w", '\nname = "x"\n[models.net.w'), r"unknown key 'name'"),
+        ('[models.a]\nlike = "b"\n[models.b]\nlike = "a"', r"like itself in the end"),
+        ('[models.a]\nlike = "none"', r"\[models.a\] is like 'none', which is no model"),
+        ("[models]\na = 1", r"\[models.a\] is not a table"),
+        ("models = 1", r"\[models\] is not a table"),
+        ("[model.a]", r"the unknown table \[model\]"),
+        ("[models", "extra.toml is not TOML"),
+    ],
+)
+def test_a_broken_registry_is_refused_by_file_and_table(
+    tmp_path: Path, text: str, message: str
+) -> None:
+    with pytest.raises(SpecError, match=message) as caught:
+        registry.models(written(tmp_path, text))
+    assert caught.value.hint
+
+
+def test_a_registry_that_is_not_utf8_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "extra.toml"
+    path.write_bytes(b'a = "\xff"')
+    with pytest.raises(SpecError, match="is not TOML"):
+        registry.models(path)
+
+
+def test_a_registry_that_is_missing_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InputMissingError, match="none.toml"):
+        registry.models(tmp_path / "none.toml")
+
+
+# Adding models
+
+
+def test_an_added_model_has_everything_of_the_one_that_it_is_like(own: Path) -> None:
+    source = HubSource("me/net", 'deep/\u00e4 "net".safetensors', "v1")
+    assert registry.add("my-x4", source, like="realsr-x4-v3", licence="MIT") == own
+    mine, base = registry.find("my-x4"), registry.find("realsr-x4-v3")
+    assert mine.weights.sources == (source,)
+    assert (mine.spec, mine.autoencoder) == (base.spec, base.autoencoder)
+    assert mine.licence == "MIT, S-Lab-1.0"
+
+
+def test_models_are_added_after_what_the_user_wrote(own: Path) -> None:
+    own.parent.mkdir()
+    own.write_text("# my own words" + NET)
+    registry.add("other", LocalSource("/models/o.safetensors"), like=None, licence="unknown")
+    assert own.read_text().startswith("# my own words")
+    assert {"net", "other"} <= registry.models().keys()
+    assert not registry.find("other").commercial
+
+
+@pytest.mark.parametrize(
+    ("name", "path", "like", "licence", "kind", "message"),
+    [
+        ("tiny-x4", "a.safetensors", None, "MIT", UsageError, "is a model 'tiny-x4' already"),
+        ("a b", "a.safetensors", None, "MIT", UsageError, "can't be a model's name"),
+        ("a", "a.pth", None, "MIT", SpecError, "no safetensors file"),
+        ("a", "a.safetensors", "tiny", "MIT", UnknownModelError, "no model named 'tiny'"),
+        ("a", "a.safetensors", None, "mine", SpecError, "unknown licence 'mine'"),
+    ],
+)
+def test_what_can_t_be_added_is_refused_and_nothing_is_written(
+    own: Path,
+    name: str,
+    path: str,
+    like: str | None,
+    licence: str,
+    kind: type[Exception],
+    message: str,
+) -> None:
+    with pytest.raises(kind, match=message):
+        registry.add(name, LocalSource(path), like=like, licence=licence)
+    assert not own.parent.exists()

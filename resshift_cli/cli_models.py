@@ -199,17 +199,23 @@ def verify(
     """Compare the files that are here with their recorded checksums; all models by default."""
     from resshift_cli import store
 
-    bad = []
+    bad, seen = [], set()
     for entry in _named(names, registry_file, everything=not names):
-        checks = store.verify(entry)
-        if not checks and names:
+        if names and not store.located(entry):
             raise _not_here(entry)
-        for check in checks:
+        for check in store.verify(entry):
+            if check.path in seen:  # models share autoencoders
+                continue
+            seen.add(check.path)
             if check.problem:
                 bad.append(check)
+                # `rm` would leave a file that other models use as well.
+                away = (
+                    "Delete it" if check.file.is_pickled else f"`resshift models rm {entry.name}`"
+                )
                 console.error(
                     f"{check.path} ({entry.name}): {check.problem}.",
-                    f"`resshift models rm {entry.name}`, then `resshift models pull {entry.name}`.",
+                    f"{away}, then `resshift models pull {entry.name}`.",
                 )
             elif not quiet:
                 console.note(f"{entry.name}: {check.path} is as it should be")

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from textwrap import fill
 from typing import TYPE_CHECKING, Protocol, TextIO
 
 from resshift_cli.errors import printable
@@ -50,19 +51,22 @@ def error(message: str, hint: str) -> None:
     from rich.text import Text
 
     line = Text.assemble(("error:", "red"), f" {printable(f'{message} {hint}'.strip())}")
-    _stderr().print(line, soft_wrap=True)
+    _say(line)
 
 
 def warning(text: str) -> None:
     """One line on stderr that has to be seen."""
     from rich.text import Text
 
-    _stderr().print(Text(printable(text), "red"), soft_wrap=True)
+    _say(Text(printable(text), "red"))
 
 
 def note(text: str) -> None:
     """One line on stderr."""
-    print(printable(text), file=sys.stderr, flush=True)
+    line = printable(text)
+    if sys.stderr.isatty():
+        line = fill(line, width=_width(), break_long_words=False, break_on_hyphens=False)
+    print(line, file=sys.stderr, flush=True)
 
 
 def result(path: Path) -> None:
@@ -268,6 +272,15 @@ def _lines(title: str, unit: str, per: int = 1) -> Advance:
         note(f"{title}: {', '.join(filter(None, parts))}")
 
     return advance
+
+
+def _say(line: Text) -> None:
+    """Print one line to stderr; a terminal gets it broken between words."""
+    _stderr().print(line, soft_wrap=not sys.stderr.isatty())
+
+
+def _width() -> int:
+    return os.get_terminal_size(sys.stderr.fileno()).columns or 80
 
 
 def _stderr() -> Console:

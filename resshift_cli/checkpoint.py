@@ -351,7 +351,7 @@ def flaws_of(name: str, tensor: Tensor) -> list[str]:
     return []
 
 
-def refuse(path: Path, problems: list[str]) -> None:
+def refuse(path: Path, problems: list[str], *, hint: str = _HINT) -> None:
     """Raise if there are any: the first three are named, the others counted.
 
     Raises:
@@ -360,5 +360,5 @@ def refuse(path: Path, problems: list[str]) -> None:
     if problems:
         more = f" (and {len(problems) - 3} more differences)" if len(problems) > 3 else ""
         raise ModelUnavailableError(
-            f"{path} does not fit its network: it {'; '.join(problems[:3])}{more}.", hint=_HINT
+            f"{path} does not fit its network: it {'; '.join(problems[:3])}{more}.", hint=hint
         )

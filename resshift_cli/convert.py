@@ -24,7 +24,8 @@ from resshift_cli.swin import convention_of
 
 WRAPPERS = ("params_ema", "state_dict", "params")  # what training code keeps weights under
 
-_DAMAGED = "Delete it and fetch it again: a broken download or a web page may be in its place."
+_DAMAGED = "Fetch it again: a broken download or a web page may be in its place."
+_OTHER = "It may be another model's (--like NAME), or an autoencoder (--autoencoder)."
 _DANGEROUS = "Take weights from their authors only; `resshift models list` says where."
 
 
@@ -56,7 +57,7 @@ def convert(
     values = {own: content[name] for own, name in names.items()}
     weights = {n: value for n, value in values.items() if not n.endswith(checkpoint.DERIVED)}
     tensors = {n: value.detach() for n, value in weights.items() if isinstance(value, Tensor)}
-    checkpoint.refuse(source, _differences(weights, expected))
+    checkpoint.refuse(source, _differences(weights, expected), hint=_OTHER)
     checkpoint.refuse(source, [p for n, t in tensors.items() for p in checkpoint.flaws_of(n, t)])
     convention = convention_of(
         value

@@ -19,6 +19,7 @@ from resshift_cli.errors import InputMissingError, ModelUnavailableError, Output
 from resshift_cli.registry import BundledSource, LocalSource, ModelEntry, ReleaseSource, WeightFile
 from resshift_cli.specs import ModelSpec
 
+PICKLES = (".pth", ".pt", ".ckpt", ".bin")  # endings of files that `torch.save` writes
 LIKE = "like"  # metadata entry of a converted file: the model whose network it is
 
 
@@ -97,6 +98,11 @@ def own(path: Path, like: ModelEntry | None, known: Iterable[ModelEntry]) -> Mod
         ModelUnavailableError: it is no safetensors file, or fits none of the models.
         UsageError: it fits several that are run differently.
     """
+    if path.suffix.lower() in PICKLES and path.is_file():
+        raise ModelUnavailableError(
+            f"{path} is no safetensors file.",
+            hint="Convert it first: resshift models convert IN OUT.safetensors --like MODEL.",
+        )
     metadata = specs.read_metadata(path)
     if like is not None:
         return registry.of_file(path, like)
@@ -239,7 +245,11 @@ def _convert(entry: ModelEntry, file: WeightFile, fetched: Fetched, target: Path
         if file is entry.weights
         else convert.shapes_of_autoencoder(entry.spec)
     )
-    convert.convert(fetched.path, target, shapes, provenance=_provenance(file, fetched))
+    try:
+        convert.convert(fetched.path, target, shapes, provenance=_provenance(file, fetched))
+    except ModelUnavailableError as error:
+        error.hint = f"`resshift models rm {entry.name}` deletes it, so that it is fetched again."
+        raise
     download.record_digest(_record(file), download.digest(target))
 
 

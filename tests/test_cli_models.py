@@ -451,7 +451,7 @@ def test_a_converted_file_is_run_with_the_autoencoder_that_fits_it(
 def test_an_autoencoder_is_converted_as_one(run: Run, weights: Path, tmp_path: Path) -> None:
     vq = tmp_path / "vq.safetensors"
     arguments = ("models", "convert", weights / "vq.pth", vq, "--like", "free-x4")
-    assert "does not fit" in run(*arguments).err
+    assert "--autoencoder" in run(*arguments).err
     assert run(*arguments, "--autoencoder").code == 0
 
 
@@ -470,6 +470,30 @@ def test_a_file_that_carries_code_is_refused_and_nothing_is_run(
     assert "carries code" in ran.err
     assert {path.name for path in tmp_path.glob("*.*")} == {"evil.pth"}
     assert not Path("executed").exists()
+
+
+def test_a_file_that_was_not_converted_is_not_run(
+    resshift: Run, weights: Path, photo: Path
+) -> None:
+    ran = resshift("upscale", photo, "--weights", weights / "unet_v1.pth")
+    assert ran.code == 7
+    assert "resshift models convert" in ran.err
+
+
+def test_a_web_page_in_place_of_weights_is_refused_until_it_is_deleted(
+    run: Run, hosts: Hosts, weights: Path, tmp_path: Path
+) -> None:
+    page = tmp_path / "page"
+    page.write_text("<html>Log in to this network</html>")
+    served = hosts.release.files["a/b/v1/unet_v1.pth"]
+    served.replace(page)
+    ran = run("models", "pull", "realsr-x4-v1")
+    assert ran.code == 7
+    assert "`resshift models rm realsr-x4-v1`" in ran.err
+    served.replace(weights / "unet_v1.pth")
+    assert run("models", "pull", "realsr-x4-v1").code == 7
+    assert run("models", "rm", "realsr-x4-v1").code == 0
+    assert run("models", "pull", "realsr-x4-v1").code == 0
 
 
 def test_an_existing_file_is_converted_over_only_when_asked(

@@ -11,7 +11,7 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -20,38 +20,48 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from resshift_cli import __version__, cli_models, console
+from resshift_cli import __version__, cli_models, console, jobs
 from resshift_cli.errors import InputMissingError, ResShiftError, UsageError
 from resshift_cli.options import (
     CommandLine,
+    CompressionOption,
     DebugOption,
+    DepthOption,
     DeviceOption,
+    FirstFrameOption,
+    FormatOption,
     InputsArgument,
     JsonOption,
+    LosslessOption,
+    MaxPixelsOption,
     ModelOption,
     OfflineOption,
     OutputOption,
     OverlapOption,
     OverwriteOption,
     PrecisionOption,
+    QualityOption,
     QuietOption,
     RegistryOption,
     ScaleOption,
     SeedOption,
     StepsOption,
+    StripOption,
     TemperatureOption,
     TileOption,
     WeightsOption,
 )
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from resshift_cli.animation import Animation
+    from resshift_cli.formats import SaveOptions
+    from resshift_cli.images import Picture
     from resshift_cli.plan import Settings
     from resshift_cli.registry import ModelEntry
-    from resshift_cli.specs import ModelSpec
     from resshift_cli.upscaler import Upscaler
-
-LONG = 120.0  # seconds of work that are worth a warning
-FASTER = {"nacre-x4": ", 4 steps, free for commercial use", "tiny-x4": ", bundled"}
 
 BUG, INTERRUPTED, BROKEN_PIPE, TERMINATED = 70, 130, 141, 143  # the rest is in errors.py
 
@@ -122,12 +132,20 @@ def upscale(
     temperature: TemperatureOption = None,
     device: DeviceOption = "auto",
     precision: PrecisionOption = "auto",
+    file_format: FormatOption = None,
+    quality: QualityOption = None,
+    lossless: LosslessOption = False,
+    compression: CompressionOption = None,
+    depth: DepthOption = None,
+    strip_metadata: StripOption = False,
+    first_frame: FirstFrameOption = False,
+    max_pixels: MaxPixelsOption = 100_000_000,
     overwrite: OverwriteOption = False,
     quiet: QuietOption = False,
     as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Enlarge images.
+    """Enlarge images, and animations frame by frame.
 
     All inputs and outputs are checked before the work starts. If an image fails later on, the
     others are still done, and the exit code is that of the first failure.
@@ -135,26 +153,37 @@ def upscale(
     Progress and a summary go to stderr. stdout stays empty on a terminal; in a pipe it gets the
     path of every result, one per line, or with --json one object that holds everything.
     """
-    from resshift_cli import images, store
+    from resshift_cli import images
+    from resshift_cli.formats import SaveOptions
 
+    handling = Handling(
+        SaveOptions(
+            format=file_format,
+            quality=quality,
+            lossless=lossless,
+            compression=compression,
+            depth=depth,
+            strip_metadata=strip_metadata,
+        ),
+        overwrite=overwrite,
+        first_frame=first_frame,
+        max_pixels=max_pixels,
+    )
     entry = cli_models.choose(model, weights, registry, offline=offline)
     report = Report(__version__, entry.name)
     try:
-        spec = entry.spec
-        if spec is None:  # then its file has to tell the factor
-            files = cli_models.fetch(entry, offline=offline, quiet=quiet)
-            spec = store.spec_of(entry, files.weights)
+        spec = jobs.spec_of(entry, offline=offline, quiet=quiet)
         factor = float(spec.scale) if scale is None else scale
-        targets = images.plan_outputs(inputs, scale=factor, destination=output)
-        jobs = list(zip(inputs, targets, strict=True))
-        with _created(images.output_folder(output, several=len(jobs) > 1)):
+        targets = images.plan_outputs(
+            inputs, scale=factor, destination=output, options=handling.options
+        )
+        pairs = list(zip(inputs, targets, strict=True))
+        with _created(images.output_folder(output, several=len(pairs) > 1)):
             with console.waiting("Checking the images", quiet=quiet):
-                sizes = _check(jobs, factor, report, overwrite=overwrite)
-            files = cli_models.fetch(entry, offline=offline, quiet=quiet)
-            with console.waiting(f"Loading {entry.name}", quiet=quiet):
-                from resshift_cli.upscaler import Upscaler
-
-                upscaler = Upscaler.load(entry, files, device=device, precision=precision)
+                sizes = _check(pairs, factor, report, handling)
+            upscaler = jobs.load(
+                entry, offline=offline, quiet=quiet, device=device, precision=precision
+            )
             settings = upscaler.settings(
                 scale=factor,
                 steps=steps,
@@ -164,14 +193,14 @@ def upscale(
                 temperature=temperature,
             )
             if not quiet:
-                _announce(entry, upscaler, settings, sizes)
+                jobs.announce(entry, upscaler, settings, sizes)
             _upscale_each(
-                jobs,
+                pairs,
                 entry,
                 upscaler,
                 settings,
                 report,
-                overwrite=overwrite,
+                handling,
                 quiet=quiet,
                 as_json=as_json,
                 debug=context.ensure_object(CommandLine).debug,
@@ -238,7 +267,7 @@ def train(
     gain = ""
     try:
         with (
-            _memory_limit(f"Lower `batch` or `crop` in {config}."),
+            jobs.memory_limit(f"Lower `batch` or `crop` in {config}."),
             console.progress(out.name, "steps") as advance,
         ):
             for metrics in steps:
@@ -292,104 +321,130 @@ def _created(folder: Path | None) -> Iterator[None]:
                 path.rmdir()
 
 
+@dataclass(frozen=True)
+class Handling:
+    """How image files are read and written."""
+
+    options: SaveOptions
+    overwrite: bool
+    first_frame: bool
+    max_pixels: int
+
+    def open(self, source: Path) -> tuple[Picture, Animation | None]:
+        """The image, or the first frame of an animation and what else there is to know of it."""
+        from resshift_cli import animation, images
+
+        moving = None if self.first_frame else animation.probe(source, max_pixels=self.max_pixels)
+        if moving is not None:
+            return next(animation.read(moving, max_pixels=self.max_pixels)), moving
+        return images.read(source, max_pixels=self.max_pixels, first_frame=self.first_frame), None
+
+
 def _check(
-    jobs: Sequence[tuple[Path, Path]], scale: float, report: Report, *, overwrite: bool
+    pairs: Sequence[tuple[Path, Path]], scale: float, report: Report, handling: Handling
 ) -> list[tuple[int, int]]:
     """Find out before the work whether every input can be read and every result written.
 
-    Returns the inputs' heights and widths.
+    Returns the heights and widths of all that will be enlarged, every frame counted.
 
     Inputs are decoded, which takes little beside enlarging them, so that a damaged one is known
     now and not hours later.
     """
-    from resshift_cli import images
+    from resshift_cli import animation, images
 
     sizes = []
-    for source, target in jobs:
+    for source, target in pairs:
         try:
-            picture = images.read(source)
-            images.check_writable(target, overwrite=overwrite)
+            picture, moving = handling.open(source)
+            images.check_writable(target, overwrite=handling.overwrite, options=handling.options)
+            if moving is not None:
+                animation.check_target(target, options=handling.options)
             height, width = picture.pixels.shape[:2]
             large = (max(1, round(height * scale)), max(1, round(width * scale)))
-            images.check_encodable(picture, target, size=large)
-            sizes.append((height, width))
+            images.check_encodable(picture, target, size=large, options=handling.options)
+            sizes += [(height, width)] * (1 if moving is None else len(moving.milliseconds))
         except ResShiftError as error:
             report.fail(source, error)
             raise
     return sizes
 
 
-def _announce(
-    entry: ModelEntry, upscaler: Upscaler, settings: Settings, sizes: Sequence[tuple[int, int]]
-) -> None:
-    """Before work of many minutes, say what it will take, and which models are faster."""
-    if upscaler.spec.autoencoder.kind != "vq":
-        return  # a small network: seconds
-    from resshift_cli import estimate, registry
+def _enlarge(
+    source: Path,
+    target: Path,
+    enlarge: Callable[[NDArray[np.float32], Callable[[int, int], None]], NDArray[np.float32]],
+    note: str,
+    handling: Handling,
+    advance: console.Advance,
+) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Enlarge one file; returns the heights and widths before and after."""
+    from resshift_cli import animation, images
 
-    machine = estimate.measure(upscaler.device, upscaler.dtype)
+    picture, moving = handling.open(source)
+    before, count = picture.pixels.shape[:2], 1 if moving is None else len(moving.milliseconds)
+    after = before
 
-    def seconds(spec: ModelSpec, steps: int) -> float:
-        return sum(
-            estimate.estimate(
-                spec, machine, height=height, width=width, scale=settings.scale, steps=steps
-            ).seconds
-            for height, width in sizes
-        )
+    def enlarged(picture: Picture, number: int) -> Picture:
+        nonlocal after
 
-    expected = seconds(upscaler.spec, settings.steps)
-    if expected < LONG:
-        return
-    faster = [
-        f"{name}{remark} (about {console.duration(other)})"
-        for name, remark in FASTER.items()
-        if (spec := cli_models.known_spec(registry.find(name)))
-        and (other := seconds(spec, spec.steps)) < expected
-    ]
-    advice = f" Faster with --model: {'; '.join(faster)}." if faster else ""
-    console.note(f"This will take about {console.duration(expected)} on this machine.{advice}")
+        def told(done: int, total: int) -> None:
+            advance(number * total + done, count * total)
+
+        pixels = enlarge(picture.pixels, told)
+        after = pixels.shape[:2]
+        return replace(picture, pixels=pixels, note=note)
+
+    overwrite, options = handling.overwrite, handling.options
+    if moving is None:
+        images.write(enlarged(picture, 0), target, overwrite=overwrite, options=options)
+    else:  # with the same noise for every frame, so that what stands still stays so
+        frames = animation.read(moving, max_pixels=handling.max_pixels)
+        results = (enlarged(frame, number) for number, frame in enumerate(frames))
+        animation.write(results, moving, target, overwrite=overwrite, options=options)
+    return before, after
 
 
 def _upscale_each(
-    jobs: Sequence[tuple[Path, Path]],
+    pairs: Sequence[tuple[Path, Path]],
     entry: ModelEntry,
     upscaler: Upscaler,
     settings: Settings,
     report: Report,
+    handling: Handling,
     *,
-    overwrite: bool,
     quiet: bool,
     as_json: bool,
     debug: bool,
 ) -> None:
     """Enlarge every image, whatever becomes of the others, and enter it in the report."""
-    from resshift_cli import images
-    from resshift_cli.device import DTYPES
-
-    precision = next(name for name, dtype in DTYPES.items() if dtype == upscaler.dtype)
+    note = jobs.note(entry, settings)
+    precision = jobs.precision_name(upscaler.dtype)
     machine = {"device": str(upscaler.device), "precision": precision}
-    for number, (source, target) in enumerate(jobs, 1):
-        title = source.name if len(jobs) == 1 else f"[{number}/{len(jobs)}] {source.name}"
+    for number, (source, target) in enumerate(pairs, 1):
+        title = source.name if len(pairs) == 1 else f"[{number}/{len(pairs)}] {source.name}"
         started = time.monotonic()
         try:
             with (
-                _memory_limit(f"Use a --tile smaller than {settings.tile} for {source.name}."),
+                jobs.memory_limit(f"Use a --tile smaller than {settings.tile} for {source.name}."),
                 console.progress(title, "tile steps", quiet=quiet) as advance,
             ):
-                picture = images.read(source)
-                pixels = upscaler.enlarge(picture.pixels, settings, advance)
-                result = replace(picture, pixels=pixels, note=_note(entry, settings))
-                images.write(result, target, overwrite=overwrite)
+                (height, width), (tall, wide) = _enlarge(
+                    source,
+                    target,
+                    lambda pixels, told: upscaler.enlarge(pixels, settings, told),
+                    note,
+                    handling,
+                    advance,
+                )
         except ResShiftError as error:
             report.fail(source, error)
             _explain(error, debug=debug)
             continue
         except KeyboardInterrupt as interrupt:
             if report.results:
-                interrupt.args = (f"{len(report.results)} of {len(jobs)} images were finished",)
+                interrupt.args = (f"{len(report.results)} of {len(pairs)} images were finished",)
             raise
         seconds = time.monotonic() - started
-        (height, width), (tall, wide) = picture.pixels.shape[:2], pixels.shape[:2]
         report.results.append(
             {
                 "input": str(source),
@@ -411,28 +466,6 @@ def _upscale_each(
             )
             if not as_json:
                 console.result(target)
-
-
-def _note(entry: ModelEntry, settings: Settings) -> str:
-    """How a result was made, and under which terms, for its metadata."""
-    terms = f" ({entry.licence}{'' if entry.commercial else ', non-commercial use only'})"
-    text = (
-        f"resshift {__version__}: {entry.name}{terms if entry.licence else ''}, "
-        f"{settings.steps} steps, seed {settings.seed}"
-    )
-    return text.encode("ascii", "backslashreplace").decode()
-
-
-@contextmanager
-def _memory_limit(hint: str) -> Iterator[None]:
-    """Turn what Python and torch raise when memory runs out into an error with a way out."""
-    try:
-        yield
-    except (MemoryError, RuntimeError) as error:
-        words = ("out of memory", "can't allocate memory")
-        if not isinstance(error, MemoryError) and not any(word in str(error) for word in words):
-            raise
-        raise ResShiftError("There is not enough memory.", hint=hint) from error
 
 
 def run(arguments: Sequence[str]) -> int:

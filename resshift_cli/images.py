@@ -1,16 +1,19 @@
 """File <-> image in memory: what can be read, what a result is called, and an atomic save.
 
-Read and written, in 8 bits per channel: PNG, JPEG, WebP, BMP and TIFF; GIF is read only. A file is
-read by its content, whatever its name says, and written by the extension of its name.
+Read: PNG, JPEG, WebP, AVIF, BMP, GIF and TIFF; HEIC and JPEG XL with the package's extras. A file
+is read by its content, whatever its name says, and written by the extension of its name; `formats`
+lists what each format can hold.
 
-Kept from file to file: the colour profile (the pixels are not converted), the descriptive part of
-EXIF, and the resolution in dots per inch. XMP, comments, embedded previews and the gain maps of
-phone photos are not.
+PNG and TIFF of 16 bits per channel stay so. Floats in a TIFF are taken from 0 to 1, and count as
+16 bits. AVIF, HEIC and JPEG XL are read in 8 bits. Gray and RGB are not converted, their colour
+profile is carried along; CMYK becomes sRGB by its profile. `metadata` says what else is kept;
+embedded previews and the gain maps of phone photos are not.
 """
 
 from __future__ import annotations
 
 import io
+import logging
 import os
 import secrets
 import stat
@@ -25,11 +28,12 @@ from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL import Image, ImageCms, UnidentifiedImageError
 from PIL.Image import Transpose
 from PIL.MpoImagePlugin import MpoImageFile
-from PIL.TiffImagePlugin import TiffImageFile
+from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
+from resshift_cli import jxl, metadata, tiff
 from resshift_cli.errors import (
     ImageUnreadableError,
     InputMissingError,
@@ -38,43 +42,24 @@ from resshift_cli.errors import (
     UsageError,
     printable,
 )
+from resshift_cli.formats import (
+    FORMATS,
+    GIF,
+    TIFF,
+    Format,
+    SaveOptions,
+    load_extra,
+    missing_extra,
+)
+
+AS_IT_IS = SaveOptions()
+
+# What Pillow logs would else be printed by the logging of Python's last resort.
+logging.getLogger("PIL").addHandler(logging.NullHandler())
 
 MAX_PIXELS = 100_000_000
 """Largest input of `read`, by default; sixteen times as many pixels fill about 20 GB."""
 
-
-@dataclass(frozen=True, slots=True)
-class _Format:
-    """A file format that results are written in."""
-
-    name: str
-    options: Mapping[str, Any] = field(default_factory=dict)
-    max_side: int = 2**31 - 1
-    max_bytes: int = 2**63
-    max_exif: int = 2**31 - 1
-    alpha: bool = True
-    gray: bool = True
-    profile: bool = True
-
-
-# Pillow cannot write EXIF into a compressed TIFF. BMP and TIFF count their bytes in 32 bits.
-_PNG = _Format("PNG")
-_JPEG = _Format(
-    "JPEG", {"quality": 95, "subsampling": "4:4:4"}, max_side=65500, max_exif=65533, alpha=False
-)
-_WEBP = _Format("WEBP", {"quality": 95, "exact": True}, max_side=16383, gray=False)
-_BMP = _Format("BMP", max_bytes=4_200_000_000, alpha=False, profile=False)
-_TIFF = _Format("TIFF", max_bytes=4_200_000_000)
-_FORMATS = {
-    ".png": _PNG,
-    ".jpg": _JPEG,
-    ".jpeg": _JPEG,
-    ".webp": _WEBP,
-    ".bmp": _BMP,
-    ".tif": _TIFF,
-    ".tiff": _TIFF,
-}
-_EXTENSIONS = ", ".join(_FORMATS)
 
 # First bytes of what `read` takes: (offset, bytes, name that Pillow gives it).
 _SIGNATURES = (
@@ -87,19 +72,23 @@ _SIGNATURES = (
     (0, b"II+\0", "TIFF"),
     (0, b"MM\0+", "TIFF"),
     (0, b"GIF8", "GIF"),
+    (4, b"ftypavif", "AVIF"),
+    (4, b"ftypavis", "AVIF"),
 )
-_READABLE = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF")
+_READABLE = ("PNG", "JPEG", "WEBP", "AVIF", "BMP", "TIFF", "GIF")
+
+# First bytes of what an extra reads: (offset, bytes, name that its plugin gives it, the extra).
+_EXTRAS = (
+    (4, b"ftyphei", "HEIF", "heic"),
+    (4, b"ftyphev", "HEIF", "heic"),
+    (4, b"ftypmif1", "HEIF", "heic"),
+    (4, b"ftypmsf1", "HEIF", "heic"),
+    (0, b"\0\0\0\x0cJXL ", "JXL", "jxl"),
+    (0, b"\xff\x0a", "JXL", "jxl"),
+)
 
 # First bytes of what people may try, and what it is called.
 _OTHERS = (
-    (4, b"ftypavif", "an AVIF"),
-    (4, b"ftypavis", "an AVIF"),
-    (4, b"ftyphei", "a HEIC"),
-    (4, b"ftyphev", "a HEIC"),
-    (4, b"ftypmif1", "a HEIC"),
-    (4, b"ftypmsf1", "a HEIC"),
-    (0, b"\0\0\0\x0cJXL ", "a JPEG XL"),
-    (0, b"\xff\x0a", "a JPEG XL"),
     (0, b"\0\0\0\x0cjP  ", "a JPEG 2000"),
     (0, b"\xff\x4f\xff\x51", "a JPEG 2000"),
     (0, b"8BPS", "a Photoshop"),
@@ -132,6 +121,9 @@ _MODES = {  # Pillow's mode -> ours; each is 8 bits per channel or less
     "RGBa": "RGBA",
 }
 
+# Bits and kind (1 for integers from 0, 3 for floats) of a TIFF's samples.
+_TIFF_SAMPLES = {(1, 1), (2, 1), (4, 1), (8, 1), (16, 1), (16, 3), (32, 3)}
+
 _UPRIGHT = {  # EXIF orientation -> what makes the image upright
     2: Transpose.FLIP_LEFT_RIGHT,
     3: Transpose.ROTATE_180,
@@ -141,28 +133,6 @@ _UPRIGHT = {  # EXIF orientation -> what makes the image upright
     7: Transpose.TRANSVERSE,
     8: Transpose.ROTATE_90,
 }
-
-# What EXIF says about the photo. The rest says how the file was laid out, and would now be wrong.
-_EXIF_TAGS = frozenset(
-    {
-        ExifTags.Base.ImageDescription,
-        ExifTags.Base.Make,
-        ExifTags.Base.Model,
-        ExifTags.Base.Software,
-        ExifTags.Base.ProcessingSoftware,
-        ExifTags.Base.DateTime,
-        ExifTags.Base.Artist,
-        ExifTags.Base.HostComputer,
-        ExifTags.Base.Copyright,
-        ExifTags.Base.Rating,
-        ExifTags.Base.RatingPercent,
-        ExifTags.Base.XPTitle,
-        ExifTags.Base.XPComment,
-        ExifTags.Base.XPAuthor,
-        ExifTags.Base.XPKeywords,
-        ExifTags.Base.XPSubject,
-    }
-)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -176,6 +146,10 @@ class Picture:
         exif: EXIF block without orientation and preview.
         dpi: dots per inch, across and down.
         note: how the image was made, to go into EXIF as ProcessingSoftware; ASCII.
+        depth: bits per channel of the file it came from, 8 or 16; it is written so where it can be.
+        xmp: XMP packet.
+        iptc: IPTC records.
+        text: by keyword, as in a PNG; "Comment" is a JPEG's or GIF's comment.
     """
 
     pixels: NDArray[np.float32]
@@ -183,6 +157,10 @@ class Picture:
     exif: bytes | None = None
     dpi: tuple[float, float] | None = None
     note: str = ""
+    depth: int = 8
+    xmp: bytes | None = None
+    iptc: bytes | None = None
+    text: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Refuse pixels of another shape or type with a ValueError."""
@@ -198,7 +176,7 @@ class Picture:
         return self.pixels.shape[2] in (2, 4)
 
     def with_pixels(self, pixels: NDArray[np.float32]) -> Picture:
-        """Other pixels with the same profile, EXIF and resolution."""
+        """Other pixels with everything else the same."""
         return replace(self, pixels=pixels)
 
     @classmethod
@@ -217,70 +195,79 @@ class Picture:
     def to_pil(self) -> Image.Image:
         """Round to 8 bits: mode L, LA, RGB or RGBA.
 
-        Profile, EXIF and resolution are in the image's `info`.
+        Profile, EXIF, XMP and resolution are in the image's `info`.
         """
-        levels = np.rint(self.pixels.clip(0, 1) * 255).astype(np.uint8)
-        image = Image.fromarray(levels[..., 0] if levels.shape[2] == 1 else levels)
-        for name, value in self._metadata().items():
-            image.info[name] = value
+        pixels = levels(self.pixels, 8)
+        image = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
+        size = self.pixels.shape[0], self.pixels.shape[1]
+        for name, value in (
+            ("icc_profile", self.icc),
+            ("dpi", self.dpi),
+            ("exif", metadata.exif_for(self.exif, self.note, size, 2**31 - 1)),
+            ("xmp", metadata.xmp_for(self.xmp, size)),
+        ):
+            if value:
+                image.info[name] = value
         return image
 
-    def _metadata(self, *, max_exif: int = 2**31 - 1) -> dict[str, Any]:
-        """Pillow's names for profile, resolution, and EXIF that fits the size of the pixels.
 
-        The note is left out where the photo's own EXIF leaves no room for it.
-        """
-        metadata: dict[str, Any] = {"icc_profile": self.icc, "dpi": self.dpi}
-        if self.exif is not None or self.note:
-            exif = Image.Exif()
-            if self.exif is not None:
-                exif.load(self.exif)
-            # Asked for a part that is not there, Pillow would add it, empty.
-            details = exif.get_ifd(ExifTags.IFD.Exif) if ExifTags.IFD.Exif in exif else {}
-            height, width, _ = self.pixels.shape
-            for tag, side in (
-                (ExifTags.Base.ExifImageWidth, width),
-                (ExifTags.Base.ExifImageHeight, height),
-            ):
-                if tag in details:
-                    details[tag] = side
-            metadata["exif"] = exif.tobytes()
-            if self.note:
-                exif[ExifTags.Base.ProcessingSoftware] = self.note
-                noted = exif.tobytes()
-                if len(noted) <= max_exif:
-                    metadata["exif"] = noted
-        return {name: value for name, value in metadata.items() if value}
+def read(path: Path, *, max_pixels: int = MAX_PIXELS, first_frame: bool = False) -> Picture:
+    """Read an image file, upright.
 
-
-def read(path: Path, *, max_pixels: int = MAX_PIXELS) -> Picture:
-    """Read an image file, upright and in 8 bits per channel.
-
-    Gray and 1 bit become gray; a palette becomes RGB; transparency in any form becomes alpha. Of a
-    phone photo that carries a gain map or a preview beside it, the photo itself is taken.
+    Gray and 1 bit become gray; a palette becomes RGB; transparency in any form becomes alpha; CMYK
+    becomes RGB by its profile. Of a phone photo that carries a gain map or a preview beside it, the
+    photo itself is taken.
 
     Args:
         path: a file.
         max_pixels: refuse what the header says is larger, before it is decoded. Above Pillow's
             own limit, twice `PIL.Image.MAX_IMAGE_PIXELS`, it has no effect.
+        first_frame: take the first of several frames or pages.
 
     Raises:
         InputMissingError: there is no such file, or it can't be opened.
         UsageError: it is a directory, or not a regular file.
         ImageUnreadableError: it is empty, damaged, too large, or no image.
-        UnsupportedImageError: it is an image of another format, has more than 8 bits per channel,
-            is neither gray nor RGB, or has several frames or pages.
+        UnsupportedImageError: it is an image of another format or of a kind of pixels that is not
+            handled, needs an extra, or has several frames or pages.
     """
-    name = printable(path)
+    with _open(path) as file:
+        return _read(file, path, max_pixels, first_frame=first_frame)
+
+
+@contextmanager
+def opened(path: Path, *, max_pixels: int = MAX_PIXELS) -> Iterator[Image.Image]:
+    """A file's header, as Pillow reads it; its frames can be gone through while it is open.
+
+    Raises:
+        As `read`, but for what only decoding shows.
+    """
     with _open(path) as file, _quiet_pillow():
+        start = file.read(32)
+        file.seek(0)
+        yield _identify(file, start, path, max_pixels)
+
+
+def _read(file: BinaryIO, path: Path, max_pixels: int, *, first_frame: bool) -> Picture:
+    """Read what lies in a file that the system opened; `path` is for messages."""
+    name = printable(path)
+    with _quiet_pillow():
         start = file.read(32)
         if not start:
             raise ImageUnreadableError(
                 f"{name} is empty (0 bytes).", hint="Copy or download it again."
             )
+        if start.startswith(tiff.SIGNATURES) and path.suffix.lower() in _RAW_EXTENSIONS:
+            raise _raw(name)
+        tags = _tags_for_libvips(file, start)
+        if tags is not None:
+            return _tiff(file, *tags, name, max_pixels, first_frame=first_frame)
         file.seek(0)
         image = _identify(file, start, path, max_pixels)
-        _refuse_unsupported(image, start, path)
+        if not first_frame and (frames := frame_count(image, name)) > 1:
+            raise _several(name, f"{frames} frames or pages")
+        if image.format == "PNG" and start[24] == 16:
+            return _deep_png(file, image, name)
         return _to_picture(image, name)
 
 
@@ -300,7 +287,7 @@ def output_folder(destination: str | Path | None, *, several: bool) -> Path | No
         return folder
     if not several:
         return None
-    if os.path.exists(folder) or folder.suffix.lower() in _FORMATS:
+    if os.path.exists(folder) or folder.suffix.lower() in FORMATS:
         raise UsageError(
             f"Several results can't all go to the file {printable(folder)}.",
             hint="Give a folder, such as: -o results/",
@@ -309,13 +296,19 @@ def output_folder(destination: str | Path | None, *, several: bool) -> Path | No
 
 
 def output_path(
-    source: Path, *, scale: float, destination: str | Path | None = None, several: bool = False
+    source: Path,
+    *,
+    scale: float,
+    destination: str | Path | None = None,
+    several: bool = False,
+    options: SaveOptions = AS_IT_IS,
 ) -> Path:
     """Where the result of one input goes.
 
     `photo.png` becomes `photo_x4.png` beside it, or in the folder that `destination` means; a
-    destination that is a file is taken as it is. The extension is kept if results can be written
-    with it, whatever the file holds; otherwise (GIF, none at all) it is `.png`.
+    destination that is a file is taken as it is. The extension is that of `options.format`; without
+    one it is kept if results can be written with it, whatever the file holds, and otherwise (GIF
+    with its 256 colours, none at all) it is `.png`.
 
     Raises:
         UsageError: as `output_folder`.
@@ -323,12 +316,19 @@ def output_path(
     folder = output_folder(destination, several=several)
     if destination is not None and folder is None:
         return Path(destination)
-    suffix = source.suffix if source.suffix.lower() in _FORMATS else ".png"
+    kept = FORMATS.get(source.suffix.lower())
+    suffix = source.suffix if kept is not None and kept.implied else ".png"
+    if options.format is not None:
+        suffix = f".{options.format}"
     return (folder or source.parent) / f"{source.stem}_x{scale:g}{suffix}"
 
 
 def plan_outputs(
-    sources: Sequence[Path], *, scale: float, destination: str | Path | None = None
+    sources: Sequence[Path],
+    *,
+    scale: float,
+    destination: str | Path | None = None,
+    options: SaveOptions = AS_IT_IS,
 ) -> list[Path]:
     """Where the result of every input goes; nothing is created.
 
@@ -338,7 +338,7 @@ def plan_outputs(
     """
     several = len(sources) > 1
     outputs = [
-        output_path(source, scale=scale, destination=destination, several=several)
+        output_path(source, scale=scale, destination=destination, several=several, options=options)
         for source in sources
     ]
     inputs = {_identity(source): source for source in sources}
@@ -379,7 +379,7 @@ def create_folder(folder: Path) -> None:
         ) from error
 
 
-def check_writable(path: Path, *, overwrite: bool) -> None:
+def check_writable(path: Path, *, overwrite: bool, options: SaveOptions = AS_IT_IS) -> None:
     """Find out before the work, as far as possible, whether its result can be saved.
 
     A small file is created in the folder and removed again.
@@ -389,7 +389,7 @@ def check_writable(path: Path, *, overwrite: bool) -> None:
         OutputError: the file exists and `overwrite` is false, it is a folder or a device, or the
             folder is missing or not writable.
     """
-    _format_of(path)
+    options.format_of(path)
     _check_target(path, overwrite=overwrite)
     target = _real(path)
     trial = _temporary(target)
@@ -402,21 +402,42 @@ def check_writable(path: Path, *, overwrite: bool) -> None:
         _remove(trial)
 
 
-def check_encodable(picture: Picture, path: Path, *, size: tuple[int, int] | None = None) -> None:
+def check_encodable(
+    picture: Picture,
+    path: Path,
+    *,
+    size: tuple[int, int] | None = None,
+    options: SaveOptions = AS_IT_IS,
+) -> None:
     """Find out before the work whether the format of `path` can hold a result.
 
     Args:
-        picture: its channels, profile and EXIF count, and its size unless `size` is given.
+        picture: its channels, profile and metadata count, and its size unless `size` is given.
         path: only its extension counts.
         size: (height, width) of the result, in pixels.
+        options: how it will be written.
 
     Raises:
-        UsageError: the extension is none that results are written with.
+        UsageError: the extension is none that results are written with, or the options ask for
+            what the format can't do.
         OutputError: the format has no alpha or no colour profile and the picture does, or it
-            can't hold so many pixels or so much EXIF.
+            can't hold so many pixels or so much metadata, or its extra is not installed.
     """
-    kind = _format_of(path)
+    kind = options.format_of(path)
+    if options.lossless and not (kind.exact or kind.lossless):
+        raise UsageError(
+            f"{printable(path)}: {kind.name} is not written without loss.",
+            hint="Leave out --lossless, or choose --format png, tiff, webp or jxl.",
+        )
+    if options.depth == 16 and not kind.deep:
+        raise UsageError(
+            f"{printable(path)}: {kind.name} is written in 8 bits per channel.",
+            hint="Leave out --depth, or choose --format png or tiff.",
+        )
+    if options.strip_metadata:
+        picture = _stripped(picture)
     height, width = size or picture.pixels.shape[:2]
+    samples = height * width * picture.pixels.shape[2]
     profile_is_gray = picture.icc is not None and picture.icc[16:20] == b"GRAY"
     problem = None
     if picture.has_alpha and not kind.alpha:
@@ -427,35 +448,53 @@ def check_encodable(picture: Picture, path: Path, *, size: tuple[int, int] | Non
         problem = f"{kind.name} has no gray, which the image's colour profile is for"
     elif max(height, width) > kind.max_side:
         problem = f"{kind.name} ends at {kind.max_side} pixels a side, and {width}x{height} are due"
-    elif height * width * picture.pixels.shape[2] > kind.max_bytes:
+    elif samples * options.depth_of(kind, picture.depth) // 8 > kind.max_bytes:
         problem = f"{kind.name} ends at 4 GB, and {width}x{height} pixels are more"
-    elif len(picture.exif or b"") > kind.max_exif:
-        problem = f"{kind.name} can't hold the image's {len(picture.exif or b'')} bytes of EXIF"
+    for what, block, head in (
+        ("EXIF", picture.exif, 0),
+        ("XMP", picture.xmp, 40),
+        ("IPTC", picture.iptc, 40),
+        ("comment", picture.text.get(metadata.COMMENT, "").encode(), 2),
+    ):
+        if problem is None and len(block or b"") + head > kind.max_exif:
+            problem = f"{kind.name} can't hold the image's {len(block or b'')} bytes of {what}"
     if problem is not None:
         raise OutputError(
             f"{printable(path)} can't be written: {problem}.",
-            hint=f"Choose PNG: -o {printable(path.with_suffix('.png'))}",
+            hint="Choose --format png."
+            if options.format
+            else f"Choose PNG: -o {printable(path.with_suffix('.png'))}",
         )
 
 
-def write(picture: Picture, path: Path, *, overwrite: bool) -> None:
-    """Save in 8 bits, in the format that the extension names: all of it, or nothing.
+def write(
+    picture: Picture, path: Path, *, overwrite: bool, options: SaveOptions = AS_IT_IS
+) -> None:
+    """Save in the format that the options or else the extension names: all of it, or nothing.
 
     The bytes go to a hidden file beside `path`, reach the disk, and then take its name in one
     step, so that nobody ever sees half an image. Whatever goes wrong, Ctrl-C included, that file
     is removed. Where `path` is a link, what it points at is replaced.
 
-    JPEG is written at quality 95 without colour subsampling, WebP at quality 95, the others
-    without loss.
+    JPEG is written without colour subsampling; a GIF's pixels are clear or opaque, nothing between.
 
     Raises:
-        UsageError: the extension is none that results are written with.
+        UsageError: as `check_encodable`.
         OutputError: as `check_encodable` and `check_writable`, or the file appeared in the
             meantime and `overwrite` is false, or the disk is full.
     """
-    check_encodable(picture, path)
+    check_encodable(picture, path, options=options)
     _check_target(path, overwrite=overwrite)
-    encoded = _encode(picture, path)
+    save(_encode(picture, path, options), path, overwrite=overwrite)
+
+
+def save(encoded: bytes | memoryview, path: Path, *, overwrite: bool) -> None:
+    """Save a file's bytes as `write` does.
+
+    Raises:
+        OutputError: as `check_writable`, or the disk is full.
+    """
+    _check_target(path, overwrite=overwrite)
     target = _real(path)
     temporary = _temporary(target)
     try:
@@ -525,15 +564,20 @@ def _matches(start: bytes, offset: int, signature: bytes) -> bool:
 def _identify(file: BinaryIO, start: bytes, path: Path, max_pixels: int) -> Image.Image:
     """Read the header; the pixels come later."""
     name = printable(path)
+    formats: tuple[str, ...] = _READABLE
+    for offset, signature, kind, extra in _EXTRAS:
+        if _matches(start, offset, signature):
+            if not load_extra(extra):
+                raise missing_extra(name, extra)
+            formats = (kind,)
     try:
-        image = Image.open(file, formats=_READABLE)
-        width, height = image.size
-        if width * height > max_pixels:
-            raise ImageUnreadableError(
-                f"{name} is too large: {width}x{height} pixels, of at most {max_pixels / 1e6:g}"
-                " million.",
-                hint="Cut it into parts, or reduce it first.",
-            )
+        if formats == ("JXL",):
+            _check_size(*jxl.size(file), name, max_pixels)
+            file.seek(0)
+        image = Image.open(file, formats=formats)
+        if image.format == "PNG" and start[12:16] != b"IHDR":
+            raise ValueError("its first chunk is not IHDR")
+        _check_size(*image.size, name, max_pixels)
         return image
     except ImageUnreadableError:
         raise
@@ -546,6 +590,15 @@ def _identify(file: BinaryIO, start: bytes, path: Path, max_pixels: int) -> Imag
         raise _unidentified(start, path) from error
     except Exception as error:  # decoders raise nearly anything on a damaged file
         raise _damaged(name, error) from error
+
+
+def _check_size(width: int, height: int, name: str, max_pixels: int) -> None:
+    if width * height > max_pixels:
+        raise ImageUnreadableError(
+            f"{name} is too large: {width}x{height} pixels, of at most {max_pixels / 1e6:g}"
+            " million.",
+            hint="Cut it into parts, or reduce it first.",
+        )
 
 
 def _unidentified(start: bytes, path: Path) -> ImageUnreadableError | UnsupportedImageError:
@@ -585,23 +638,23 @@ def _damaged(name: str, error: BaseException) -> ImageUnreadableError:
     )
 
 
-def _refuse_unsupported(image: Image.Image, start: bytes, path: Path) -> None:
-    """Refuse what decoding would mangle without a word: raw previews, pages, 16 bits."""
-    name = printable(path)
-    if isinstance(image, TiffImageFile) and path.suffix.lower() in _RAW_EXTENSIONS:
-        raise _raw(name)
+def frame_count(image: Image.Image, name: str) -> int:
+    """Frames or pages of an open file; one for a photo with a gain map or a preview beside it.
+
+    Raises:
+        ImageUnreadableError: the file is damaged; `name` starts the message.
+    """
     try:
-        frames = 1 if _is_photo_with_extras(image) else getattr(image, "n_frames", 1)
-        deepest = _deepest_channel(image, start)
+        return 1 if _is_photo_with_extras(image) else int(getattr(image, "n_frames", 1))
     except Exception as error:  # decoders raise nearly anything on a damaged file
         raise _damaged(name, error) from error
-    if frames > 1:
-        raise UnsupportedImageError(
-            f"{name} has {frames} frames or pages, and only single images are handled yet.",
-            hint="Save the one you want as PNG first.",
-        )
-    if deepest > 8:
-        raise _too_deep(name, f"{deepest} bits per channel")
+
+
+def _several(name: str, what: str) -> UnsupportedImageError:
+    return UnsupportedImageError(
+        f"{name} has {what}, and only single images are handled yet.",
+        hint="Take the first with --first-frame, or save the one you want as PNG first.",
+    )
 
 
 def _is_photo_with_extras(image: Image.Image) -> bool:
@@ -612,79 +665,189 @@ def _is_photo_with_extras(image: Image.Image) -> bool:
     return bool(kind == "Baseline MP Primary Image")
 
 
-def _deepest_channel(image: Image.Image, start: bytes) -> int:
-    """Bits of the deepest channel in the file, which Pillow may reduce to 8 when it decodes."""
-    if isinstance(image, TiffImageFile):
-        return int(max(image.tag_v2.get(ExifTags.Base.BitsPerSample, (1,))))
-    if image.format == "PNG":
-        if start[12:16] != b"IHDR":
-            raise ValueError("its first chunk is not IHDR")
-        return start[24]
-    return 8
+def _tags_for_libvips(
+    file: BinaryIO, start: bytes
+) -> tuple[ImageFileDirectory_v2, Image.Exif] | None:
+    """Tags and EXIF of a TIFF that Pillow can't read rightly, or not silently; else None.
+
+    Files too damaged for that are left to Pillow to refuse.
+    """
+    if not start.startswith(tiff.SIGNATURES):
+        return None
+    try:
+        tags, exif = tiff.first_tags(file)
+        bits, packed = tiff.bits(tags), tags.get(tiff.COMPRESSION, 1) != 1
+        suited = bits > 8 or (packed and tiff.is_gray_or_rgb(tags))
+        return (tags, exif) if suited else None
+    except Exception:  # Pillow raises nearly anything on damaged tags
+        return None
+
+
+def _tiff(
+    file: BinaryIO,
+    tags: ImageFileDirectory_v2,
+    exif: Image.Exif,
+    name: str,
+    max_pixels: int,
+    *,
+    first_frame: bool,
+) -> Picture:
+    """Read a TIFF of integers of up to 16 bits, or of floats from 0 to 1."""
+    try:
+        bits, sample_format = tiff.bits(tags), tags.get(tiff.SAMPLE_FORMAT, (1,))[0]
+        width, height = int(tags[tiff.WIDTH]), int(tags[tiff.HEIGHT])
+    except Exception as error:  # damaged tags may be anything
+        raise _damaged(name, error) from error
+    _check_size(width, height, name, max_pixels)
+    if (bits, sample_format) not in _TIFF_SAMPLES:
+        raise _too_deep(name, f"{bits} bits per channel{' of a rare kind' * (bits < 32)}")
+    if not tiff.is_gray_or_rgb(tags):
+        raise UnsupportedImageError(
+            f"{name} has {bits} bits per channel in other colours than gray and RGB.",
+            hint="Convert it to RGB (sRGB) first.",
+        )
+    if tags.next and not first_frame:
+        raise _several(name, "several pages")
+    pixels = _decode_by_libvips(file, (width, height), name)
+    dpi = icc = xmp = iptc = None
+    with suppress(Exception):  # Pillow raises nearly anything on damaged tags
+        dpi = _dpi(tiff.dpi(tags))
+        icc = metadata.tiff_block(tags, tiff.ICC)
+        xmp = metadata.tiff_block(tags, tiff.XMP)
+        iptc = metadata.tiff_block(tags, tiff.IPTC)
+    orientation, kept = metadata.exif(exif)
+    pixels, dpi = _upright(pixels, orientation), _turned(dpi, orientation)
+    return Picture(pixels, icc, kept, dpi, depth=8 if bits <= 8 else 16, xmp=xmp, iptc=iptc)
+
+
+def _deep_png(file: BinaryIO, image: Image.Image, name: str) -> Picture:
+    """Read a PNG of 16 bits; `image` is what Pillow makes of it, with everything but the pixels."""
+    try:
+        image.load()  # finds damage, and text behind the pixels
+        text = metadata.text(image)
+    except Exception as error:  # decoders raise nearly anything on a damaged file
+        raise _damaged(name, error) from error
+    pixels = _decode_by_libvips(file, image.size, name)
+    icc, dpi = image.info.get("icc_profile"), _dpi(image.info.get("dpi"))
+    orientation, exif = _exif(image)
+    pixels, dpi = _upright(pixels, orientation), _turned(dpi, orientation)
+    return Picture(pixels, icc or None, exif, dpi, depth=16, xmp=metadata.xmp(image), text=text)
+
+
+def _decode_by_libvips(file: BinaryIO, size: tuple[int, int], name: str) -> NDArray[np.float32]:
+    from resshift_cli import vips
+
+    try:
+        samples = vips.decode(file, size)
+        pixels: NDArray[np.float32] = np.asarray(samples, np.float32)
+        if samples.dtype != np.float32:
+            pixels /= np.iinfo(samples.dtype).max
+    except MemoryError as error:
+        raise _no_room(name) from error
+    except Exception as error:  # decoders raise nearly anything on a damaged file
+        raise _damaged(name, error) from error
+    low, high = float(pixels.min()), float(pixels.max())
+    if not (low >= -0.001 and high <= 1.001):  # nan is refused too
+        raise UnsupportedImageError(
+            f"{name} has values from {low:g} to {high:g}, and floats are read from 0 to 1.",
+            hint="Scale it to 0 to 1, or save it with 16 bits per channel first.",
+        )
+    return pixels.clip(0, 1, out=pixels)
+
+
+def _upright(pixels: NDArray[np.float32], orientation: int) -> NDArray[np.float32]:
+    if orientation in (5, 6, 7, 8):
+        pixels = pixels.transpose(1, 0, 2)
+    if orientation in (3, 4, 7, 8):
+        pixels = pixels[::-1]
+    if orientation in (2, 3, 6, 7):
+        pixels = pixels[:, ::-1]
+    return np.ascontiguousarray(pixels)
+
+
+def _turned(dpi: tuple[float, float] | None, orientation: int) -> tuple[float, float] | None:
+    return dpi[::-1] if dpi is not None and orientation in (5, 6, 7, 8) else dpi
 
 
 def _too_deep(name: str, what: str) -> UnsupportedImageError:
     return UnsupportedImageError(
-        f"{name} has {what}, and only 8 are handled yet.",
-        hint="Save it with 8 bits per channel first.",
+        f"{name} has {what}, which is not handled.",
+        hint="Save it with 8 or 16 bits per channel first.",
+    )
+
+
+def _no_room(name: str) -> ImageUnreadableError:
+    return ImageUnreadableError(
+        f"{name} does not fit in memory.", hint="Cut it into parts, or reduce it first."
     )
 
 
 def _to_picture(image: Image.Image, name: str) -> Picture:
-    """Decode; `name` starts the messages."""
+    """Decode what has 8 bits per channel; `name` starts the messages."""
     if image.mode in _DEEP_MODES:
         raise _too_deep(name, "16 or 32 bits per channel")
-    if image.mode not in _MODES:
+    icc = image.info.get("icc_profile")
+    if image.mode not in _MODES and not (image.mode == "CMYK" and icc):
         raise UnsupportedImageError(
-            f"{name} is in {printable(image.mode)} colours, and only gray and RGB are handled yet.",
+            f"{name} is in {printable(image.mode)} colours"
+            f"{' without a colour profile' if image.mode == 'CMYK' else ''}, and only gray and RGB"
+            " are handled.",
             hint="Convert it to RGB (sRGB) first.",
         )
-    mode = _MODES[image.mode]
+    mode = _MODES.get(image.mode, "RGB")
     if image.has_transparency_data:
         mode = "LA" if mode in ("L", "LA") else "RGBA"
     try:
         image.load()
-        icc, dpi = image.info.get("icc_profile"), _dpi(image.info.get("dpi"))
+        dpi = _dpi(image.info.get("dpi"))
         orientation, exif = _exif(image)
-        converted = image if image.mode == mode else image.convert(mode)
+        if image.mode == "CMYK":
+            converted, icc = _to_srgb(image, icc, name)
+        else:
+            converted = image if image.mode == mode else image.convert(mode)
         if orientation in _UPRIGHT:
             converted = converted.transpose(_UPRIGHT[orientation])
         pixels = np.asarray(converted, np.float32)
+        text = metadata.text(image)
     except MemoryError as error:
-        raise ImageUnreadableError(
-            f"{name} does not fit in memory.", hint="Cut it into parts, or reduce it first."
-        ) from error
+        raise _no_room(name) from error
+    except UnsupportedImageError:
+        raise
     except Exception as error:  # decoders raise nearly anything on a damaged file
         raise _damaged(name, error) from error
     pixels /= 255
-    if dpi is not None and orientation in (5, 6, 7, 8):
-        dpi = dpi[::-1]
-    return Picture(pixels.reshape(*pixels.shape[:2], -1), icc or None, exif, dpi)
+    return Picture(
+        pixels.reshape(*pixels.shape[:2], -1),
+        icc or None,
+        exif,
+        _turned(dpi, orientation),
+        xmp=metadata.xmp(image),
+        iptc=metadata.iptc(image),
+        text=text,
+    )
+
+
+def _to_srgb(image: Image.Image, icc: bytes | None, name: str) -> tuple[Image.Image, bytes]:
+    """A CMYK image by its profile in sRGB, and the profile of that."""
+    srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
+    try:
+        source = ImageCms.ImageCmsProfile(io.BytesIO(icc or b""))
+        converted = ImageCms.profileToProfile(image, source, srgb, outputMode="RGB")
+    except (ImageCms.PyCMSError, OSError) as error:
+        raise UnsupportedImageError(
+            f"{name} is in CMYK, and its colour profile can't be used.",
+            hint="Convert it to RGB (sRGB) first.",
+        ) from error
+    assert converted is not None  # it is only where it works in place
+    return converted, srgb.tobytes()
 
 
 def _exif(image: Image.Image) -> tuple[int, bytes | None]:
-    """The orientation, and the EXIF worth keeping.
-
-    A block too damaged to be taken apart can't be kept; the image itself is none the worse.
-    """
-    orientation = 1
     try:
-        exif = image.getexif()
-        orientation = exif.get(ExifTags.Base.Orientation, 1)
-        kept = Image.Exif()
-        kept.endian = exif.endian  # text in UserComment depends on it
-        for tag in _EXIF_TAGS & set(exif):
-            kept[tag] = exif[tag]
-        details = dict(exif.get_ifd(ExifTags.IFD.Exif))
-        if ExifTags.IFD.Interop in details:
-            details[ExifTags.IFD.Interop] = dict(exif.get_ifd(ExifTags.IFD.Interop))
-        place = dict(exif.get_ifd(ExifTags.IFD.GPSInfo))
-        for part, entries in ((ExifTags.IFD.Exif, details), (ExifTags.IFD.GPSInfo, place)):
-            if entries:
-                kept[part] = entries
-        return orientation, kept.tobytes() if len(kept) else None
+        source = image.getexif()
     except Exception:  # Pillow raises nearly anything on damaged EXIF
-        return orientation, None
+        return 1, None
+    return metadata.exif(source)
 
 
 def _dpi(value: Any) -> tuple[float, float] | None:
@@ -694,18 +857,6 @@ def _dpi(value: Any) -> tuple[float, float] | None:
     except (TypeError, ValueError, ZeroDivisionError):
         return None
     return (across, down) if 1 < across <= 65535 and 1 < down <= 65535 else None
-
-
-def _format_of(path: Path) -> _Format:
-    suffix = path.suffix.lower()
-    if suffix in _FORMATS:
-        return _FORMATS[suffix]
-    what = f"with the extension {printable(path.suffix)}" if suffix else "without an extension"
-    raise UsageError(
-        f"{printable(path)}: results can't be written {what}.",
-        hint=f"Use one of {_EXTENSIONS}"
-        + (f", or end it with a slash for a folder: -o {printable(path)}/" if not suffix else "."),
-    )
 
 
 def _check_target(path: Path, *, overwrite: bool) -> None:
@@ -740,23 +891,77 @@ def _check_target(path: Path, *, overwrite: bool) -> None:
         )
 
 
-def _encode(picture: Picture, path: Path) -> memoryview:
+def beside(picture: Picture, kind: Format, options: SaveOptions) -> dict[str, Any]:
+    """Pillow's options for what goes into a file beside the pixels."""
+    described = _described(picture, kind, options)
+    text = {} if options.strip_metadata else picture.text
+    return metadata.for_pillow(kind.name, **described, text=text)
+
+
+def _described(picture: Picture, kind: Format, options: SaveOptions) -> dict[str, Any]:
+    """Profile, resolution and metadata that tell of the picture's present size."""
+    if options.strip_metadata:
+        picture = _stripped(picture)
+    size = picture.pixels.shape[0], picture.pixels.shape[1]
+    return {
+        "icc": picture.icc,
+        "exif": metadata.exif_for(picture.exif, picture.note, size, kind.max_exif),
+        "xmp": metadata.xmp_for(picture.xmp, size),
+        "iptc": picture.iptc,
+        "dpi": picture.dpi,
+    }
+
+
+def _encode(picture: Picture, path: Path, options: SaveOptions) -> bytes | memoryview:
     """The file's bytes.
 
     They are made in memory: when Pillow writes to a disk that fills up, it loses the reason.
     """
-    kind = _format_of(path)
-    image = picture.to_pil()
-    buffer = io.BytesIO()
-    options = {**picture._metadata(max_exif=kind.max_exif), **kind.options}
+    kind = options.format_of(path)
     try:
-        image.save(buffer, kind.name, **options)
-    except (OSError, ValueError, MemoryError) as error:
+        samples = levels(picture.pixels, options.depth_of(kind, picture.depth))
+        if kind is TIFF:
+            described = _described(picture, kind, options)
+            return tiff.encode(samples, **described, compression=options.compression or 0)
+        about = beside(picture, kind, options)
+        buffer = io.BytesIO()
+        if samples.dtype == np.uint16:
+            from resshift_cli import vips
+
+            Image.new("L" if samples.shape[2] < 3 else "RGB", (1, 1)).save(buffer, "PNG", **about)
+            compression = 6 if options.compression is None else options.compression
+            return vips.encode_png(samples, like=buffer.getvalue(), compression=compression)
+        for_pillow(samples, kind).save(buffer, kind.name, **about, **options.encoder(kind))
+        return buffer.getbuffer()
+    except Exception as error:  # encoders of several packages, each with errors of its own
         raise OutputError(
             f"{printable(path)} can't be encoded: {printable(error) or type(error).__name__}.",
             hint="Choose another format with -o.",
         ) from error
-    return buffer.getbuffer()
+
+
+def levels(pixels: NDArray[np.float32], depth: int) -> NDArray[Any]:
+    """Rounded to the levels of 8 or 16 bits."""
+    rounded = pixels.clip(0, 1)
+    rounded *= 2**depth - 1
+    return np.rint(rounded, out=rounded).astype(np.uint16 if depth == 16 else np.uint8)
+
+
+def for_pillow(samples: NDArray[np.uint8], kind: Format) -> Image.Image:
+    """The image in a mode that the format has."""
+    channels = samples.shape[2]
+    image = Image.fromarray(samples[..., 0] if channels == 1 else samples)
+    if kind is GIF and channels in (2, 4):
+        image = image.convert("RGBA")
+        image.putalpha(image.getchannel("A").point(lambda level: 255 * (level >= 128)))
+    elif not kind.gray and channels < 3:
+        image = image.convert("RGBA" if channels == 2 else "RGB")
+    return image
+
+
+def _stripped(picture: Picture) -> Picture:
+    """Only what says how the pixels look: profile and resolution."""
+    return replace(picture, exif=None, xmp=None, iptc=None, text={}, note="")
 
 
 def _rename_to_new(temporary: Path, target: Path) -> None:

@@ -79,6 +79,49 @@ OutputOption = Annotated[
         "slash. By default photo.jpg becomes photo_x4.jpg beside it.",
     ),
 ]
+FolderArgument = Annotated[
+    Path,
+    typer.Argument(metavar="DIR", readable=False, help="The folder of images.", show_default=False),
+]
+ResultsOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--output",
+        "-o",
+        metavar="DIR",
+        readable=False,
+        help="The folder of the results, with the same folders in it. By default DIR_x4 beside "
+        "DIR.",
+    ),
+]
+IncludeOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="PATTERN",
+        help="Take only files like this, such as '*.png' or 'trip/*'; may be repeated. By default "
+        "what has an image's extension.",
+    ),
+]
+ExcludeOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="PATTERN",
+        help="Leave out files and folders like this, such as '*_small.*'; may be repeated.",
+    ),
+]
+HiddenOption = Annotated[
+    bool, typer.Option("--hidden", help="Take files and folders that begin with a dot, too.")
+]
+FailFastOption = Annotated[
+    bool, typer.Option("--fail-fast", help="Stop at the first image that fails.")
+]
+DryRunOption = Annotated[
+    bool,
+    typer.Option(
+        "--dry-run",
+        help="Tell what would be done, and about what time, memory and disk space it would take.",
+    ),
+]
 ScaleOption = Annotated[
     float | None,
     typer.Option(
@@ -189,6 +232,59 @@ PrecisionOption = Annotated[
         callback=_precision_name,
         help="What to compute in: auto (the fastest that is safe on the device), fp32, bf16 or "
         "fp16.",
+    ),
+]
+FormatOption = Annotated[
+    str | None,
+    typer.Option(
+        "--format",
+        metavar="EXT",
+        help="Format of the results, whatever their names say: png, jpg, webp, avif, tiff, gif, "
+        "bmp, heic or jxl.",
+    ),
+]
+QualityOption = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N",
+        help="1 to 100, for formats with loss: JPEG and WebP 95, AVIF and HEIC 90 by default.",
+    ),
+]
+LosslessOption = Annotated[
+    bool,
+    typer.Option(
+        "--lossless", help="Write WebP or JPEG XL without loss; refuse formats that can't."
+    ),
+]
+CompressionOption = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N",
+        help="0 (none) to 9 (smallest), for PNG (6 by default) and TIFF (0).",
+    ),
+]
+DepthOption = Annotated[
+    int | None,
+    typer.Option(
+        metavar="BITS",
+        help="8 or 16 bits per channel; by default as the input has, where the format can.",
+    ),
+]
+StripOption = Annotated[
+    bool,
+    typer.Option(
+        "--strip-metadata", help="Leave out all metadata but colour profile and resolution."
+    ),
+]
+FirstFrameOption = Annotated[
+    bool, typer.Option("--first-frame", help="Take the first frame or page of a file only.")
+]
+MaxPixelsOption = Annotated[
+    int,
+    typer.Option(
+        metavar="N",
+        callback=_within(1, math.inf),
+        help="Refuse images of more pixels than that, before they are decoded.",
     ),
 ]
 OverwriteOption = Annotated[

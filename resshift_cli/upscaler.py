@@ -16,6 +16,7 @@ from PIL import Image
 from torch import Tensor
 
 from resshift_cli import chain, checkpoint, noise, plan, store, tiling
+from resshift_cli.alpha import fill_hidden
 from resshift_cli.autoencoder import Autoencoder
 from resshift_cli.degrade import enlarge
 from resshift_cli.denoiser import Denoiser
@@ -206,6 +207,8 @@ class Upscaler:
         colour, alpha = (
             (pixels[..., :-1], pixels[..., -1:]) if channels % 2 == 0 else (pixels, None)
         )
+        if alpha is not None:
+            colour = fill_hidden(colour, alpha)
         layers = [np.broadcast_to(colour, (height, width, 3))]
         if alpha is not None and alpha.min() < alpha.max():
             layers.append(np.broadcast_to(alpha, (height, width, 3)))

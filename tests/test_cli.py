@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageSequence
 
 from resshift_cli import __version__, cli
 from resshift_cli.train import Trainer
@@ -200,7 +200,7 @@ def troubles(tmp_path: Path, tiny_weights: Path) -> Path:
     (tmp_path / "cut.png").write_bytes(data[: len(data) // 2])
     (tmp_path / "cut.safetensors").write_bytes(tiny_weights.read_bytes()[:5000])
     Image.new("1", (11_000, 11_000)).save(tmp_path / "large.png")
-    Image.new("I;16", (4, 4)).save(tmp_path / "deep.png")
+    Image.new("CMYK", (4, 4)).save(tmp_path / "print.jpg")
     make_photo(tmp_path / "done.png", 4, 4)
     make_photo(tmp_path / "done_x4.png", 4, 4)
     return tmp_path
@@ -216,7 +216,11 @@ def troubles(tmp_path: Path, tiny_weights: Path) -> Path:
         ("empty.png", 4, "empty.png is empty (0 bytes)"),
         ("cut.png", 4, "cut.png is cut short or damaged"),
         ("large.png", 4, "large.png is too large: 11000x11000 pixels"),
-        ("deep.png", 5, "deep.png has 16 bits per channel"),
+        ("print.jpg", 5, "print.jpg is in CMYK colours without a colour profile"),
+        ("photo.png --quality 0", 2, "quality"),
+        ("photo.png --format xyz", 2, "xyz"),
+        ("photo.png --depth 12", 2, "depth"),
+        ("photo.png --max-pixels 9", 4, "photo.png is too large: 20x12 pixels"),
         ("photo.png done.png", 6, "done_x4.png exists already. Use --overwrite"),
         ("photo.png -o none/a.png", 6, "there is no folder none"),
         ("photo.png -o folder/a.xyz", 2, "extension .xyz"),
@@ -465,6 +469,44 @@ def test_a_full_disk_behind_stdout_is_a_failed_job() -> None:
         _, err = process.communicate(timeout=60)
     assert process.returncode == 1
     assert err.startswith("error: [Errno 28]") and len(err.splitlines()) == 1
+
+
+def test_sixteen_bits_come_out_as_sixteen_bits(upscale: Run, tmp_path: Path) -> None:
+    ramp = np.linspace(0, 65535, 20 * 12).reshape(12, 20).astype(np.uint16)
+    Image.fromarray(ramp).save(tmp_path / "deep.png")
+    assert upscale(tmp_path / "deep.png").code == 0
+    with Image.open(tmp_path / "deep_x4.png") as image:
+        assert image.mode == "I;16"
+        assert len(np.unique(np.asarray(image))) > 256
+    assert upscale(tmp_path / "deep.png", "--depth", "8", "-o", tmp_path / "flat.png").code == 0
+    with Image.open(tmp_path / "flat.png") as image:
+        assert image.mode == "L"
+
+
+def test_the_format_of_the_results_can_be_chosen(upscale: Run, photo: Path) -> None:
+    options = ("--format", "webp", "--lossless", "--strip-metadata")
+    assert upscale(photo, *options).code == 0
+    with Image.open(photo.with_name("photo_x4.webp")) as image:
+        assert (image.format, image.size) == ("WEBP", (80, 48))
+        assert not image.getexif()
+
+
+def test_still_parts_of_an_animation_stay_still(upscale: Run, tmp_path: Path) -> None:
+    still = np.random.default_rng(0).integers(0, 256, (12, 20, 3), dtype=np.uint8)
+    moved = still.copy()
+    moved[:, :4] = 255 - moved[:, :4]
+    frames = [Image.fromarray(pixels) for pixels in (still, moved, still)]
+    path = tmp_path / "a.webp"
+    frames[0].save(path, save_all=True, append_images=frames[1:], duration=70, lossless=True)
+    assert upscale(path, "--lossless").code == 0
+    with Image.open(tmp_path / "a_x4.webp") as image:
+        assert image.size == (80, 48)
+        shown = [np.asarray(frame.convert("RGB")) for frame in ImageSequence.Iterator(image)]
+    assert len(shown) == 3
+    assert np.array_equal(shown[0], shown[2])
+    assert upscale(path, "--first-frame", "-o", tmp_path / "first.png").code == 0
+    with Image.open(tmp_path / "first.png") as image:
+        assert np.array_equal(np.asarray(image), shown[0])
 
 
 def test_the_help_ends_with_the_exit_codes(resshift: Run) -> None:

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import os
-import struct
 import subprocess
 import sys
 import tempfile
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -65,18 +63,6 @@ def eight_bits(image: Picture) -> np.ndarray[Any, Any]:
 
 def saved(image: Image.Image, path: Path, **options: Any) -> Path:
     image.save(path, **options)
-    return path
-
-
-def png_of_16_bits(path: Path, colour_type: int, channels: int) -> Path:
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        body = kind + data
-        return struct.pack(">I", len(data)) + body + struct.pack(">I", zlib.crc32(body))
-
-    header = struct.pack(">IIBBBBB", 4, 4, 16, colour_type, 0, 0, 0)
-    rows = (b"\0" + bytes(range(8 * channels))) * 4
-    body = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
-    path.write_bytes(b"\x89PNG\r\n\x1a\n" + body)
     return path
 
 
@@ -387,22 +373,9 @@ def test_pillows_own_limit_does_not_leak(
             images.read(path, max_pixels=100)
 
 
-@pytest.mark.parametrize("colour_type, channels", [(0, 1), (2, 3), (4, 2), (6, 4)])
-def test_a_png_of_16_bits_is_refused(tmp_path: Path, colour_type: int, channels: int) -> None:
-    with pytest.raises(UnsupportedImageError, match="16 bits") as caught:
-        images.read(png_of_16_bits(tmp_path / "a.png", colour_type, channels))
-    assert "8 bits" in caught.value.hint
-
-
-@pytest.mark.parametrize("mode", ["I;16", "I", "F"])
-def test_a_tiff_of_more_than_8_bits_is_refused(tmp_path: Path, mode: str) -> None:
-    with pytest.raises(UnsupportedImageError, match="(16|32) bits"):
-        images.read(saved(Image.new(mode, (4, 4)), tmp_path / "a.tif"))
-
-
 @pytest.mark.parametrize("suffix", [".jpg", ".tif"])
-def test_cmyk_is_refused(tmp_path: Path, suffix: str) -> None:
-    with pytest.raises(UnsupportedImageError, match="CMYK") as caught:
+def test_cmyk_without_a_profile_is_refused(tmp_path: Path, suffix: str) -> None:
+    with pytest.raises(UnsupportedImageError, match="CMYK colours without") as caught:
         images.read(saved(Image.new("CMYK", (4, 4)), tmp_path / f"a{suffix}"))
     assert "RGB" in caught.value.hint
 
@@ -411,13 +384,15 @@ def test_cmyk_is_refused(tmp_path: Path, suffix: str) -> None:
 def test_several_frames_or_pages_are_refused(tmp_path: Path, suffix: str) -> None:
     frames = [Image.new("RGB", (4, 4), colour) for colour in ("red", "blue")]
     path = saved(frames[0], tmp_path / f"a{suffix}", save_all=True, append_images=frames[1:])
-    with pytest.raises(UnsupportedImageError, match="2 frames"):
+    with pytest.raises(UnsupportedImageError, match="2 frames") as caught:
         images.read(path)
+    assert "--first-frame" in caught.value.hint
+    first = images.read(path, first_frame=True)
+    np.testing.assert_allclose(first.pixels[0, 0], (1, 0, 0), atol=0.02)
 
 
 @pytest.mark.parametrize("start, kind", [
-    (b"\0\0\0\x18ftypheic", "HEIC"), (b"\0\0\0\x1cftypavif", "AVIF"), (b"\xff\x0a\x7a", "JPEG XL"),
-    (b"8BPS\0\1", "Photoshop"), (b"%PDF-1.7", "PDF"),
+    (b"\0\0\0\x0cjP  ", "JPEG 2000"), (b"8BPS\0\1", "Photoshop"), (b"%PDF-1.7", "PDF"),
 ])  # fmt: skip
 def test_an_image_of_another_format_is_named_and_refused(
     tmp_path: Path, start: bytes, kind: str
@@ -524,7 +499,7 @@ def test_a_name_of_255_bytes_is_written_and_a_longer_one_refused_before_the_work
 ])  # fmt: skip
 @pytest.mark.parametrize("place, error, message", [
     ("a.xyz", UsageError, "extension .xyz"), ("a", UsageError, "without an extension"),
-    ("a.gif", UsageError, "extension .gif"), ("there.png", OutputError, "exists already"),
+    ("there.png", OutputError, "exists already"),
     ("folder.png", OutputError, "is a folder"), ("missing/a.png", OutputError, "no folder"),
     ("there.png/a.png", OutputError, "not a folder"),
 ])  # fmt: skip

@@ -1,0 +1,118 @@
+"""What `upscale` and `batch` have in common: the model made ready, and what is told of its work."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from resshift_cli import __version__, cli_models, console
+from resshift_cli.errors import ResShiftError
+
+if TYPE_CHECKING:
+    import torch
+
+    from resshift_cli.plan import Settings
+    from resshift_cli.registry import ModelEntry
+    from resshift_cli.specs import ModelSpec
+    from resshift_cli.upscaler import Upscaler
+
+LONG = 120.0  # seconds of work that are worth a warning
+FASTER = {"nacre-x4": ", 4 steps, free for commercial use", "tiny-x4": ", bundled"}
+
+
+def spec_of(entry: ModelEntry, *, offline: bool, quiet: bool) -> ModelSpec:
+    """How a model is run; it is fetched if only its file can tell.
+
+    Raises:
+        ModelUnavailableError, OutputError: as `store.obtain` and `store.spec_of`.
+    """
+    from resshift_cli import store
+
+    if entry.spec is not None:
+        return entry.spec
+    files = cli_models.fetch(entry, offline=offline, quiet=quiet)
+    return store.spec_of(entry, files.weights)
+
+
+def load(entry: ModelEntry, *, offline: bool, quiet: bool, device: str, precision: str) -> Upscaler:
+    """Fetch a model if need be, and load it.
+
+    Raises:
+        ModelUnavailableError, OutputError: as `store.obtain` and `Upscaler.load`.
+        DeviceError, UsageError: as `Upscaler`.
+    """
+    files = cli_models.fetch(entry, offline=offline, quiet=quiet)
+    with console.waiting(f"Loading {entry.name}", quiet=quiet):
+        from resshift_cli.upscaler import Upscaler
+
+        return Upscaler.load(entry, files, device=device, precision=precision)
+
+
+def precision_name(dtype: torch.dtype) -> str:
+    """What --precision calls a type."""
+    from resshift_cli.device import DTYPES
+
+    return next(name for name, known in DTYPES.items() if known == dtype)
+
+
+def note(entry: ModelEntry, settings: Settings) -> str:
+    """How a result was made, and under which terms, for its metadata."""
+    terms = f" ({entry.licence}{'' if entry.commercial else ', non-commercial use only'})"
+    text = (
+        f"resshift {__version__}: {entry.name}{terms if entry.licence else ''}, "
+        f"{settings.steps} steps, seed {settings.seed}"
+    )
+    return text.encode("ascii", "backslashreplace").decode()
+
+
+def announce(
+    entry: ModelEntry, upscaler: Upscaler, settings: Settings, sizes: Sequence[tuple[int, int]]
+) -> None:
+    """Before work of many minutes, say what it will take, and which models are faster.
+
+    Args:
+        entry: the model.
+        upscaler: the same, loaded.
+        settings: how the images are enlarged.
+        sizes: their heights and widths.
+    """
+    if upscaler.spec.autoencoder.kind != "vq":
+        return  # a small network: seconds
+    from resshift_cli import estimate, registry
+
+    machine = estimate.measure(upscaler.device, upscaler.dtype)
+
+    def seconds(spec: ModelSpec, steps: int) -> float:
+        return sum(
+            count
+            * estimate.estimate(
+                spec, machine, height=height, width=width, scale=settings.scale, steps=steps
+            ).seconds
+            for (height, width), count in Counter(sizes).items()
+        )
+
+    expected = seconds(upscaler.spec, settings.steps)
+    if expected < LONG:
+        return
+    faster = [
+        f"{name}{remark} (about {console.duration(other)})"
+        for name, remark in FASTER.items()
+        if (spec := cli_models.known_spec(registry.find(name)))
+        and (other := seconds(spec, spec.steps)) < expected
+    ]
+    advice = f" Faster with --model: {'; '.join(faster)}." if faster else ""
+    console.note(f"This will take about {console.duration(expected)} on this machine.{advice}")
+
+
+@contextmanager
+def memory_limit(hint: str) -> Iterator[None]:
+    """Turn what Python and torch raise when memory runs out into an error with a way out."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        words = ("out of memory", "can't allocate memory")
+        if not isinstance(error, MemoryError) and not any(word in str(error) for word in words):
+            raise
+        raise ResShiftError("There is not enough memory.", hint=hint) from error

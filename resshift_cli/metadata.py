@@ -1,0 +1,202 @@
+"""What a file says about its image, taken out of it and put into the result.
+
+Kept: the descriptive part of EXIF, XMP, IPTC, PNG's text, a JPEG's or GIF's comment. What speaks
+of the old file's layout, size, orientation or preview is dropped, or set to what is true of the
+result.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+from collections.abc import Mapping
+from typing import Any
+
+from PIL import ExifTags, Image
+from PIL.PngImagePlugin import PngInfo
+from PIL.TiffImagePlugin import ImageFileDirectory_v2
+
+from resshift_cli import tiff
+
+COMMENT = "Comment"
+"""The keyword of PNG's text that is the comment of a JPEG or GIF."""
+
+# What EXIF says about the photo. The rest says how the file was laid out, and would now be wrong.
+_EXIF_TAGS = frozenset(
+    {
+        ExifTags.Base.ImageDescription,
+        ExifTags.Base.Make,
+        ExifTags.Base.Model,
+        ExifTags.Base.Software,
+        ExifTags.Base.ProcessingSoftware,
+        ExifTags.Base.DateTime,
+        ExifTags.Base.Artist,
+        ExifTags.Base.HostComputer,
+        ExifTags.Base.Copyright,
+        ExifTags.Base.Rating,
+        ExifTags.Base.RatingPercent,
+        ExifTags.Base.XPTitle,
+        ExifTags.Base.XPComment,
+        ExifTags.Base.XPAuthor,
+        ExifTags.Base.XPKeywords,
+        ExifTags.Base.XPSubject,
+    }
+)
+_XMP_KEYWORD = "XML:com.adobe.xmp"
+_IPTC_RESOURCE = 0x0404
+_XMP_WRITTEN = frozenset({"PNG", "JPEG", "WEBP", "AVIF", "HEIF"})
+
+
+def exif(source: Image.Exif) -> tuple[int, bytes | None]:
+    """The orientation, and the EXIF worth keeping.
+
+    A block too damaged to be taken apart can't be kept; the image itself is none the worse.
+    """
+    orientation = 1
+    try:
+        orientation = source.get(ExifTags.Base.Orientation, 1)
+        kept = Image.Exif()
+        kept.endian = source.endian  # text in UserComment depends on it
+        for tag in _EXIF_TAGS & set(source):
+            kept[tag] = source[tag]
+        details = dict(source.get_ifd(ExifTags.IFD.Exif))
+        if ExifTags.IFD.Interop in details:
+            details[ExifTags.IFD.Interop] = dict(source.get_ifd(ExifTags.IFD.Interop))
+        place = dict(source.get_ifd(ExifTags.IFD.GPSInfo))
+        for part, entries in ((ExifTags.IFD.Exif, details), (ExifTags.IFD.GPSInfo, place)):
+            if entries:
+                kept[part] = entries
+        return orientation, kept.tobytes() if len(kept) else None
+    except Exception:  # Pillow raises nearly anything on damaged EXIF
+        return orientation, None
+
+
+def exif_for(block: bytes | None, note: str, size: tuple[int, int], max_bytes: int) -> bytes | None:
+    """The EXIF of a result of (height, width), with the note as ProcessingSoftware.
+
+    The note is left out where the photo's own EXIF leaves no room for it.
+    """
+    if block is None and not note:
+        return None
+    result = Image.Exif()
+    if block is not None:
+        result.load(block)
+    # Asked for a part that is not there, Pillow would add it, empty.
+    details = result.get_ifd(ExifTags.IFD.Exif) if ExifTags.IFD.Exif in result else {}
+    height, width = size
+    for tag, side in (
+        (ExifTags.Base.ExifImageWidth, width),
+        (ExifTags.Base.ExifImageHeight, height),
+    ):
+        if tag in details:
+            details[tag] = side
+    plain = result.tobytes() if len(result) else None
+    if not note:
+        return plain
+    result[ExifTags.Base.ProcessingSoftware] = note
+    noted = result.tobytes()
+    return noted if len(noted) <= max_bytes else plain
+
+
+def xmp_for(packet: bytes | None, size: tuple[int, int]) -> bytes | None:
+    """The XMP of an upright result of (height, width); the rest of it stays as it is."""
+    if packet is None:
+        return None
+    height, width = size
+    for name, value in (
+        (b"tiff:Orientation", 1),
+        (b"tiff:ImageWidth", width),
+        (b"tiff:ImageLength", height),
+        (b"exif:PixelXDimension", width),
+        (b"exif:PixelYDimension", height),
+    ):
+        packet = re.sub(
+            rb"(" + name + rb"""\s*(?:=\s*["']|>\s*))\d+""", rb"\g<1>%d" % value, packet
+        )
+    return packet
+
+
+def xmp(image: Image.Image) -> bytes | None:
+    """An open file's XMP packet."""
+    packet = image.info.get("xmp") or image.info.get(_XMP_KEYWORD)
+    if isinstance(packet, str):
+        packet = packet.encode("utf-8", "surrogateescape")
+    return packet if isinstance(packet, bytes) and packet else None
+
+
+def iptc(image: Image.Image) -> bytes | None:
+    """An open file's IPTC records."""
+    tags = getattr(image, "tag_v2", None)
+    if tags is not None:
+        return tiff_block(tags, tiff.IPTC)
+    resources = image.info.get("photoshop")
+    records = resources.get(_IPTC_RESOURCE) if isinstance(resources, dict) else None
+    return records if isinstance(records, bytes) and records else None
+
+
+def text(image: Image.Image) -> dict[str, str]:
+    """An open file's texts and comment, by PNG's keywords."""
+    if image.format == "PNG":
+        return {
+            key: str(value)
+            for key, value in getattr(image, "text", {}).items()
+            if key != _XMP_KEYWORD and not key.startswith("Raw profile type")
+        }
+    comment = image.info.get("comment") if image.format in ("JPEG", "MPO", "GIF") else None
+    if isinstance(comment, bytes) and (words := comment.rstrip(b"\0")):
+        try:
+            return {COMMENT: words.decode()}
+        except UnicodeDecodeError:
+            return {COMMENT: words.decode("latin-1")}
+    return {}
+
+
+def tiff_block(tags: ImageFileDirectory_v2, tag: int) -> bytes | None:
+    """A block of bytes in a TIFF; Photoshop calls the bytes of IPTC numbers of 32 bits."""
+    value = tags.get(tag)
+    if isinstance(value, int):
+        value = (value,)
+    if isinstance(value, tuple) and all(isinstance(number, int) for number in value):
+        order = "<" if tags.prefix.startswith(b"II") else ">"
+        value = struct.pack(f"{order}{len(value)}L", *value)
+    return value if isinstance(value, bytes) and value else None
+
+
+def for_pillow(
+    kind: str,
+    *,
+    icc: bytes | None,
+    exif: bytes | None,
+    xmp: bytes | None,
+    iptc: bytes | None,
+    dpi: tuple[float, float] | None,
+    text: Mapping[str, str],
+) -> dict[str, Any]:
+    """Options of Pillow's save, for the format `kind`; what it has no place for is left out."""
+    options: dict[str, Any] = {"icc_profile": icc, "exif": exif, "dpi": dpi}
+    if kind in _XMP_WRITTEN and kind != "PNG":
+        options["xmp"] = xmp
+    if kind in ("JPEG", "GIF"):
+        options["comment"] = text.get(COMMENT, "").encode()
+    if kind == "JPEG" and iptc is not None:
+        options["extra"] = _iptc_segment(iptc)
+    if kind == "PNG" and (text or xmp):
+        options["pnginfo"] = _png_text(text, xmp)
+    return {name: value for name, value in options.items() if value}
+
+
+def _iptc_segment(records: bytes) -> bytes:
+    """Photoshop's part of a JPEG, with nothing but IPTC in it."""
+    padded = records + b"\0" * (len(records) % 2)
+    resource = struct.pack(">4sHHL", b"8BIM", _IPTC_RESOURCE, 0, len(records)) + padded
+    body = b"Photoshop 3.0\0" + resource
+    return b"\xff\xed" + struct.pack(">H", len(body) + 2) + body
+
+
+def _png_text(text: Mapping[str, str], xmp: bytes | None) -> PngInfo:
+    info = PngInfo()
+    for keyword, words in text.items():
+        info.add_text(keyword, words)  # UTF-8 where Latin-1 has no such character
+    if xmp is not None:
+        info.add_itxt(_XMP_KEYWORD, xmp.decode("utf-8", "surrogateescape"))
+    return info

@@ -1,0 +1,156 @@
+"""Animations: every frame as a viewer shows it, timing and loop kept."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image, ImageSequence
+
+from resshift_cli import animation, images
+from resshift_cli.errors import ImageUnreadableError, ResShiftError, UsageError
+from resshift_cli.formats import SaveOptions
+
+COLOURS = [(255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 0)]
+TIMES = [100, 250, 40, 1000]
+
+
+def animated(path: Path, *, mode: str = "RGB", **options: Any) -> Path:
+    frames = [Image.new(mode, (24, 16), colour) for colour in COLOURS]
+    for number, frame in enumerate(frames):
+        box = (2 * number, 0, 2 * number + 4, 4)  # something that moves
+        frame.paste((0,) * len(mode), box)
+    options = {"duration": TIMES, "loop": 0, **options}
+    if path.suffix == ".webp":
+        options["lossless"] = True
+    frames[0].save(path, save_all=True, append_images=frames[1:], **options)
+    return path
+
+
+def shown(path: Path) -> tuple[list[np.ndarray[Any, Any]], list[float]]:
+    with Image.open(path) as image:
+        frames, times = [], []
+        for frame in ImageSequence.Iterator(image):
+            frames.append(np.asarray(frame.convert("RGBA"), int))
+            times.append(float(frame.info["duration"]))
+    return frames, times
+
+
+def copied(source: Path, target: Path, **options: Any) -> animation.Animation:
+    found = animation.probe(source)
+    assert found is not None
+    frames = animation.read(found)
+    animation.write(frames, found, target, overwrite=False, options=SaveOptions(**options))
+    return found
+
+
+@pytest.mark.parametrize("source", [".gif", ".webp", ".png"])
+@pytest.mark.parametrize("target", [".gif", ".webp", ".png"])
+@pytest.mark.parametrize("mode", ["RGB", "RGBA"])
+def test_frames_timing_and_transparency_are_kept(
+    tmp_path: Path, source: str, target: str, mode: str
+) -> None:
+    path = animated(tmp_path / f"a{source}", mode=mode, disposal=2 if source == ".gif" else 0)
+    copied(path, tmp_path / f"b{target}", lossless=target == ".webp")
+    (before, times), (after, new_times) = shown(path), shown(tmp_path / f"b{target}")
+    assert len(after) == 4 and new_times == times == TIMES
+    for one, other in zip(before, after, strict=True):
+        np.testing.assert_array_equal(one[..., 3], other[..., 3])
+        seen = one[..., 3] > 0
+        np.testing.assert_allclose(one[seen], other[seen], atol=2)
+
+
+@pytest.mark.parametrize("source, loop, plays", [
+    (".gif", None, 1), (".gif", 0, 0), (".gif", 4, 5), (".png", 0, 0), (".png", 3, 3),
+    (".webp", 0, 0), (".webp", 3, 3),
+])  # fmt: skip
+@pytest.mark.parametrize("target", [".gif", ".webp", ".png"])
+def test_it_is_played_as_often_as_before(
+    tmp_path: Path, source: str, loop: int | None, plays: int, target: str
+) -> None:
+    path = animated(tmp_path / f"a{source}", loop=loop or 0)
+    if loop is None:
+        frames = [Image.new("RGB", (4, 4), colour) for colour in COLOURS]
+        frames[0].save(path, save_all=True, append_images=frames[1:], duration=TIMES)
+    assert copied(path, tmp_path / f"b{target}").plays == plays
+    again = animation.probe(tmp_path / f"b{target}")
+    assert again is not None and again.plays == plays
+
+
+def test_a_frame_that_changes_little_is_read_whole(tmp_path: Path) -> None:
+    still = Image.effect_noise((32, 32), 80).convert("P")
+    other = still.copy()
+    other.putpixel((3, 3), 0 if still.getpixel((3, 3)) else 255)
+    still.save(tmp_path / "a.gif", save_all=True, append_images=[other], duration=50)
+    found = animation.probe(tmp_path / "a.gif")
+    assert found is not None
+    one, two = (picture.pixels for picture in animation.read(found))
+    assert (one != two).any(axis=-1).sum() == 1
+
+
+def test_frames_can_be_larger_than_they_were(tmp_path: Path) -> None:
+    found = animation.probe(animated(tmp_path / "a.gif"))
+    assert found is not None
+    large = (
+        replace(picture, pixels=picture.pixels.repeat(4, 0).repeat(4, 1), note="by a test")
+        for picture in animation.read(found)
+    )
+    animation.write(large, found, tmp_path / "b.gif", overwrite=False)
+    frames, times = shown(tmp_path / "b.gif")
+    assert [frame.shape for frame in frames] == [(64, 96, 4)] * 4 and times == TIMES
+
+
+def test_a_still_image_before_an_animated_png_is_no_frame(tmp_path: Path) -> None:
+    path = animated(tmp_path / "a.png", default_image=True, duration=TIMES[1:])
+    found = animation.probe(path)
+    assert found is not None and found.milliseconds == tuple(TIMES[1:])
+    first = next(animation.read(found))
+    np.testing.assert_array_equal(first.pixels[10, 10], (0, 1, 0))
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.gif", "a.webp", "a.jpg", "a.tif"])
+def test_a_single_image_or_a_tiff_of_pages_is_no_animation(tmp_path: Path, name: str) -> None:
+    pages = [Image.new("RGB", (4, 4), 1)] if name == "a.tif" else []
+    Image.new("RGB", (4, 4)).save(tmp_path / name, save_all=bool(pages), append_images=pages)
+    assert animation.probe(tmp_path / name) is None
+
+
+def test_metadata_of_the_file_goes_with_it(tmp_path: Path) -> None:
+    path = animated(tmp_path / "a.gif", comment=b"hello")
+    copied(path, tmp_path / "b.gif")
+    copied(path, tmp_path / "c.gif", strip_metadata=True)
+    assert images.read(tmp_path / "b.gif", first_frame=True).text == {"Comment": "hello"}
+    assert images.read(tmp_path / "c.gif", first_frame=True).text == {}
+
+
+def test_a_format_without_animation_is_refused_before_the_work(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="without animation") as caught:
+        animation.check_target(tmp_path / "a.jpg")
+    assert "--first-frame" in caught.value.hint
+    animation.check_target(tmp_path / "a.jpg", options=SaveOptions(format="gif"))
+
+
+@pytest.mark.parametrize("suffix", [".gif", ".webp", ".png"])
+def test_a_truncated_animation_is_refused_or_read_and_nothing_else(
+    tmp_path: Path, suffix: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    path = animated(tmp_path / f"a{suffix}")
+    content = path.read_bytes()
+    refused = 0
+    for length in range(0, len(content), 7):
+        path.write_bytes(content[:length])
+        try:
+            animation.probe(path)
+        except ResShiftError as error:
+            assert error.hint
+            refused += 1
+    assert refused > 10
+    assert capfd.readouterr() == ("", "")
+
+
+def test_too_many_pixels_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ImageUnreadableError, match="too large"):
+        animation.probe(animated(tmp_path / "a.gif"), max_pixels=24 * 16 - 1)

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from resshift_cli import __version__, cli_models, console, jobs
+from resshift_cli import __version__, cli_batch, cli_models, console, jobs
 from resshift_cli.errors import InputMissingError, ResShiftError, UsageError
 from resshift_cli.options import (
     CommandLine,
@@ -214,6 +214,9 @@ def upscale(
             console.document(asdict(report))
     if report.errors:
         raise typer.Exit(report.errors[0]["exit_code"])
+
+
+app.command()(cli_batch.batch)
 
 
 @app.command()

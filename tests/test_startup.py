@@ -39,6 +39,7 @@ def loaded(*arguments: str, folder: Path | None = None) -> tuple[int, set[str]]:
         "--version",
         "",
         "upscale --help",
+        "batch --help",
         "train --help",
         "models --help",
         "models list --help",
@@ -66,6 +67,7 @@ def test_models_are_listed_without_torch(arguments: str) -> None:
         ("upscale text.png --weights WEIGHTS", 4),
         ("upscale photo.png -o done.png --weights WEIGHTS", 6),
         ("upscale photo.png --weights text.png", 7),
+        ("batch none --weights WEIGHTS", 3),
         ("train none.toml --photos . --out run", 3),
     ],
 )

@@ -1,0 +1,596 @@
+"""`resshift batch`: a folder of images, overnight if need be."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import typer
+
+from resshift_cli import __version__, cli_models, console, jobs
+from resshift_cli.errors import InputMissingError, ResShiftError, UsageError, printable
+from resshift_cli.options import (
+    DebugOption,
+    DeviceOption,
+    DryRunOption,
+    ExcludeOption,
+    FailFastOption,
+    FolderArgument,
+    HiddenOption,
+    IncludeOption,
+    JsonOption,
+    ModelOption,
+    OfflineOption,
+    OverlapOption,
+    OverwriteOption,
+    PrecisionOption,
+    QuietOption,
+    RegistryOption,
+    ResultsOption,
+    ScaleOption,
+    SeedOption,
+    StepsOption,
+    TemperatureOption,
+    TileOption,
+    WeightsOption,
+)
+
+if TYPE_CHECKING:
+    import torch
+
+    from resshift_cli.batch import Failure, Header, Job, Sorted
+    from resshift_cli.ledger import Ledger, Record
+    from resshift_cli.plan import Settings
+    from resshift_cli.registry import ModelEntry
+    from resshift_cli.specs import ModelSpec
+    from resshift_cli.store import Files
+
+SHOWN = 10  # failures that the summary tells of
+PLAIN_EVERY = 30.0  # seconds between plain lines of progress
+
+
+def batch(
+    folder: FolderArgument,
+    output: ResultsOption = None,
+    include: IncludeOption = None,
+    exclude: ExcludeOption = None,
+    hidden: HiddenOption = False,
+    scale: ScaleOption = None,
+    model: ModelOption = None,
+    weights: WeightsOption = None,
+    registry: RegistryOption = None,
+    offline: OfflineOption = False,
+    steps: StepsOption = None,
+    seed: SeedOption = 0,
+    tile: TileOption = None,
+    overlap: OverlapOption = None,
+    temperature: TemperatureOption = None,
+    device: DeviceOption = "auto",
+    precision: PrecisionOption = "auto",
+    overwrite: OverwriteOption = False,
+    fail_fast: FailFastOption = False,
+    dry_run: DryRunOption = False,
+    quiet: QuietOption = False,
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Enlarge all images of a folder, and of the folders in it.
+
+    What is finished is entered in resshift-batch.jsonl among the results, and not done again: the
+    same command goes on where an earlier one was stopped. An image that fails does not keep the
+    others from being done; in the end the exit code is then 1.
+    """
+    _check_folder(folder)
+    entry = cli_models.choose(model, weights, registry, offline=offline)
+    report = Report(__version__, entry.name, str(folder), as_json=as_json)
+    try:
+        made = _made_by(
+            entry,
+            folder,
+            offline=offline,
+            quiet=quiet,
+            dry_run=dry_run,
+            device=device,
+            precision=precision,
+            scale=scale,
+            steps=steps,
+            seed=seed,
+            tile=tile,
+            overlap=overlap,
+            temperature=temperature,
+        )
+        report.settings = asdict(made.settings)
+        results = output or _beside(folder, made.settings.scale)
+        report.output = str(results)
+        _check_apart(folder, results)
+
+        from resshift_cli import batch as room
+        from resshift_cli import images, ledger
+
+        with console.waiting("Looking for images", quiet=quiet):
+            found = room.find(
+                folder, results, include=include or (), exclude=exclude or (), hidden=hidden
+            )
+            names = room.name_outputs(found.images, scale=made.settings.scale)
+
+        def sort_out(book: Ledger) -> Sorted:
+            with console.waiting("Looking for what is finished", quiet=quiet):
+                sorted_out = room.sort_out(
+                    folder, results, names, book, made.identity(), overwrite=overwrite
+                )
+            sorted_out.failures[:0] = found.failures
+            report.found = len(names)
+            report.skipped = len(sorted_out.finished)
+            return sorted_out
+
+        if dry_run:
+            _forecast(made, sort_out(ledger.Ledger(results)), results, report, quiet=quiet)
+        elif names or found.failures:
+            images.create_folder(results)
+            with ledger.locked(results):
+                book = ledger.Ledger(results)
+                sorted_out = sort_out(book)
+                under_way = [record.output for record in book.begun.values()]
+                room.remove_temporaries(
+                    results, [*under_way, *(job.output for job in sorted_out.jobs)]
+                )
+                _work(made, sorted_out, book, report, fail_fast=fail_fast, quiet=quiet)
+        if not quiet and not dry_run:
+            _summary(report)
+    except KeyboardInterrupt as interrupt:
+        if report.found:
+            finished = f"{report.done + report.skipped} of {report.found} images are finished"
+            interrupt.args = (f"{finished}, and the same command goes on from there",)
+        raise
+    except ResShiftError as error:
+        report.errors.append(
+            {
+                "input": None,
+                "message": str(error),
+                "hint": error.hint,
+                "exit_code": error.exit_code,
+            }
+        )
+        raise
+    finally:
+        _tell_failures(report)
+        if as_json:
+            console.document(report.document())
+    if report.failed:
+        raise typer.Exit(ResShiftError.exit_code)
+
+
+@dataclass
+class Report:
+    """What is told in the end, and what --json prints.
+
+    Attributes:
+        as_json: whether stdout is for one JSON object.
+        found: images in the folder.
+        skipped: those that were finished before.
+        results: what was done, as the ledger has it.
+        failures: what failed, likewise, unreadable folders included.
+        errors: what ended the batch.
+        forecast: what --dry-run says.
+    """
+
+    version: str
+    model: str
+    folder: str
+    as_json: bool
+    output: str = ""
+    settings: dict[str, Any] = field(default_factory=dict)
+    found: int = 0
+    skipped: int = 0
+    results: list[Record] = field(default_factory=list)
+    failures: list[Record] = field(default_factory=list)
+    errors: list[dict[str, Any]] = field(default_factory=list)
+    forecast: dict[str, Any] | None = None
+
+    @property
+    def done(self) -> int:
+        """Images that this run has finished."""
+        return len(self.results)
+
+    @property
+    def failed(self) -> int:
+        """Images and folders that could not be done."""
+        return len(self.failures)
+
+    def document(self) -> dict[str, Any]:
+        """As one JSON object."""
+        failed_images = sum(bool(record.output) for record in self.failures)
+        left = self.found - self.skipped - self.done - failed_images
+        forecast = {} if self.forecast is None else {"dry_run": self.forecast}
+        return {
+            "version": self.version,
+            "model": self.model,
+            "folder": self.folder,
+            "output": self.output,
+            "settings": self.settings,
+            "counts": {
+                "found": self.found,
+                "done": self.done,
+                "skipped": self.skipped,
+                "failed": self.failed,
+                "left": left,
+            },
+            **forecast,
+            "results": [record.facts() for record in self.results],
+            "failures": [record.facts() for record in self.failures],
+            "errors": self.errors,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """How the results are made.
+
+    Attributes:
+        digest: SHA-256 of the weight files, joined by "+"; "" where they are not here.
+    """
+
+    entry: ModelEntry
+    folder: Path
+    spec: ModelSpec
+    settings: Settings
+    device: torch.device
+    dtype: torch.dtype
+    digest: str
+    offline: bool
+
+    def identity(self) -> dict[str, Any]:
+        """What a finished result has to have in common with one that would be made now."""
+        return {
+            "model": self.entry.name,
+            "weights": self.digest,
+            **asdict(self.settings),
+            "precision": jobs.precision_name(self.dtype),
+        }
+
+
+def _check_folder(folder: Path) -> None:
+    if not os.path.lexists(folder):
+        raise InputMissingError(f"There is no folder {printable(folder)}.", hint="Check its name.")
+    if not folder.is_dir():
+        raise UsageError(
+            f"{printable(folder)} is not a folder.",
+            hint=f"`resshift upscale {printable(folder)}` enlarges a single image.",
+        )
+
+
+def _check_apart(folder: Path, results: Path) -> None:
+    """Refuse results that would fall among the inputs."""
+    if Path(os.path.realpath(folder)).is_relative_to(os.path.realpath(results)):
+        raise UsageError(
+            f"The results in {printable(results)} would fall among the inputs.",
+            hint="Give another folder with -o; it may lie within the input folder.",
+        )
+
+
+def _beside(folder: Path, scale: float) -> Path:
+    """DIR_x4 for DIR, and for DIR/, ., .. and links what they mean."""
+    whole = folder if folder.name not in ("", "..") else Path(os.path.realpath(folder))
+    return whole.with_name(f"{whole.name}_x{scale:g}")
+
+
+def _made_by(
+    entry: ModelEntry,
+    folder: Path,
+    *,
+    offline: bool,
+    quiet: bool,
+    dry_run: bool,
+    device: str,
+    precision: str,
+    **arguments: Any,
+) -> Made:
+    """Everything about how images are enlarged but the loaded model, fetched unless it's dry."""
+    from resshift_cli import store
+
+    files = (
+        store.located(entry) if dry_run else cli_models.fetch(entry, offline=offline, quiet=quiet)
+    )
+    spec = (
+        jobs.spec_of(entry, offline=offline, quiet=quiet)
+        if files is None
+        else store.spec_of(entry, files.weights)
+    )
+    with console.waiting(f"Checking {entry.name}", quiet=quiet):
+        from resshift_cli import plan
+        from resshift_cli.device import choose_device, choose_dtype
+
+        settings = plan.settings(spec, name=entry.name, **arguments)
+        run_on = choose_device(device)
+        dtype = choose_dtype(precision, run_on)
+        digest = "" if files is None else _digest(files)
+    return Made(entry, folder, spec, settings, run_on, dtype, digest, offline)
+
+
+def _digest(files: Files) -> str:
+    from resshift_cli import download
+
+    paths = (files.weights, files.autoencoder)
+    return "+".join(download.digest(path) for path in paths if path is not None)
+
+
+def _headers(tasks: Sequence[Job], *, quiet: bool) -> list[Header | None]:
+    from resshift_cli.batch import read_header
+
+    with console.waiting("Reading the images' sizes", quiet=quiet):
+        return [read_header(job.source) for job in tasks]
+
+
+def _space(tasks: Sequence[Job], scale: float) -> int:
+    """About what the results will take on the disk: inputs' bytes per pixel, more pixels."""
+    total = 0
+    for job in tasks:
+        try:
+            total += job.source.stat().st_size
+        except OSError:
+            continue  # it will fail
+    return int(total * scale**2)
+
+
+def _free(folder: Path) -> int:
+    """Bytes free where a folder is or will be."""
+    whole = folder.absolute()
+    return shutil.disk_usage(next(p for p in (whole, *whole.parents) if p.exists())).free
+
+
+def _forecast(
+    made: Made, sorted_out: Sorted, results: Path, report: Report, *, quiet: bool
+) -> None:
+    """Tell what would be done, and what it would take."""
+    from resshift_cli import estimate
+
+    tasks = sorted_out.jobs
+    headers = _headers(tasks, quiet=quiet)
+    seconds, peak = 0.0, 0
+    cache: dict[tuple[int, int], estimate.Estimate] = {}
+    machine = estimate.measure(made.device, made.dtype) if tasks else None
+    for header in headers:
+        if header is None or machine is None:
+            continue
+        size = (header.height, header.width)
+        if size not in cache:
+            cache[size] = estimate.estimate(
+                made.spec,
+                machine,
+                height=header.height,
+                width=header.width,
+                scale=made.settings.scale,
+                steps=made.settings.steps,
+                tile=made.settings.tile,
+                overlap=made.settings.overlap,
+            )
+        seconds += cache[size].seconds * (2 if header.alpha else 1)
+        peak = max(peak, cache[size].bytes)
+    report.forecast = {
+        "images": len(tasks),
+        "unknown": headers.count(None),
+        "refused": [
+            {"input": failure.input, "message": str(failure.error)}
+            for failure in sorted_out.failures
+        ],
+        "seconds": round(seconds, 1),
+        "peak_bytes": peak,
+        "disk_bytes": _space(tasks, made.settings.scale),
+        "free_bytes": _free(results),
+    }
+    if not quiet:
+        _tell_forecast(report, made, sorted_out.failures)
+
+
+def _tell_forecast(report: Report, made: Made, failures: Sequence[Failure]) -> None:
+    told = report.forecast or {}
+    console.note(
+        f"{report.found} images in {report.folder}: {told['images']} to do, {report.skipped} "
+        f"finished before, {len(failures)} that can't be done. Nothing was written."
+    )
+    for failure in failures[:SHOWN]:
+        console.error(str(failure.error), failure.error.hint)
+    if len(failures) > SHOWN:
+        console.note(f"and {len(failures) - SHOWN} more")
+    if told["images"]:
+        unknown = f", {told['unknown']} of unknown size not counted" if told["unknown"] else ""
+        console.note(
+            f"About {console.duration(told['seconds'])} on {made.device} in "
+            f"{jobs.precision_name(made.dtype)}, {console.size(told['peak_bytes'])} of memory at "
+            f"the peak, and up to about {console.size(told['disk_bytes'])} in {report.output}, "
+            f"where {console.size(told['free_bytes'])} are free{unknown}."
+        )
+
+
+def _work(
+    made: Made,
+    sorted_out: Sorted,
+    book: Ledger,
+    report: Report,
+    *,
+    fail_fast: bool,
+    quiet: bool,
+) -> None:
+    """Do what is to be done, and enter it in the ledger and the report."""
+    from resshift_cli import batch as room
+
+    tasks, failures = sorted_out.jobs, sorted_out.failures
+    facts = {
+        "folder": os.path.realpath(made.folder),
+        **made.identity(),
+        "device": str(made.device),
+        "version": __version__,
+    }
+    if fail_fast and failures:
+        tasks, failures = [], failures[:1]
+    if not tasks:
+        _enter(book, failures, facts, report)
+        return
+    headers = _headers(tasks, quiet=quiet)
+    need, free = _space(tasks, made.settings.scale), _free(book.path.parent)
+    if need > free and not quiet:
+        console.warning(
+            f"The results may take {console.size(need)}, and {console.size(free)} are free in "
+            f"{report.output}: the work stops before the disk is full."
+        )
+    upscaler = jobs.load(
+        made.entry,
+        offline=made.offline,
+        quiet=quiet,
+        device=str(made.device),
+        precision=jobs.precision_name(made.dtype),
+    )
+    _enter(book, failures, facts, report)
+    if not quiet:
+        sizes = [(header.height, header.width) for header in headers if header]
+        jobs.announce(made.entry, upscaler, made.settings, sizes)
+    work = [room.work_of(made.spec, header, made.settings) if header else 0 for header in headers]
+    with _progress([job.input for job in tasks], work, quiet=quiet) as show:
+
+        def tell(record: Record) -> None:
+            (report.failures if record.status == "failed" else report.results).append(record)
+            if record.status == "done" and not (quiet or report.as_json):
+                console.result(book.path.parent / record.output)
+
+        runner = room.Runner(
+            upscaler,
+            made.settings,
+            book,
+            facts,
+            note=jobs.note(made.entry, made.settings),
+            tell=tell,
+            advance=show,
+        )
+        runner.run(tasks, fail_fast=fail_fast)
+
+
+def _enter(
+    book: Ledger, failures: Sequence[Failure], facts: dict[str, Any], report: Report
+) -> None:
+    from resshift_cli import batch as room
+
+    report.failures += room.enter(failures, book, facts)
+
+
+class Show(Protocol):
+    """Tells how far a batch is: the number of an image, from 0, and what share of it is done."""
+
+    def __call__(self, number: int, share: float) -> None:
+        """Show it."""
+
+
+@contextmanager
+def _progress(names: Sequence[str], work: Sequence[float], *, quiet: bool) -> Iterator[Show]:
+    """Show images and the work on one, with the time left as the work so far lets expect.
+
+    Args:
+        names: of the images.
+        work: what each takes, in any unit; 0 where that is not known.
+        quiet: show nothing.
+    """
+    known = [amount for amount in work if amount]
+    usual = sum(known) / len(known) if known else 1.0
+    amounts = [amount or usual for amount in work]
+    total = sum(amounts)
+    before = [0.0]
+    for amount in amounts:
+        before.append(before[-1] + amount)
+    started = time.monotonic()
+
+    def left(done: float) -> str:
+        if not done:
+            return ""
+        return f"about {console.clock((time.monotonic() - started) / done * (total - done))} left"
+
+    if quiet:
+        yield lambda number, share: None
+    elif console.is_live(sys.stderr):
+        with _bars(names) as draw:
+
+            def show(number: int, share: float) -> None:
+                done = before[number] + share * amounts[number]
+                draw(number, share, done / total, left(done))
+
+            yield show
+    else:
+        told_at = started
+
+        def tell(number: int, share: float) -> None:
+            nonlocal told_at
+            now = time.monotonic()
+            if now - told_at < PLAIN_EVERY:
+                return
+            told_at = now
+            done = before[number] + share * amounts[number]
+            console.note(
+                f"[{number + 1}/{len(names)}] {names[number]}: {share:.0%}, all {done / total:.0%},"
+                f" {console.clock(now - started)} gone, {left(done)}"
+            )
+
+        yield tell
+
+
+class Draw(Protocol):
+    """Draws both bars: an image's number and share, the share of all, and the time left."""
+
+    def __call__(self, number: int, share: float, whole: float, left: str) -> None:
+        """Draw them."""
+
+
+@contextmanager
+def _bars(names: Sequence[str]) -> Iterator[Draw]:
+    from rich import progress as bars
+    from rich.console import Console
+    from rich.table import Column
+
+    terminal = Console(stderr=True, highlight=False, markup=False, emoji=False)
+    terminal.width -= 3  # room for the ^C that a terminal shows, which else breaks the line
+    title = Column(no_wrap=True, overflow="ellipsis", max_width=terminal.width // 3)
+    columns: list[bars.ProgressColumn] = [
+        bars.TextColumn("{task.description}", markup=False, table_column=title),
+        bars.BarColumn(bar_width=None),
+        bars.TaskProgressColumn(),
+        bars.TextColumn("{task.fields[left]}", markup=False, table_column=Column(no_wrap=True)),
+    ]
+    with bars.Progress(*columns, console=terminal, transient=True, refresh_per_second=4) as bar:
+        images = bar.add_task(f"0/{len(names)} images", total=1, left="")
+        tiles = bar.add_task("", total=1, left="")
+
+        def draw(number: int, share: float, whole: float, left: str) -> None:
+            bar.update(
+                images,
+                description=f"{number + 1}/{len(names)} images",
+                completed=whole,
+                left=left,
+            )
+            bar.update(tiles, description=printable(names[number]), completed=share)
+
+        yield draw
+
+
+def _summary(report: Report) -> None:
+    if not report.found and not report.failed:
+        console.note(f"There are no images in {report.folder}.")
+        return
+    console.note(
+        f"{report.found} images in {report.folder}: {report.done} done, {report.skipped} finished "
+        f"before, {report.failed} failed. Results are in {report.output}"
+    )
+
+
+def _tell_failures(report: Report) -> None:
+    """Why images failed, but not for all of a thousand."""
+    for record in report.failures[:SHOWN]:
+        console.error(record.error or "", record.hint or "")
+    if len(report.failures) > SHOWN:
+        from resshift_cli.ledger import NAME
+
+        more = len(report.failures) - SHOWN
+        console.note(f"and {more} more, see {Path(report.output) / NAME}")

@@ -1,0 +1,199 @@
+"""What became of every image of a folder, one JSON line each, so that a batch can go on.
+
+A line is on the disk before the next image's is begun. Just before a result takes its name, a line
+says that it is about to: a result without a later line is then known to be a batch's own.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any, Literal
+
+from resshift_cli.errors import OutputError, printable
+
+NAME = "resshift-batch.jsonl"
+LOCK = ".resshift-batch.lock"
+
+STATUSES = ("writing", "done", "failed")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Record:
+    r"""One line.
+
+    Attributes:
+        status: about to be written, finished, or failed.
+        input: path within `folder`, with slashes. Bytes of a name that are not UTF-8 are single
+            surrogates, as Python has them (`\udcff`).
+        output: path within the folder of the ledger, likewise.
+        folder: the folder of the inputs, absolute.
+        model, weights: its name, and the SHA-256 of its files.
+        scale, steps, seed, tile, overlap, temperature: as `plan.Settings`.
+        precision: what was computed in.
+        device: where.
+        version: of resshift.
+        time: when the line was written, UTC, ISO 8601.
+        input_bytes, input_mtime_ns, input_sha256: of the file that was read, where it could be.
+        output_bytes, output_sha256: of the file that was written.
+        width, height: of the result.
+        seconds: of computing.
+        peak_bytes: most memory that was taken so far: of a GPU's own by this image, else of the
+            process by all images.
+        error, hint, exit_code: why it failed.
+    """
+
+    status: Literal["writing", "done", "failed"]
+    input: str
+    output: str
+    folder: str
+    model: str
+    weights: str
+    scale: float
+    steps: int
+    seed: int
+    tile: int
+    overlap: int
+    temperature: float
+    precision: str
+    device: str
+    version: str
+    time: str
+    input_bytes: int | None = None
+    input_mtime_ns: int | None = None
+    input_sha256: str | None = None
+    output_bytes: int | None = None
+    output_sha256: str | None = None
+    width: int | None = None
+    height: int | None = None
+    seconds: float | None = None
+    peak_bytes: int | None = None
+    error: str | None = None
+    hint: str | None = None
+    exit_code: int | None = None
+
+    def facts(self) -> dict[str, Any]:
+        """Names and values, without those that are not known."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
+
+
+class Ledger:
+    """The ledger in a folder of results; an absent one is begun by the first line.
+
+    Attributes:
+        results: the last finished result of every input.
+        begun: inputs whose last line says that their result was about to be written.
+
+    Raises:
+        OutputError: it is there but can't be read.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / NAME
+        self.results: dict[str, Record] = {}
+        self.begun: dict[str, Record] = {}
+        self._whole = True  # whether the file ends with a whole line
+        try:
+            content = self.path.read_bytes()
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise OutputError(
+                f"The ledger {printable(self.path)} can't be read: {error.strerror}.",
+                hint="Give another folder with -o, or make it readable.",
+            ) from error
+        self._whole = content.endswith(b"\n") or not content
+        for line in content.split(b"\n"):
+            record = _parse(line)
+            if record is not None:
+                self._remember(record)
+
+    def append(self, record: Record) -> None:
+        """Add a line; when this returns it is on the disk.
+
+        Raises:
+            OutputError: it can't be written.
+        """
+        line = json.dumps(record.facts()).encode("ascii") + b"\n"
+        new = not self.path.exists()
+        try:
+            with self.path.open("ab") as file:
+                # After a line that was torn when the power went, begin a new one.
+                file.write(line if self._whole else b"\n" + line)
+                self._whole = False
+                file.flush()
+                os.fsync(file.fileno())
+            if new:
+                _sync_folder(self.path.parent)
+        except OSError as error:
+            raise OutputError(
+                f"The ledger {printable(self.path)} can't be written: {error.strerror}.",
+                hint="Make room, then run the same command again: it goes on from here.",
+            ) from error
+        self._whole = True
+        self._remember(record)
+
+    def _remember(self, record: Record) -> None:
+        if record.status == "writing":
+            self.begun[record.input] = record
+            return
+        self.begun.pop(record.input, None)
+        if record.status == "done":
+            self.results[record.input] = record
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Have a folder of results for this process alone; the hidden lock file stays there.
+
+    Raises:
+        OutputError: another batch is at work in it, or it can't be written.
+    """
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(folder / LOCK, timeout=0)
+    try:
+        lock.acquire()
+    except Timeout as error:
+        raise OutputError(
+            f"Another batch is at work in {printable(folder)}.",
+            hint="Wait for it, or give another folder with -o.",
+        ) from error
+    except OSError as error:
+        raise OutputError(
+            f"{printable(folder)} can't be locked: {error.strerror or printable(error)}.",
+            hint="Give another folder with -o.",
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _parse(line: bytes) -> Record | None:
+    """A line as a record, or None for one that is torn, or of another kind."""
+    try:
+        values = json.loads(line)
+        known = {field.name for field in fields(Record)}
+        record = Record(**{name: value for name, value in values.items() if name in known})
+    except (ValueError, TypeError, AttributeError, RecursionError):
+        return None
+    texts = (record.input, record.output, record.folder)
+    if record.status not in STATUSES or not all(isinstance(text, str) for text in texts):
+        return None
+    return record
+
+
+def _sync_folder(folder: Path) -> None:
+    """Have a new name in a folder reach the disk, where that can be asked for."""
+    if os.name != "posix":
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,135 @@
+"""What became of every image is known after any end of a batch."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from resshift_cli import ledger
+from resshift_cli.errors import OutputError
+from resshift_cli.ledger import Ledger, Record
+
+RECORD = Record(
+    status="done",
+    input="a.png",
+    output="a.png",
+    folder="/photos",
+    model="tiny",
+    weights="00",
+    scale=4.0,
+    steps=2,
+    seed=2**64 - 1,
+    tile=64,
+    overlap=16,
+    temperature=0.1 + 0.2,
+    precision="fp32",
+    device="cpu",
+    version="1",
+    time="2025-01-01T00:00:00+00:00",
+)
+
+
+def test_what_was_entered_is_there_when_the_ledger_is_read_again(tmp_path: Path) -> None:
+    book = Ledger(tmp_path)
+    book.append(RECORD)
+    book.append(replace(RECORD, input="b.png", status="failed", error="why", exit_code=4))
+    again = Ledger(tmp_path)
+    assert again.results == book.results == {"a.png": RECORD}
+    assert again.begun == {}
+
+
+def test_a_line_has_no_more_than_is_known(tmp_path: Path) -> None:
+    Ledger(tmp_path).append(RECORD)
+    (line,) = (tmp_path / ledger.NAME).read_text().splitlines()
+    assert json.loads(line) == RECORD.facts()
+    assert "error" not in json.loads(line)
+
+
+@pytest.mark.parametrize("name", ["new\nline", "\U0001f408", "caf\udce9", "\u2028", '"\\'])
+def test_any_name_takes_one_line_of_ascii_and_comes_back(tmp_path: Path, name: str) -> None:
+    record = replace(RECORD, input=name, output=name)
+    Ledger(tmp_path).append(record)
+    content = (tmp_path / ledger.NAME).read_bytes()
+    assert content.isascii() and content.count(b"\n") == 1
+    assert Ledger(tmp_path).results == {name: record}
+
+
+def test_wherever_the_last_line_is_torn_the_others_hold_and_the_next_one_is_whole(
+    tmp_path: Path,
+) -> None:
+    Ledger(tmp_path).append(RECORD)
+    Ledger(tmp_path).append(replace(RECORD, input="b.png"))
+    path = tmp_path / ledger.NAME
+    content = path.read_bytes()
+    first = content.index(b"\n") + 1
+    for end in range(first, len(content) - 1, 20):
+        path.write_bytes(content[:end])
+        book = Ledger(tmp_path)
+        assert set(book.results) == {"a.png"}
+        book.append(replace(RECORD, input="c.png"))
+        book.append(replace(RECORD, input="d.png"))
+        assert set(Ledger(tmp_path).results) == {"a.png", "c.png", "d.png"}
+
+
+@pytest.mark.parametrize(
+    "line",
+    [b"\0" * 4096, b"{}", b"[]", b"1", b"\xff\xfe", b'{"status": "done"}', b"[" * 100_000],
+    ids=["zeros", "empty", "list", "number", "no text", "little", "deep"],
+)
+def test_what_is_no_record_is_passed_over(tmp_path: Path, line: bytes) -> None:
+    Ledger(tmp_path).append(RECORD)
+    with (tmp_path / ledger.NAME).open("ab") as file:
+        file.write(line + b"\n")
+    Ledger(tmp_path).append(replace(RECORD, input="b.png"))
+    assert set(Ledger(tmp_path).results) == {"a.png", "b.png"}
+
+
+def test_what_a_later_version_adds_is_passed_over(tmp_path: Path) -> None:
+    line = json.dumps(RECORD.facts() | {"colour": "red"})
+    (tmp_path / ledger.NAME).write_text(f"{line}\n")
+    assert Ledger(tmp_path).results == {"a.png": RECORD}
+
+
+def test_a_result_is_begun_until_it_is_done_or_failed(tmp_path: Path) -> None:
+    book = Ledger(tmp_path)
+    for end in ("done", "failed"):
+        begun = replace(RECORD, status="writing")
+        book.append(begun)
+        assert Ledger(tmp_path).begun == {"a.png": begun}
+        book.append(replace(RECORD, status=end))
+        assert Ledger(tmp_path).begun == {}
+    assert book.results == {"a.png": RECORD}  # which is still what was last written
+
+
+def test_a_ledger_that_can_not_be_read_or_written_is_named(tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match=r"resshift-batch\.jsonl can't be written"):
+        Ledger(tmp_path / "none").append(RECORD)
+    (tmp_path / ledger.NAME).mkdir()
+    with pytest.raises(OutputError, match=r"resshift-batch\.jsonl can't be read"):
+        Ledger(tmp_path)
+
+
+def test_only_one_process_has_a_folder(tmp_path: Path) -> None:
+    script = (
+        "import sys, pathlib; from resshift_cli import ledger\n"
+        "with ledger.locked(pathlib.Path(sys.argv[1])): print('in', flush=True); input()"
+    )
+    other = subprocess.Popen(
+        [sys.executable, "-c", script, tmp_path],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert other.stdout is not None
+    assert other.stdout.readline() == "in\n"
+    with pytest.raises(OutputError, match="Another batch"), ledger.locked(tmp_path):
+        pass
+    other.kill()  # which frees it, as a crash does
+    other.communicate()
+    with ledger.locked(tmp_path):
+        pass

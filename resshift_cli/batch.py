@@ -34,6 +34,7 @@ from resshift_cli.errors import (
     ResShiftError,
     printable,
 )
+from resshift_cli.formats import FORMATS
 from resshift_cli.jobs import memory_limit
 from resshift_cli.ledger import Ledger, Record
 
@@ -43,12 +44,7 @@ if TYPE_CHECKING:
     from resshift_cli.specs import ModelSpec
     from resshift_cli.upscaler import Upscaler
 
-# fmt: off
-EXTENSIONS = frozenset({
-    ".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".avif", ".heic", ".heif",
-    ".jxl",
-})
-# fmt: on
+EXTENSIONS = frozenset(FORMATS)
 """What is taken for an image unless --include says otherwise."""
 
 SAME = ("model", "scale", "steps", "seed", "tile", "overlap", "temperature", "precision")

@@ -27,7 +27,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from resshift_cli import images, plan
+from resshift_cli.download import digest
 from resshift_cli.errors import (
+    BUG,
     ImageUnreadableError,
     InputMissingError,
     OutputError,
@@ -52,7 +54,6 @@ SAME = ("model", "scale", "steps", "seed", "tile", "overlap", "temperature", "pr
 
 LEAST_ROOM = 64 << 20  # bytes that have to be free on the disk beside the next result
 NAME_MAX = 255  # bytes of a file's name
-BUG = 70
 
 _TEMPORARY = re.compile(r"\.(.*)\.[0-9a-f]{8}\.tmp", re.DOTALL)
 _FULL = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
@@ -387,7 +388,7 @@ class Runner:
             with memory_limit(f"Reduce {printable(job.source)} first."):
                 before = _state(job.source)
                 picture = images.read(job.source)
-                sha256 = _digest(job.source)
+                sha256 = digest(job.source)
                 if _state(job.source) != before:
                     raise ImageUnreadableError(
                         f"{printable(job.source)} changed while it was read.",
@@ -465,7 +466,7 @@ class Runner:
         images.write(result, job.target, overwrite=job.replaces)
         return {
             "output_bytes": job.target.stat().st_size,
-            "output_sha256": _digest(job.target),
+            "output_sha256": digest(job.target),
             "width": width,
             "height": height,
         }
@@ -528,7 +529,7 @@ def _unchanged(record: Record, source: Path, *, trust_times: bool) -> bool:
         if size != record.input_bytes:
             return False
         same_time = trust_times and mtime == record.input_mtime_ns
-        return same_time or _digest(source) == record.input_sha256
+        return same_time or digest(source) == record.input_sha256
     except OSError:
         return False
 
@@ -536,7 +537,7 @@ def _unchanged(record: Record, source: Path, *, trust_times: bool) -> bool:
 def _is_ours(record: Record | None, target: Path) -> bool:
     """Whether a result is what was once written, untouched."""
     try:
-        return record is not None and _digest(target) == record.output_sha256
+        return record is not None and digest(target) == record.output_sha256
     except OSError:
         return False
 
@@ -555,14 +556,6 @@ def _state(path: Path) -> tuple[int, int]:
         return found.st_size, found.st_mtime_ns
     except OSError:
         return 0, 0
-
-
-def _digest(path: Path) -> str:
-    sha256 = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            sha256.update(block)
-    return sha256.hexdigest()
 
 
 def _now() -> str:

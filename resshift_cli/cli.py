@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 
 from resshift_cli import __version__, cli_batch, cli_models, console, jobs
-from resshift_cli.errors import InputMissingError, ResShiftError, UsageError
+from resshift_cli.errors import BUG, InputMissingError, ResShiftError, UsageError
 from resshift_cli.options import (
     CommandLine,
     CompressionOption,
@@ -63,7 +63,7 @@ if TYPE_CHECKING:
     from resshift_cli.registry import ModelEntry
     from resshift_cli.upscaler import Upscaler
 
-BUG, INTERRUPTED, BROKEN_PIPE, TERMINATED = 70, 130, 141, 143  # the rest is in errors.py
+INTERRUPTED, BROKEN_PIPE, TERMINATED = 130, 141, 143  # the rest is in errors.py
 
 EPILOG = """\b
 Exit codes:

@@ -547,10 +547,9 @@ class Draw(Protocol):
 @contextmanager
 def _bars(names: Sequence[str]) -> Iterator[Draw]:
     from rich import progress as bars
-    from rich.console import Console
     from rich.table import Column
 
-    terminal = Console(stderr=True, highlight=False, markup=False, emoji=False)
+    terminal = console.stderr()
     terminal.width -= 3  # room for the ^C that a terminal shows, which else breaks the line
     title = Column(no_wrap=True, overflow="ellipsis", max_width=terminal.width // 3)
     columns: list[bars.ProgressColumn] = [

@@ -146,7 +146,7 @@ def clock(seconds: float) -> str:
 def waiting(text: str, *, quiet: bool = False) -> Iterator[None]:
     """Turn a spinner on a terminal while something of unknown length goes on."""
     live = is_live(sys.stderr) and not quiet
-    with _stderr().status(printable(text)) if live else nullcontext():
+    with stderr().status(printable(text)) if live else nullcontext():
         yield
 
 
@@ -207,7 +207,7 @@ def _transfer_bars() -> Iterator[Transfer]:
         bars.TextColumn("left"),
         bars.TimeRemainingColumn(compact=True),
     ]
-    with bars.Progress(*columns, console=_stderr(), transient=True, refresh_per_second=4) as bar:
+    with bars.Progress(*columns, console=stderr(), transient=True, refresh_per_second=4) as bar:
         tasks: dict[str, bars.TaskID] = {}
 
         def transfer(name: str, done: int, total: int | None) -> None:
@@ -223,7 +223,7 @@ def _bar(title: str, unit: str) -> Iterator[Advance]:
     from rich import progress as bars
     from rich.table import Column
 
-    console = _stderr()
+    console = stderr()
     console.width -= 3  # room for the ^C that a terminal shows, which else breaks the line
     columns: list[bars.ProgressColumn] = [
         bars.TextColumn(
@@ -276,14 +276,15 @@ def _lines(title: str, unit: str, per: int = 1) -> Advance:
 
 def _say(line: Text) -> None:
     """Print one line to stderr; a terminal gets it broken between words."""
-    _stderr().print(line, soft_wrap=not sys.stderr.isatty())
+    stderr().print(line, soft_wrap=not sys.stderr.isatty())
 
 
 def _width() -> int:
     return os.get_terminal_size(sys.stderr.fileno()).columns or 80
 
 
-def _stderr() -> Console:
+def stderr() -> Console:
+    """Where progress and messages go."""
     from rich.console import Console
 
     return Console(stderr=True, highlight=False, markup=False, emoji=False)

@@ -18,6 +18,8 @@ from __future__ import annotations
 from collections.abc import Collection
 from difflib import get_close_matches
 
+BUG = 70  # exit status of what no class here is for
+
 
 def printable(text: object) -> str:
     r"""Text that came from outside, with control and other invisible characters escaped (`\x1b`).

@@ -238,7 +238,7 @@ def _convert(entry: ModelEntry, file: WeightFile, fetched: Fetched, target: Path
     if entry.spec is None:
         raise ModelUnavailableError(
             f"'{entry.name}' does not say which network {file.name} belongs to.",
-            hint='Give its table a `like = "MODEL"` that has the same networks.',
+            hint="Give its table a `like` that names a model with the same networks.",
         )
     shapes = (
         convert.shapes_of_denoiser(entry.spec)

@@ -9,9 +9,10 @@ import tempfile
 from pathlib import Path
 
 import pytest
+from command_line import Ran, Run
 from tiny_model import tiny_networks, tiny_spec
 
-from resshift_cli import checkpoint
+from resshift_cli import checkpoint, cli
 
 # Nothing of the user's own is read or written, and no network touched, unless a test says so. It
 # has to stand in the environment before huggingface_hub is imported.
@@ -34,3 +35,14 @@ def tiny_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     denoiser, _ = tiny_networks(spec)
     checkpoint.save_model(path, spec, denoiser.network)
     return path
+
+
+@pytest.fixture
+def resshift(capsys: pytest.CaptureFixture[str]) -> Run:
+    """Runs a command line in this process, where torch is loaded already."""
+
+    def run(*arguments: object) -> Ran:
+        code = cli.run([str(argument) for argument in arguments])
+        return Ran(code, *capsys.readouterr())
+
+    return run

@@ -14,14 +14,16 @@ import sys
 import threading
 from collections import namedtuple
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+from command_line import Ran, Run
 from PIL import Image
-from test_cli import Ran, Run, files, make_photo, may_be_denied, on_a_terminal, posix, start
+from test_cli import files, make_photo, may_be_denied, on_a_terminal, posix, start
 
-from resshift_cli import batch, cli, cli_batch, images, ledger
+from resshift_cli import batch, cli, cli_batch, download, images, ledger
 from resshift_cli.errors import OutputError
 from resshift_cli.upscaler import Upscaler
 
@@ -29,15 +31,9 @@ OURS = (ledger.NAME, ledger.LOCK)
 
 
 @pytest.fixture
-def run(capsys: pytest.CaptureFixture[str], tiny_weights: Path) -> Run:
+def run(resshift: Run, tiny_weights: Path) -> Run:
     """Runs `resshift batch` in this process."""
-
-    def command(*arguments: object) -> Ran:
-        words = ["batch", "--weights", tiny_weights, "--steps", "1", *arguments]
-        code = cli.run([str(word) for word in words])
-        return Ran(code, *capsys.readouterr())
-
-    return command
+    return partial(resshift, "batch", "--weights", tiny_weights, "--steps", "1")
 
 
 @pytest.fixture
@@ -175,8 +171,8 @@ def test_the_ledger_says_what_was_made_of_what_and_how(run: Run, folder: Path) -
     output = folder.with_name("in_x4")
     line = lines(output)[0]
     assert (line["status"], line["input"], line["output"]) == ("done", "a.png", "a.png")
-    assert line["input_sha256"] == batch._digest(folder / "a.png")
-    assert line["output_sha256"] == batch._digest(output / "a.png")
+    assert line["input_sha256"] == download.digest(folder / "a.png")
+    assert line["output_sha256"] == download.digest(output / "a.png")
     assert (line["output_bytes"], line["width"]) == ((output / "a.png").stat().st_size, 48)
     assert (line["model"], line["seed"], line["steps"], line["tile"]) == (
         "tiny.safetensors",
@@ -618,7 +614,7 @@ def test_killed_again_and_again_it_gets_to_the_same_results(
             process.kill()
         process.communicate()
         for record in ledger.Ledger(output).results.values():
-            assert batch._digest(output / record.output) == record.output_sha256
+            assert download.digest(output / record.output) == record.output_sha256
     ran = run(dozen, "-o", output)
     assert ran.code == 0
     assert int(re.findall(r"(\d+) finished before", ran.err)[0]) >= 4

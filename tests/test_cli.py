@@ -10,16 +10,16 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from command_line import Ran, Run
 from PIL import Image, ImageSequence
 
-from resshift_cli import __version__, cli
+from resshift_cli import __version__
 from resshift_cli.train import Trainer
 from resshift_cli.upscaler import Upscaler
 
@@ -27,27 +27,6 @@ posix = pytest.mark.skipif(os.name != "posix", reason="signals and terminals of 
 may_be_denied = pytest.mark.skipif(
     hasattr(os, "geteuid") and os.geteuid() == 0, reason="root may write everywhere"
 )
-
-
-@dataclass(frozen=True)
-class Ran:
-    code: int
-    out: str
-    err: str
-
-
-Run = Callable[..., Ran]
-
-
-@pytest.fixture
-def resshift(capsys: pytest.CaptureFixture[str]) -> Run:
-    """Runs a command line in this process, where torch is loaded already."""
-
-    def run(*arguments: object) -> Ran:
-        code = cli.run([str(argument) for argument in arguments])
-        return Ran(code, *capsys.readouterr())
-
-    return run
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,12 +18,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from command_line import Ran, Run
 from goldens_support import golden_unet, golden_weights
 from hub_server import HubServer, ReleaseServer, Status
 from PIL import ExifTags, Image
 from safetensors.torch import save_file
 
-from resshift_cli import __version__, autoencoder, cli, registry
+from resshift_cli import __version__, autoencoder, registry
 from resshift_cli.denoiser import Denoiser, SwinUNet
 from resshift_cli.upscaler import Upscaler
 
@@ -103,16 +104,6 @@ quantize = true
 """
 
 
-@dataclass(frozen=True)
-class Ran:
-    code: int
-    out: str
-    err: str
-
-
-Run = Callable[..., Ran]
-
-
 @pytest.fixture(scope="session")
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of files as their authors publish them."""
@@ -178,17 +169,6 @@ def run(home: Path, hosts: Hosts) -> Run:
         )
         assert "Traceback" not in ran.stderr
         return Ran(ran.returncode, ran.stdout, ran.stderr)
-
-    return command
-
-
-@pytest.fixture
-def resshift(capsys: pytest.CaptureFixture[str]) -> Run:
-    """Runs a command in this process; for those that need no network."""
-
-    def command(*arguments: object) -> Ran:
-        code = cli.run([str(argument) for argument in arguments])
-        return Ran(code, *capsys.readouterr())
 
     return command
 

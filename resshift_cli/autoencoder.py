@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
@@ -10,10 +12,14 @@ from torch import Tensor, nn
 
 from resshift_cli.denoiser import Upsample
 from resshift_cli.specs import SpaceToDepthSpec, VQSpec
-from resshift_cli.swin import GroupNorm
+from resshift_cli.swin import GroupNorm, silu
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 NORM_EPS = 1e-6  # the U-Net's is 1e-5
-LOOKUP_BYTES = 32 << 20  # of distances to the codebook held at a time
+LOOKUP_BYTES = {"cpu": 1 << 20}  # of distances to the codebook held at a time: a cache's worth
+LOOKUP_BYTES_ELSEWHERE = 32 << 20  # on a GPU
 
 
 class Autoencoder(nn.Module, ABC):
@@ -48,6 +54,11 @@ class Autoencoder(nn.Module, ABC):
         Returns:
             float32 (N, 3, h * factor, w * factor), about [-1, 1] but not clamped.
         """
+
+    @property
+    def parts(self) -> list[nn.Module]:
+        """What can be compiled: modules with nothing but tensors as inputs and outputs."""
+        return []
 
     def _check_sides(self, pixels: Tensor) -> None:
         height, width = pixels.shape[-2:]
@@ -100,8 +111,8 @@ class ResnetBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, in, H, W) to (N, out, H, W)."""
-        h = self.conv1(F.silu(self.norm1(x)))
-        h = self.conv2(F.silu(self.norm2(h)))
+        h = self.conv1(silu(self.norm1(x)))
+        h = self.conv2(silu(self.norm2(h)))
         return self.nin_shortcut(x) + h
 
 
@@ -126,9 +137,12 @@ class Attention(nn.Module):
             part.flatten(2).transpose(1, 2).unsqueeze(1).contiguous()
             for part in (self.q(h) * channels**-0.5, self.k(h), self.v(h))
         )
-        h = F.scaled_dot_product_attention(q, k, v, scale=1.0)
-        h = h.squeeze(1).transpose(1, 2).reshape(x.shape)
+        h = self.attend(q, k, v).squeeze(1).transpose(1, 2).reshape(x.shape)
         return x + self.proj_out(h)
+
+    def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """softmax(q k^T) v of (N, 1, positions, C)."""
+        return F.scaled_dot_product_attention(q, k, v, scale=1.0)
 
 
 class Downsample(nn.Module):
@@ -214,7 +228,7 @@ class Encoder(nn.Module):
         x = self.conv_in(x)
         for level in self.down:
             x = level(x)
-        return self.conv_out(F.silu(self.norm_out(self.mid(x))))
+        return self.conv_out(silu(self.norm_out(self.mid(x))))
 
 
 class Decoder(nn.Module):
@@ -239,22 +253,35 @@ class Decoder(nn.Module):
         x = self.mid(self.conv_in(x))
         for level in reversed(self.up):
             x = level(x)
-        return self.conv_out(F.silu(self.norm_out(x)))
+        return self.conv_out(silu(self.norm_out(x)))
 
 
 class Codebook(nn.Module):
-    """The latents that a VQGAN's decoder was trained on."""
+    """The latents that a VQGAN's decoder was trained on.
+
+    They stay in float32 in a network of half precision: rounded, they lie so far off that a
+    hundredth of all positions finds another code.
+    """
 
     def __init__(self, codes: int, channels: int) -> None:
         super().__init__()
         self.embedding = nn.Embedding(codes, channels)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        exact = self.embedding.weight.data
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]  # torch's own
+        moved = self.embedding.weight
+        if moved.element_size() < exact.element_size():
+            moved.data = exact.to(moved.device)
+        return self
 
     @torch.no_grad()
     def nearest(self, latent: Tensor) -> Tensor:
         """Index of the code nearest to each position: (N, C, h, w) to int64 (N, h, w)."""
         codes = self.embedding.weight.float()
         positions = latent.float().movedim(1, -1).reshape(-1, latent.shape[1])
-        rows = max(1, LOOKUP_BYTES // (codes.element_size() * len(codes)))
+        size = LOOKUP_BYTES.get(codes.device.type, LOOKUP_BYTES_ELSEWHERE)
+        rows = max(1, size // (codes.element_size() * len(codes)))
         found = [_nearest(part, codes) for part in torch.split(positions, rows)]
         return torch.cat(found).view(latent.shape[0], *latent.shape[2:])
 
@@ -291,16 +318,26 @@ class VQAutoencoder(Autoencoder):
         self.quant_conv = nn.Conv2d(spec.z_channels, spec.z_channels, 1)
         self.post_quant_conv = nn.Conv2d(spec.z_channels, spec.z_channels, 1)
 
+    @property
+    def parts(self) -> list[nn.Module]:
+        """See `Autoencoder.parts`."""
+        return [self.encoder, self.decoder]
+
+    @property
+    def _dtype(self) -> torch.dtype:
+        """What the network computes in."""
+        return self.quant_conv.get_parameter("bias").dtype
+
     def encode(self, pixels: Tensor) -> Tensor:
         """See `Autoencoder.encode`."""
         self._check_sides(pixels)
-        latent: Tensor = self.quant_conv(self.encoder(pixels.to(self.quant_conv.weight.dtype)))
+        latent: Tensor = self.quant_conv(self.encoder(pixels.to(self._dtype)))
         return latent.float()
 
     def decode(self, latent: Tensor) -> Tensor:
         """See `Autoencoder.decode`; the latent snaps to the nearest codes if `snap`."""
         if self.snap:
             latent = self.quantize(latent)
-        latent = latent.to(self.post_quant_conv.weight.dtype)
-        pixels: Tensor = self.decoder(self.post_quant_conv(latent))
-        return pixels.float()
+        pixels: Tensor = self.decoder(self.post_quant_conv(latent.to(self._dtype)))
+        # A copy in every case, since a compiled decoder writes over its result in the next call.
+        return pixels.to(torch.float32, copy=True)

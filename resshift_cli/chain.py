@@ -55,16 +55,29 @@ def prior(
     return y0 + std * noise
 
 
+def step(x_t: Tensor, x0: Tensor, noise: Tensor, schedule: ShiftSchedule, t: int) -> Tensor:
+    """Draw x_{t-1} of q(x_{t-1} | x_t, x_0, y_0), equation 6.
+
+    Args:
+        x_t: latent at step t, (N, C, H, W).
+        x0: the sharp latent, as it is predicted.
+        noise: N(0, 1) of the same shape.
+        schedule: the steps.
+        t: 2..T.
+    """
+    keep, weight, std = schedule.posterior(t)
+    return torch.add(keep * x_t, x0, alpha=weight).add_(noise, alpha=std)
+
+
 def walk(
     x_t: Tensor, predict: PredictX0, noise: NoiseSource, schedule: ShiftSchedule
 ) -> Iterator[ChainState]:
     """Walk the reverse chain from x_T to x_1; the last state's x0 is the result.
 
-    Each step draws x_{t-1} of q(x_{t-1} | x_t, x_0, y_0) with the predicted x_0, equation 6.
+    `Upscaler` walks the same steps over images that never are in memory whole.
     """
     for t in range(schedule.steps, 0, -1):
         x0 = predict(x_t, t)
         yield ChainState(t, x_t, x0)
         if t > 1:
-            keep, weight, std = schedule.posterior(t)
-            x_t = torch.add(keep * x_t, x0, alpha=weight).add_(noise(t), alpha=std)
+            x_t = step(x_t, x0, noise(t), schedule, t)

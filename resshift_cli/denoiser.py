@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from resshift_cli.schedule import ShiftSchedule
 from resshift_cli.specs import LATENT_SIDE, DenoiserSpec
-from resshift_cli.swin import GroupNorm, SwinLayer
+from resshift_cli.swin import GroupNorm, SiLU, SwinLayer
 
 
 def timestep_embedding(timesteps: Tensor, dim: int) -> Tensor:
@@ -28,12 +28,12 @@ class ResBlock(nn.Module):
     def __init__(self, in_channels: int, out_channels: int, time_channels: int) -> None:
         super().__init__()
         self.in_layers = nn.Sequential(
-            GroupNorm(in_channels), nn.SiLU(), nn.Conv2d(in_channels, out_channels, 3, padding=1)
+            GroupNorm(in_channels), SiLU(), nn.Conv2d(in_channels, out_channels, 3, padding=1)
         )
         self.emb_layers = nn.Sequential(nn.SiLU(), nn.Linear(time_channels, 2 * out_channels))
         self.out_layers = nn.Sequential(
             GroupNorm(out_channels),
-            nn.SiLU(),
+            SiLU(),
             nn.Dropout(0.0),  # keeps the published numbering of the layers
             nn.Conv2d(out_channels, out_channels, 3, padding=1),
         )
@@ -96,7 +96,7 @@ def feature_extractor(spec: DenoiserSpec) -> tuple[nn.Module, int]:
         width = 16 << stage
         layers += [
             nn.Conv2d(channels, width, 3, padding=1),
-            nn.SiLU(),
+            SiLU(),
             Downsample(width, 2 * width),
         ]
         channels = 2 * width
@@ -171,12 +171,23 @@ class SwinUNet(nn.Module):
 
         self.out = nn.Sequential(
             GroupNorm(channels),
-            nn.SiLU(),
+            SiLU(),
             nn.Conv2d(channels, spec.latent_channels, 3, padding=1),
         )
 
+    def features(self, lq: Tensor) -> Tensor:
+        """What the network is shown of the low-quality image; the same in every step.
+
+        Args:
+            lq: in [-1, 1], (N, 3 or 4, H * lq_ratio, W * lq_ratio).
+
+        Returns:
+            (N, C, H, W); for layouts with lq_ratio 1 it is `lq` itself.
+        """
+        return self.feature_extractor(lq)
+
     def forward(
-        self, x: Tensor, timesteps: Tensor, lq: Tensor, noise: Tensor | None = None
+        self, x: Tensor, timesteps: Tensor, features: Tensor, noise: Tensor | None = None
     ) -> Tensor:
         """Run the network.
 
@@ -184,7 +195,7 @@ class SwinUNet(nn.Module):
             x: scaled latent (N, latent_channels, H, W); H and W are multiples of
                 `spec.size_multiple`.
             timesteps: int64 (N,), 0-based indices of the schedule trained with.
-            lq: low-quality image in [-1, 1], (N, 3 or 4, H * lq_ratio, W * lq_ratio).
+            features: of the low-quality image, see `features`.
             noise: (N, noise_channels, H, W), for layouts with noise planes.
 
         Returns:
@@ -192,7 +203,7 @@ class SwinUNet(nn.Module):
         """
         time = timestep_embedding(timesteps, self.spec.model_channels).to(x.dtype)
         time = self.time_embed(time)
-        parts = [x, self.feature_extractor(lq)]
+        parts = [x, features]
         if noise is not None:
             parts.append(noise)
         h = torch.cat(parts, dim=1)
@@ -240,29 +251,48 @@ class Denoiser(nn.Module):
         schedule: ShiftSchedule,
         t: Tensor,
         noise: Tensor | None = None,
+        features: Tensor | None = None,
     ) -> Tensor:
         """Predict x_0.
 
         Args:
             x_t: latent at step t, float32 (N, C, H, W).
             y0: latent of the upsampled low-quality image, same shape.
-            lq: low-quality image, see `SwinUNet.forward`.
+            lq: low-quality image, see `SwinUNet.features`.
             schedule: the steps that are walked.
-            t: int64 (N,), 1-based steps of `schedule`.
+            t: int64 (N,), 1-based steps of `schedule`; best on the CPU, since a GPU that is asked
+                for them has to finish its work first.
             noise: see `SwinUNet.forward`.
+            features: what `features` made of `lq`, so that it need not be done in every step.
 
         Returns:
             x_0, float32 (N, C, H, W).
         """
         shown, base, weight = self._meaning(x_t, y0, schedule, t)
-        return base + weight * self._run(shown, lq, schedule, t, noise)
+        if features is None:
+            features = self.features(lq)
+        return base + weight * self._run(shown, features, schedule, t, noise)
+
+    def features(self, lq: Tensor) -> Tensor:
+        """`SwinUNet.features` of a low-quality image of any dtype."""
+        return self.network.features(lq.to(self._dtype))
+
+    @property
+    def parts(self) -> list[nn.Module]:
+        """What can be compiled: modules with nothing but tensors as inputs and outputs."""
+        return [self.network]
+
+    @property
+    def _dtype(self) -> torch.dtype:
+        """What the network computes in."""
+        return self.network.get_parameter("time_embed.0.weight").dtype
 
     def output_and_target(
         self, x0: Tensor, x_t: Tensor, y0: Tensor, lq: Tensor, schedule: ShiftSchedule, t: Tensor
     ) -> tuple[Tensor, Tensor]:
         """For training: what the network returns, and what it should have; shapes as `forward`."""
         shown, base, weight = self._meaning(x_t, y0, schedule, t)
-        return self._run(shown, lq, schedule, t, None), (x0 - base) / weight
+        return self._run(shown, self.features(lq), schedule, t, None), (x0 - base) / weight
 
     def _meaning(
         self, x_t: Tensor, y0: Tensor, schedule: ShiftSchedule, t: Tensor
@@ -283,14 +313,17 @@ class Denoiser(nn.Module):
         return difference * scale, torch.addcmul(y0, difference, linear), weight
 
     def _run(
-        self, shown: Tensor, lq: Tensor, schedule: ShiftSchedule, t: Tensor, noise: Tensor | None
+        self,
+        shown: Tensor,
+        features: Tensor,
+        schedule: ShiftSchedule,
+        t: Tensor,
+        noise: Tensor | None,
     ) -> Tensor:
-        dtype = self.network.get_parameter("out.2.weight").dtype
-        timesteps = torch.tensor([schedule.timesteps[s - 1] for s in t.tolist()], device=t.device)
-        parts = [part.to(dtype) for part in (shown, lq)]
-        output: Tensor = self.network(
-            parts[0], timesteps, parts[1], None if noise is None else noise.to(dtype)
-        )
+        indices = [schedule.timesteps[s - 1] for s in t.tolist()]
+        timesteps = torch.tensor(indices, device=shown.device)
+        planes = None if noise is None else noise.to(self._dtype)
+        output: Tensor = self.network(shown.to(self._dtype), timesteps, features, planes)
         return output.float()
 
 

@@ -1,19 +1,49 @@
-"""Names of devices and precisions -> torch's; the only room that asks what the machine has."""
+"""What differs between a CPU, an NVIDIA card and a Mac; the only room that asks what is there.
+
+What the networks compute in. float32 is IEEE float32 everywhere: TF32, which keeps 10 bits of a
+factor, is off, so that `fp32` means the same on every device; bf16 and fp16 are there for speed.
+Half-precision matrix products are summed in float32. Nothing runs under autocast: networks are
+moved to their type as a whole, and what must stay in float32 (statistics, scores, distances) says
+so where it is computed.
+
+What is reproducible. cuDNN takes the algorithm that it deems best, and none by trial
+(`cudnn.benchmark`): the choice by trial depends on timings, and with it the last bits of an image.
+
+What Macs lack. MPS has no float64, so no tensor of it is moved there. bfloat16 needs macOS 14.
+channels_last is not used. Operations that torch lacks there go to the CPU if
+PYTORCH_ENABLE_MPS_FALLBACK=1 stands in the environment before torch is loaded; the networks need
+none of them.
+"""
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+import gc
+import os
+import shutil
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
+import psutil
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from resshift_cli.errors import DeviceError, UsageError
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+if sys.platform != "win32":
+    import resource
 
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
+# How torch, its libraries and the C++ runtime say that memory ran out, where the type of the
+# exception doesn't.
 def choose_device(name: str = "auto") -> torch.device:
     """The device that a name like `auto`, `cpu`, `cuda`, `cuda:1` or `mps` stands for.
 
@@ -69,6 +99,7 @@ def choose_dtype(precision: str, device: torch.device) -> torch.dtype:
     That is bfloat16 where the hardware has it, float16 on older NVIDIA cards, else float32.
 
     Raises:
+        DeviceError: bfloat16 was asked for on a Mac whose system is too old for it.
         UsageError: the precision is none of `auto`, `fp32`, `bf16`, `fp16`.
     """
     if precision == "auto":
@@ -80,15 +111,329 @@ def choose_dtype(precision: str, device: torch.device) -> torch.dtype:
             f"There is no precision '{precision}'.",
             hint=f"Use --precision {', '.join(get_args(Precision))}.",
         )
+    if (
+        precision == "bf16"
+        and device.type == "mps"
+        and not torch.backends.mps.is_macos_or_newer(14, 0)
+    ):
+        raise DeviceError(
+            "bf16 needs macOS 14 or later on this device.", hint="Use --precision fp16 or fp32."
+        )
     return DTYPES[precision]
+
+
+def memory_format(device: torch.device) -> torch.memory_format:
+    """The layout of images that convolutions are fastest in; on MPS others are copied first."""
+    return torch.contiguous_format if device.type == "mps" else torch.channels_last
 
 
 def place(module: nn.Module, device: torch.device, dtype: torch.dtype = torch.float32) -> None:
     """Move a network, in place, in the memory layout that convolutions are fastest in."""
+    if device.type == "cuda":
+        _keep_cuda_exact()
     module.to(device, dtype)
-    module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in the stub
+    layout = memory_format(device)
+    module.to(memory_format=layout)  # type: ignore[call-overload]  # not in the stub
+
+
+class PackedConv2d(nn.Conv2d):
+    """A convolution for inference whose weights lie as oneDNN's kernels read them.
+
+    torch's own rearranges its weights in every call, which on a small map takes longer than the
+    convolution. The first call with a shape packs the weights, and whatever else looks at them (a
+    copy, a move, a state dict) has them unpacked before.
+    """
+
+    _packed: Tensor | None = None
+    _shape: torch.Size | None = None  # of the input that they are packed for
+
+    def __init__(self, conv: nn.Conv2d) -> None:
+        super().__init__(
+            conv.in_channels,
+            conv.out_channels,
+            conv.kernel_size,  # type: ignore[arg-type]  # typed as a tuple of any length
+            conv.stride,  # type: ignore[arg-type]  # likewise
+            conv.padding,  # type: ignore[arg-type]  # likewise
+            bias=conv.bias is not None,
+            device="meta",
+        )
+        self.weight, self.bias = conv.weight, conv.bias
+        self.train(conv.training)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, in, H, W) to (N, out, H', W')."""
+        if torch.is_grad_enabled() or torch.compiler.is_compiling():
+            return super().forward(x)
+        if self._shape != x.shape:  # the best order depends on it, and a wrong one is slow
+            if not _packable(self.weight):
+                return super().forward(x)
+            self._packed = torch.ops.aten.mkldnn_reorder_conv2d_weight(
+                self.weight.detach().to_mkldnn(),
+                self.padding,
+                self.stride,
+                self.dilation,
+                1,
+                x.shape,
+            )
+            self._shape = x.shape
+            del self.weight
+        return torch.ops.mkldnn._convolution_pointwise(
+            x, self._packed, self.bias, self.padding, self.stride, self.dilation, 1, "none", [], ""
+        )
+
+    def plain(self) -> nn.Conv2d:
+        """The convolution that this one was made of, with the same parameters."""
+        conv = nn.Conv2d(
+            self.in_channels,
+            self.out_channels,
+            self.kernel_size,  # type: ignore[arg-type]  # as above
+            self.stride,  # type: ignore[arg-type]  # as above
+            self.padding,  # type: ignore[arg-type]  # as above
+            bias=self.bias is not None,
+            device="meta",
+        )
+        conv.weight, conv.bias = self.weight, self.bias
+        return conv.train(self.training)
+
+    def _unpack(self) -> None:
+        if self._packed is not None:
+            packed, self._packed, self._shape = self._packed, None, None
+            dense = packed.to_dense().contiguous(memory_format=torch.channels_last)
+            self.weight = nn.Parameter(dense, requires_grad=False)
+
+    def __getattr__(self, name: str) -> Any:
+        """`weight` while it is packed."""
+        if name == "weight" and self._packed is not None:
+            self._unpack()
+        return super().__getattr__(name)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For copies."""
+        self._unpack()
+        return self.__dict__.copy()
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        self._unpack()
+        return super()._apply(fn, recurse)  # type: ignore[no-untyped-call]  # torch's own
+
+    def _save_to_state_dict(self, *arguments: Any) -> None:
+        self._unpack()
+        super()._save_to_state_dict(*arguments)
+
+
+def _packable(weight: Tensor) -> bool:
+    """Whether oneDNN computes with such weights here."""
+    there = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]  # torch's own
+    if weight.device.type != "cpu" or not there:
+        return False
+    return weight.dtype == torch.float32 or (
+        weight.dtype == torch.bfloat16 and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    )
+
+
+def pack(module: nn.Module) -> None:
+    """Replace a network's convolutions, in place, by those that are fastest in inference.
+
+    On a CPU see `PackedConv2d`; elsewhere they stay as they are.
+    """
+    for parent in list(module.modules()):
+        for name, child in parent.named_children():
+            if type(child) is nn.Conv2d and child.groups == 1 and child.weight.device.type == "cpu":
+                setattr(parent, name, PackedConv2d(child))
+
+
+def unpack(module: nn.Module) -> None:
+    """Undo `pack`."""
+    for parent in list(module.modules()):
+        for name, child in parent.named_children():
+            if isinstance(child, PackedConv2d):
+                setattr(parent, name, child.plain())
+
+
+def compile_parts(parts: Iterable[nn.Module], device: torch.device, cache: Path) -> None:
+    """Compile networks, in place, for inputs of fixed sizes, each of which takes minutes once.
+
+    Pointwise operations are fused into few kernels. On a CPU weights are packed for good, as by
+    `pack`, which is not to be used too. On an NVIDIA card a call becomes a CUDA graph: one launch
+    instead of hundreds. A graph writes its result to the same memory every time, so callers copy
+    it before the next call.
+
+    Args:
+        parts: with tensors as inputs and outputs, see `Denoiser.parts` and `Autoencoder.parts`.
+        device: where they lie.
+        cache: folder in which what was compiled is kept for the next time.
+
+    Raises:
+        DeviceError: torch lacks what it compiles with on this device.
+    """
+    compiler = "a C++ compiler (g++ or clang)" if device.type == "cpu" else "Triton"
+    there = _has_cpp_compiler() if device.type == "cpu" else _has_triton()
+    if not there:
+        raise DeviceError(
+            f"Compiling for '{device}' needs {compiler}, which is not here.",
+            hint="Go on without --compile, or install it.",
+        )
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache))
+    for part in parts:
+        if device.type == "cuda":
+            part.compile(fullgraph=True, dynamic=False, mode="reduce-overhead")
+        else:
+            part.compile(fullgraph=True, dynamic=False, options={"freezing": True})
+
+
+def _has_triton() -> bool:
+    from torch.utils._triton import has_triton
+
+    return has_triton()
+
+
+def _has_cpp_compiler() -> bool:
+    names = (os.environ.get("CXX"), "g++", "clang++", "cl")
+    return any(name is not None and shutil.which(name) is not None for name in names)
+
+
+def _keep_cuda_exact() -> None:
+    """The policy that the module's docstring states."""
+    torch.backends.cuda.matmul.allow_tf32 = False
+    torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cuda.matmul.allow_fp16_reduced_precision_reduction = False
+    torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction = False
+    torch.backends.cudnn.benchmark = False
 
 
 def tiles_at_once(device: torch.device) -> int:
     """Tiles per call of a network: one fills the cores of a CPU, but not a GPU."""
     return 1 if device.type == "cpu" else 4
+
+
+def to_device(tensor: Tensor, device: torch.device) -> Tensor:
+    """Bring a tensor from the CPU to where it is used.
+
+    To an NVIDIA card it goes from page-locked memory, while the CPU and the card go on with other
+    work; the card's stream keeps the order, and torch keeps the locked memory until it was read.
+    """
+    if device.type == "cuda" and tensor.device.type == "cpu":
+        return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor.to(device)
+
+
+def to_host(tensor: Tensor) -> Callable[[], Tensor]:
+    """Start to bring a tensor to the CPU.
+
+    From an NVIDIA card it goes to page-locked memory, while the card goes on with what is asked of
+    it next.
+
+    Returns:
+        A function that waits for the copy, if need be, and gives it. Without a copy, on the CPU,
+        it gives the tensor itself.
+    """
+    if tensor.device.type != "cuda":
+        host = tensor.cpu()
+        return lambda: host
+    stream = torch.cuda.current_stream(tensor.device)
+    host = torch.empty_like(tensor, device="cpu", pin_memory=True)
+    host.copy_(tensor, non_blocking=True)
+    arrived = stream.record_event()
+
+    def wait() -> Tensor:
+        arrived.synchronize()
+        return host
+
+    return wait
+
+
+def synchronize(device: torch.device) -> None:
+    """Wait until the device has done all that was asked of it; the CPU always has."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()
+
+
+def release_memory(device: torch.device) -> None:
+    """Give back what torch holds unused, so that an allocation that failed may be tried anew."""
+    gc.collect()  # tracebacks hold frames, and these hold tensors
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+    elif device.type == "mps":
+        torch.mps.empty_cache()
+
+
+def free_memory(device: torch.device, root: Path = Path("/")) -> int:
+    """Bytes that this process can still allocate on a device.
+
+    On a CPU the least of: what the system has available without swapping, the room in the control
+    groups (containers, services, batch systems) that the process is in, and the process's own
+    limits of address space and data. On a GPU also what torch's allocator holds unused.
+
+    Args:
+        device: as `choose_device` gives.
+        root: where /proc and /sys are.
+    """
+    if device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+        held = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return free + held
+    host = min(
+        (psutil.virtual_memory().available, *_room_in_cgroups(root), *_room_in_process_limits())
+    )
+    if device.type == "mps":  # its memory is the system's
+        torch.mps.empty_cache()
+        room = torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory()
+        host = min(host, room)
+    return max(host, 0)
+
+
+def _room_in_process_limits() -> Iterator[int]:
+    """Bytes below RLIMIT_AS and RLIMIT_DATA, where they are set (`ulimit -v`, `ulimit -d`)."""
+    if sys.platform == "win32":
+        return
+    used = psutil.Process().memory_info()
+    limits = [(resource.RLIMIT_AS, used.vms)]
+    if sys.platform == "linux":  # Macs neither count it nor enforce it
+        limits.append((resource.RLIMIT_DATA, used.data))
+    for limit, taken in limits:
+        soft, _ = resource.getrlimit(limit)
+        if soft != resource.RLIM_INFINITY:
+            yield soft - taken
+
+
+def _room_in_cgroups(root: Path) -> Iterator[int]:
+    """Bytes below the limit of each Linux control group that this process is in, v1 or v2.
+
+    Pages of files that were not used lately count as free: the kernel drops them first. Paths are
+    walked up to the mount, since a limit holds for all groups below it; in a container the path
+    may be the host's, of which only the top is to be seen here.
+    """
+    try:
+        groups = (root / "proc/self/cgroup").read_text().splitlines()
+    except OSError:  # no Linux
+        return
+    for line in groups:
+        _, controllers, path = line.split(":", 2)
+        if controllers == "":
+            mounts = ["sys/fs/cgroup", "sys/fs/cgroup/unified"]
+            names = ("memory.max", "memory.current", "inactive_file")
+        elif "memory" in controllers.split(","):
+            mounts = ["sys/fs/cgroup/memory"]
+            names = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
+        else:
+            continue
+        parts = [part for part in PurePosixPath(path).parts if part not in ("/", "..")]
+        for mount in mounts:
+            for depth in range(len(parts) + 1):
+                room = _room_in_cgroup(root.joinpath(mount, *parts[:depth]), *names)
+                if room is not None:
+                    yield room
+
+
+def _room_in_cgroup(folder: Path, limit: str, usage: str, cache: str) -> int | None:
+    try:
+        most, used = ((folder / name).read_text().strip() for name in (limit, usage))
+        statistics = (folder / "memory.stat").read_text().split()
+    except OSError:
+        return None
+    if most == "max":
+        return None
+    counts = dict(zip(statistics[::2], statistics[1::2], strict=True))
+    return int(most) - int(used) + int(counts.get(cache, 0))

@@ -15,6 +15,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Collection
 from difflib import get_close_matches
 
@@ -29,6 +30,19 @@ def printable(text: object) -> str:
     return "".join(
         c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in str(text)
     )
+
+
+OUT_OF_MEMORY = (
+    "out of memory",  # CUDA, MPS
+    "can't allocate memory",  # torch's CPU allocator
+    "not enough memory",  # the same, on Windows
+    "Cannot allocate memory",  # the system's ENOMEM
+    "failed to map segment",  # the system's, for a library
+    "can't start new thread",  # which needs a stack
+    "bad_alloc",
+    "bad allocation",  # the same, on Windows
+    "_STATUS_ALLOC_FAILED",  # cuBLAS, cuDNN
+)
 
 
 class ResShiftError(Exception):
@@ -59,6 +73,21 @@ class UnknownModelError(UsageError):
         near = get_close_matches(name, known, n=1)
         hint = f"Did you mean '{near[0]}'?" if near else f"Known models: {', '.join(known)}."
         super().__init__(f"There is no model named '{name}'.", hint=hint)
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an exception says that memory ran out, here or on another device.
+
+    Many do: `MemoryError` of Python and numpy, `OSError` of the system, `torch.OutOfMemoryError`
+    of the CUDA allocator, a plain `RuntimeError` of torch's CPU allocator and of threads that can't
+    be started, `ImportError` of libraries that find no room.
+    """
+    if isinstance(error, MemoryError):
+        return True
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOMEM
+    words = any(word in str(error) for word in OUT_OF_MEMORY)
+    return isinstance(error, RuntimeError | ImportError) and words
 
 
 class InputMissingError(ResShiftError):

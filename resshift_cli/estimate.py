@@ -1,21 +1,25 @@
 """What a job will take on this machine, told from the model's table alone, before it is run.
 
 The floating-point operations of the networks are counted exactly, layer by layer as the networks
-are built. Time and memory are rules of thumb with constants that were measured.
+are built. Time is that of `resshift bench` where it has measured such networks on this machine, or
+else, as memory, a rule of thumb with constants that were measured elsewhere.
 """
 
 from __future__ import annotations
 
+import math
 import statistics
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import torch
 
-from resshift_cli import plan
+from resshift_cli import plan, rates
 from resshift_cli.device import tiles_at_once
+from resshift_cli.plan import Settings
+from resshift_cli.rates import Rates
 from resshift_cli.specs import DenoiserSpec, ModelSpec, SpaceToDepthSpec, VQSpec
 from resshift_cli.tiling import Grid
 
@@ -32,11 +36,20 @@ _GPU_SHARE = 0.2
 
 # Memory, fitted to the peaks of whole jobs on a CPU.
 _RUNTIME = 250 << 20  # Python, torch and the other packages
-_SCRATCH = 0.2  # of the weights in float32: copies in the order that the kernels want
-_DENOISER_MAPS = 13.0  # alive at once, as wide and as large as the finest level
-_AUTOENCODER_MAPS = 6.5  # alive at once, `ch` wide and as large as the image
+_FINEST_MAPS = 1.5  # alive at once, as wide and as large as the finest level
+_SWIN_MAPS = 2.1  # alive at once, of what a Swin block makes, see `_swin_numbers`
+_LATENT_MAPS = 5.7  # alive at once, in float32
+_AUTOENCODER_MAPS = 7.2  # alive at once, `ch` wide and as large as the image
+# What is freed stays with the process in part, where the C library allocates no pages of their own.
+_KEPT_SHARE, _KEPT_AT_MOST = 0.4, 48 << 20
+# Bytes per number. Without float16 of its own, a CPU computes convolutions in float32 and keeps
+# both.
+_NUMBER = {torch.float32: 4.0, torch.bfloat16: 2.0, torch.float16: 5.2}
 _IMAGE_COPIES = 5  # float32 RGB of the result's size, in `Upscaler`
-_LATENT_COPIES = 3  # float32, beside the above
+_LATENT_BANDS = 3  # float32, beside one for each step
+_LATENT_COPIES = 1.25  # of each, two rows of tiles high
+
+_CPU = torch.device("cpu")
 
 # Matrix products that take less are over too soon to tell the machine's rate.
 _LONG_ENOUGH = 5e-3  # seconds
@@ -52,11 +65,13 @@ class Machine:
         device: where.
         dtype: what the networks compute in.
         flops: floating-point operations per second of large matrix products, measured here.
+        rates: what whole jobs reached here, where `resshift bench` has measured it.
     """
 
     device: torch.device
     dtype: torch.dtype
     flops: float
+    rates: Rates = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +90,13 @@ class Estimate:
     bytes: int
 
 
+class Parts(NamedTuple):
+    """Of the denoiser, and of the autoencoder."""
+
+    denoising: float
+    coding: float
+
+
 class Cost(NamedTuple):
     """Of one layer, or of one call of a network.
 
@@ -89,11 +111,14 @@ class Cost(NamedTuple):
 
 
 def measure(device: torch.device, dtype: torch.dtype) -> Machine:
-    """Time matrix products for a fraction of a second, with as many threads as torch uses."""
+    """Time matrix products for a fraction of a second, with as many threads as torch uses.
+
+    What `resshift bench` has measured here before comes along.
+    """
     side = _SMALLEST
     while (seconds := _product_seconds(side, device, dtype)) < _LONG_ENOUGH and side < _LARGEST:
         side *= 2
-    return Machine(device, dtype, 2 * side**3 / seconds)
+    return Machine(device, dtype, 2 * side**3 / seconds, rates.known(device, dtype))
 
 
 def _product_seconds(side: int, device: torch.device, dtype: torch.dtype) -> float:
@@ -117,6 +142,7 @@ def estimate(
     steps: int,
     tile: int | None = None,
     overlap: int | None = None,
+    batch: int | None = None,
 ) -> Estimate:
     """What it takes to enlarge one image, without a varying alpha channel, which doubles the time.
 
@@ -129,6 +155,7 @@ def estimate(
         steps: as `Upscaler` takes it.
         tile: as `Upscaler` takes it, by default as the model says.
         overlap: as `Upscaler` takes it, by default as the model says.
+        batch: tiles per call of a network, by default as `Upscaler` takes them.
 
     Raises:
         UsageError: what `Upscaler` refuses.
@@ -138,17 +165,47 @@ def estimate(
     )
     sizes = plan.pass_sizes(spec, height, width, scale)
     grids = [plan.grid(spec, *size, settings) for size in sizes]
-    tiles = [(len(grid.boxes), grid.rows.size * grid.columns.size) for grid in grids]
-    denoising = sum(n * steps * denoiser(spec.denoiser, area).flops for n, area in tiles)
-    coding = sum(
-        n * (encoder(spec.autoencoder, area).flops + decoder(spec.autoencoder, area).flops)
-        for n, area in tiles
+    batch = tiles_at_once(machine.device) if batch is None else batch
+    flops, seconds = 0.0, 0.0
+    for grid in grids:
+        part, rate = _work(spec, grid, steps), _rates(spec, machine, grid, batch)
+        flops += part.denoising + part.coding
+        seconds += part.denoising / rate.denoising + part.coding / rate.coding
+    peak = max(_peak(spec, machine, grid, batch, steps) for grid in grids)
+    return Estimate(flops, seconds, peak)
+
+
+def work(spec: ModelSpec, settings: Settings, height: int, width: int) -> Parts:
+    """Floating-point operations that it takes to enlarge one image."""
+    sizes = plan.pass_sizes(spec, height, width, settings.scale)
+    passes = [_work(spec, plan.grid(spec, *size, settings), settings.steps) for size in sizes]
+    return Parts(sum(p.denoising for p in passes), sum(p.coding for p in passes))
+
+
+def _work(spec: ModelSpec, grid: Grid, steps: int) -> Parts:
+    """The same of one pass."""
+    area, tiles = grid.rows.size * grid.columns.size, len(grid.boxes)
+    denoising = steps * denoiser(spec.denoiser, area).flops + features(spec.denoiser, area).flops
+    coding = encoder(spec.autoencoder, area).flops + decoder(spec.autoencoder, area).flops
+    return Parts(tiles * denoising, tiles * coding)
+
+
+def _rates(spec: ModelSpec, machine: Machine, grid: Grid, batch: int) -> Parts:
+    """Floating-point operations per second."""
+    measured = machine.rates.get(rates.layout(spec))
+    if measured:
+        side = math.sqrt(grid.rows.size * grid.columns.size) * spec.lq_pixels
+        nearest = min(
+            measured,
+            key=lambda rate: (abs(math.log(rate.tile / side)), abs(math.log(rate.batch / batch))),
+        )
+        return Parts(nearest.denoising, nearest.coding or nearest.denoising)
+    width = _width(spec.denoiser)
+    outer = spec.autoencoder.ch if isinstance(spec.autoencoder, VQSpec) else width
+    return Parts(
+        machine.flops * _share(width, machine.device, machine.dtype),
+        machine.flops * _share(outer, machine.device, machine.dtype),
     )
-    seconds = denoising / (machine.flops * _share(_width(spec.denoiser), machine))
-    if isinstance(spec.autoencoder, VQSpec):
-        seconds += coding / (machine.flops * _share(spec.autoencoder.ch, machine))
-    peak = max(_peak(spec, machine, grid) for grid in grids)
-    return Estimate(denoising + coding, seconds, peak)
 
 
 def _width(spec: DenoiserSpec) -> int:
@@ -156,38 +213,84 @@ def _width(spec: DenoiserSpec) -> int:
     return spec.model_channels * spec.channel_mult[0]
 
 
-def _share(width: int, machine: Machine) -> float:
-    if machine.device.type != "cpu":
+def _share(width: int, device: torch.device, dtype: torch.dtype) -> float:
+    if device.type != "cpu":
         return _GPU_SHARE
-    wide, narrow = _SHARE[machine.dtype.itemsize]
+    wide, narrow = _SHARE[dtype.itemsize]
     return wide if width >= _WIDE else narrow
 
 
-def _peak(spec: ModelSpec, machine: Machine, grid: Grid) -> int:
+def _peak(spec: ModelSpec, machine: Machine, grid: Grid, batch: int, steps: int) -> int:
     """Bytes that one pass takes, or that loading takes if that is more."""
     area = grid.rows.size * grid.columns.size
-    batch = min(len(grid.boxes), tiles_at_once(machine.device))
+    batch = min(len(grid.boxes), batch)
     parameters = denoiser(spec.denoiser, area).parameters
-    maps = _DENOISER_MAPS * _width(spec.denoiser) * area
-    if isinstance(spec.autoencoder, VQSpec):
-        parameters += encoder(spec.autoencoder, area).parameters
-        parameters += decoder(spec.autoencoder, area).parameters
-        factor = spec.autoencoder.factor
-        maps = max(maps, _AUTOENCODER_MAPS * spec.autoencoder.ch * area * factor**2)
+    parameters += features(spec.denoiser, area).parameters
+    parameters += encoder(spec.autoencoder, area).parameters
+    parameters += decoder(spec.autoencoder, area).parameters
     loading = 4 * parameters  # float32 at first
-    running = machine.dtype.itemsize * (parameters + batch * maps) + _SCRATCH * 4 * parameters
-    return _RUNTIME + int(max(loading, running + _buffers(spec, grid)))
+    call = _call_bytes(spec, area * batch, machine.dtype, machine.device)
+    running = machine.dtype.itemsize * parameters + call
+    return _RUNTIME + int(max(loading, running + _buffers(spec, grid, steps)))
 
 
-def _buffers(spec: ModelSpec, grid: Grid) -> int:
-    """Bytes that grow with the image, whatever its tiles are."""
-    positions = grid.rows.length * grid.columns.length
-    pixels = positions * spec.autoencoder.factor**2
-    latent = positions * spec.autoencoder.channels
-    return 4 * (_IMAGE_COPIES * 3 * pixels + _LATENT_COPIES * latent)
+def tile_bytes(
+    spec: ModelSpec,
+    tile: int,
+    batch: int,
+    dtype: torch.dtype,
+    device: torch.device = _CPU,
+) -> int:
+    """Working memory of one call of the networks, without weights and without whole images.
+
+    Fitted to calls in processes of their own on a CPU (torch 2.13, one thread, C library of GNU) of
+    tiny-x4 with tiles of 64 to 512 pixels and of the published layouts with 64 to 128, one to four
+    at a time, in float32 and bfloat16: 13 to 890 MiB. What was measured is 0.8 to 1.3 times this.
+    Float16 rests on two measurements; GPUs were not measured. scripts/measure_memory.py repeats it.
+
+    Args:
+        spec: the model.
+        tile: side of the tiles, in pixels of the input.
+        batch: tiles per call.
+        dtype: what the networks compute in.
+        device: where.
+    """
+    return int(_call_bytes(spec, (tile / spec.lq_pixels) ** 2 * batch, dtype, device))
+
+
+def _call_bytes(
+    spec: ModelSpec, positions: float, dtype: torch.dtype, device: torch.device
+) -> float:
+    number = _NUMBER[dtype] if device.type == "cpu" else dtype.itemsize
+    inner, outer = spec.denoiser, spec.autoencoder
+    numbers = _FINEST_MAPS * _width(inner) + _SWIN_MAPS * _swin_numbers(inner)
+    alive = positions * (number * numbers + 4 * _LATENT_MAPS * inner.latent_channels)
+    if isinstance(outer, VQSpec):
+        alive = max(alive, positions * outer.factor**2 * number * _AUTOENCODER_MAPS * outer.ch)
+    return alive + (min(_KEPT_SHARE * alive, _KEPT_AT_MOST) if device.type == "cpu" else 0)
+
+
+def _swin_numbers(spec: DenoiserSpec) -> float:
+    """Numbers that the widest Swin block makes per position of the finest level."""
+    finest = min((*spec.swin_levels, len(spec.channel_mult) - 1))  # the middle always has one
+    return (4 + 2 * spec.mlp_ratio) * spec.swin_embed_dim / 4**finest
+
+
+def _buffers(spec: ModelSpec, grid: Grid, steps: int) -> int:
+    """Bytes that grow with the image, whatever its tiles are, and with the bands of latents."""
+    pixels = grid.rows.length * grid.columns.length * spec.autoencoder.factor**2
+    band = min(grid.rows.length, 2 * grid.rows.size) * grid.columns.length
+    latents = _LATENT_COPIES * (steps + _LATENT_BANDS) * band * spec.autoencoder.channels
+    return int(4 * (_IMAGE_COPIES * 3 * pixels + latents))
 
 
 # What the networks cost. The order is that of `denoiser.SwinUNet` and `autoencoder.VQAutoencoder`.
+
+
+def features(spec: DenoiserSpec, area: float) -> Cost:
+    """What the denoiser is shown of the low-quality image, once for all steps."""
+    layers = list(_features(spec, area))
+    return _total(iter(layers)) if layers else Cost(0.0, 0)
 
 
 def denoiser(spec: DenoiserSpec, area: float) -> Cost:
@@ -210,16 +313,21 @@ def _total(layers: Iterator[Cost]) -> Cost:
     return Cost(sum(flops), sum(parameters))
 
 
+def _features(spec: DenoiserSpec, area: float) -> Iterator[Cost]:
+    channels, area = 4 if spec.lq_mask else 3, area * spec.lq_ratio**2
+    for stage in range(spec.lq_ratio.bit_length() - 1):
+        width = 16 << stage
+        yield _conv(channels, width, area)
+        channels, area = 2 * width, area / 4
+        yield _conv(width, channels, area)
+
+
 def _denoiser(spec: DenoiserSpec, area: float) -> Iterator[Cost]:
     time_channels = 4 * spec.model_channels
     yield _linear(spec.model_channels, time_channels, 1)
     yield _linear(time_channels, time_channels, 1)
-    lq_channels, lq_area = 4 if spec.lq_mask else 3, area * spec.lq_ratio**2
-    for stage in range(spec.lq_ratio.bit_length() - 1):
-        width = 16 << stage
-        yield _conv(lq_channels, width, lq_area)
-        lq_channels, lq_area = 2 * width, lq_area / 4
-        yield _conv(width, lq_channels, lq_area)
+    stages = spec.lq_ratio.bit_length() - 1
+    lq_channels = 16 << stages if stages else 4 if spec.lq_mask else 3
 
     def block(inputs: int, outputs: int) -> Iterator[Cost]:
         yield from _res_block(inputs, outputs, area)

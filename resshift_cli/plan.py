@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import TypedDict, get_args
 
 from resshift_cli import noise, tiling
+from resshift_cli.colour import ColourFix
 from resshift_cli.errors import UsageError
 from resshift_cli.specs import ModelSpec
 from resshift_cli.tiling import Grid
 
 MAX_SCALE = 16
+
+COLOUR_FIXES: tuple[str, ...] = get_args(ColourFix)
+
+
+class Faithfulness(TypedDict):
+    """How a result is made true to its input, see `colour.correct`."""
+
+    fix: ColourFix
+    consistency: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +35,8 @@ class Settings:
         tile: largest side of a tile in input pixels, a multiple of what the network takes.
         overlap: input pixels that neighbouring tiles share.
         temperature: what the noise of the chain's steps is multiplied by.
+        color_fix: how the result gets the colours of the input, see `colour`.
+        consistency: how far the result is projected to the input, 0 to 1.
     """
 
     scale: float
@@ -32,6 +45,13 @@ class Settings:
     tile: int
     overlap: int
     temperature: float
+    color_fix: ColourFix
+    consistency: float
+
+    @property
+    def faithfulness(self) -> Faithfulness:
+        """What `colour.correct` is told."""
+        return {"fix": self.color_fix, "consistency": self.consistency}
 
 
 def settings(
@@ -44,6 +64,8 @@ def settings(
     tile: int | None = None,
     overlap: int | None = None,
     temperature: float | None = None,
+    color_fix: ColourFix = "wavelet",
+    consistency: float = 0.0,
 ) -> Settings:
     """Check the arguments of `Upscaler`, and fill in what the model says.
 
@@ -85,7 +107,24 @@ def settings(
             f"A temperature of {temperature:g} is outside 0 to 1.",
             hint="Leave --temperature out for the model's own.",
         )
-    return Settings(scale, steps, seed, size, overlap, temperature)
+    if color_fix not in COLOUR_FIXES:
+        raise UsageError(
+            f"There is no colour fix '{color_fix}'.", hint="Use --color-fix none, wavelet or adain."
+        )
+    if not 0 <= consistency <= 1:
+        raise UsageError(
+            f"A consistency of {consistency:g} is outside 0 to 1.", hint="Use --consistency 1, say."
+        )
+    return Settings(scale, steps, seed, size, overlap, temperature, color_fix, consistency)
+
+
+def smaller_tile(spec: ModelSpec, settings: Settings) -> Settings | None:
+    """The same with tiles of half the side, or None where the network can't take smaller ones."""
+    multiple = _multiple(spec)
+    size = settings.tile // 2 // multiple * multiple
+    if size < multiple:
+        return None
+    return replace(settings, tile=size, overlap=min(settings.overlap, size // 4))
 
 
 def target_size(height: int, width: int, scale: float) -> tuple[int, int]:

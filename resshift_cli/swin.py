@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import lru_cache
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 SwinConvention = Literal["reference", "standard"]
 
@@ -29,6 +32,22 @@ class GroupNorm(nn.GroupNorm):
         super().__init__(GROUPS, channels, eps=eps)
 
 
+def silu(x: Tensor) -> Tensor:
+    """The swish, x * sigmoid(x); in place where no gradient is wanted, since maps take the memory.
+
+    For inputs that nothing else reads.
+    """
+    return F.silu(x, inplace=not torch.is_grad_enabled())
+
+
+class SiLU(nn.SiLU):
+    """`silu` as a layer."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map any shape to the same."""
+        return silu(x)
+
+
 def relative_position_index(window: int) -> Tensor:
     """Row of the bias table for each (query, key) pair: int64 (window^2, window^2)."""
     axis = torch.arange(window)
@@ -38,7 +57,13 @@ def relative_position_index(window: int) -> Tensor:
     return dy * (2 * window - 1) + dx
 
 
-def shift_mask(height: int, width: int, window: int, convention: SwinConvention) -> Tensor:
+def shift_mask(
+    height: int,
+    width: int,
+    window: int,
+    convention: SwinConvention,
+    device: torch.device | None = None,
+) -> Tensor:
     """Scores to add in a block shifted by half a window: 0 or -100.
 
     Args:
@@ -49,18 +74,20 @@ def shift_mask(height: int, width: int, window: int, convention: SwinConvention)
             together from opposite borders, along both axes (Swin, arXiv:2103.14030, figure 4).
             `reference` is what the official ResShift weights learned: only the bottom row of
             windows is masked, and there the left half of a window is separated from the right.
+        device: where to build it, by default the CPU.
 
     Returns:
         float32 (windows, window^2, window^2), windows in row-major order.
     """
     half = window // 2
     if convention == "standard":
-        rows = _regions(height, window, half)[:, None]
-        columns = _regions(width, window, half)[None, :]
+        rows = _regions(height, window, half, device)[:, None]
+        columns = _regions(width, window, half, device)[None, :]
         labels = rows * 3 + columns
     else:
-        labels = torch.zeros(height, width, dtype=torch.long)
-        labels[height - window :] = (torch.arange(width) % window >= half).long()
+        labels = torch.zeros(height, width, dtype=torch.long, device=device)
+        position = torch.arange(width, device=device)
+        labels[height - window :] = (position % window >= half).long()
     labels = labels.view(height // window, window, width // window, window)
     labels = labels.transpose(1, 2).reshape(-1, window * window)
     apart = labels[:, :, None] != labels[:, None, :]
@@ -82,9 +109,9 @@ def convention_of(masks: Iterable[Tensor]) -> SwinConvention | None:
     return None
 
 
-def _regions(length: int, window: int, half: int) -> Tensor:
+def _regions(length: int, window: int, half: int, device: torch.device | None) -> Tensor:
     """Along one axis: 0 before the last window, 1 and 2 for the halves of the last window."""
-    position = torch.arange(length)
+    position = torch.arange(length, device=device)
     return (position >= length - window).long() + (position >= length - half).long()
 
 
@@ -92,7 +119,7 @@ def _regions(length: int, window: int, half: int) -> Tensor:
 def _cached_mask(
     height: int, width: int, window: int, convention: SwinConvention, device: torch.device
 ) -> Tensor:
-    return shift_mask(height, width, window, convention).to(device)
+    return shift_mask(height, width, window, convention, device)
 
 
 class WindowAttention(nn.Module):
@@ -110,6 +137,7 @@ class WindowAttention(nn.Module):
         self.register_buffer("relative_position_index", relative_position_index(window))
         self.qkv = nn.Linear(dim, 3 * dim)
         self.proj = nn.Linear(dim, dim)
+        self._kept: tuple[tuple[object, ...], Tensor | None, Tensor] | None = None
 
     def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
         """Attend within each window.
@@ -121,13 +149,36 @@ class WindowAttention(nn.Module):
         count, tokens, dim = x.shape
         qkv = self.qkv(x).view(count, tokens, 3, self.heads, dim // self.heads)
         q, k, v = qkv.permute(2, 0, 3, 1, 4)
+        bias = self.bias(mask, q.dtype)
+        if mask is not None and count > len(mask):
+            bias = bias.repeat(count // len(mask), 1, 1, 1)
+        # Without gradients this is one fused kernel that keeps scores and softmax in float32.
+        x = F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
+        return self.proj(x.transpose(1, 2).reshape(count, tokens, dim))
+
+    def bias(self, mask: Tensor | None, dtype: torch.dtype) -> Tensor:
+        """What is added to the scores of one image: (windows, heads, tokens, tokens).
+
+        It is kept for the next call, for as long as mask and table stay as they are.
+        """
+        table = self.relative_position_bias_table
+        if torch.is_grad_enabled() or torch.compiler.is_compiling():
+            return self._build_bias(mask, dtype)
+        version = None if table.is_inference() else table._version  # counts changes in place
+        key = (id(mask), dtype, table.data_ptr(), version)
+        if self._kept is None or self._kept[0] != key:
+            # The mask is kept too, so that no other one can get its id.
+            self._kept = (key, mask, self._build_bias(mask, dtype))
+        return self._kept[2]
+
+    def _build_bias(self, mask: Tensor | None, dtype: torch.dtype) -> Tensor:
         bias = self.relative_position_bias_table[self.relative_position_index]
         bias = bias.permute(2, 0, 1)[None]
-        if mask is not None:
-            bias = (bias + mask[:, None]).repeat(count // mask.shape[0], 1, 1, 1)
-        # Without gradients this is one fused kernel that keeps scores and softmax in float32.
-        x = F.scaled_dot_product_attention(q, k, v, attn_mask=bias.to(q.dtype))
-        return self.proj(x.transpose(1, 2).reshape(count, tokens, dim))
+        return (bias if mask is None else bias + mask[:, None]).to(dtype).contiguous()
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        self._kept = None
+        return super()._apply(fn, recurse)  # type: ignore[no-untyped-call]  # torch's own
 
 
 class Mlp(nn.Module):
@@ -193,9 +244,7 @@ class SwinBlock(nn.Module):
         """Map (N, dim, H, W) to the same shape; H and W are multiples of the window."""
         _, _, height, width = x.shape
         shift = self.window // 2 if self.shifts(height, width) else 0
-        mask = None
-        if shift:
-            mask = _cached_mask(height, width, self.window, self.convention, x.device)
+        mask = self.mask(height, width, x.device) if shift else None
         h = self.norm1(x)
         if shift:
             h = torch.roll(h, (-shift, -shift), (2, 3))
@@ -204,6 +253,12 @@ class SwinBlock(nn.Module):
             h = torch.roll(h, (shift, shift), (2, 3))
         x = x + h
         return x + self.mlp(self.norm2(x))
+
+    def mask(self, height: int, width: int, device: torch.device) -> Tensor:
+        """The scores to add where windows are shifted, see `shift_mask`."""
+        if torch.compiler.is_compiling():  # a constant of the compiled code
+            return shift_mask(height, width, self.window, self.convention, device)
+        return _cached_mask(height, width, self.window, self.convention, device)
 
     def _to_windows(self, x: Tensor) -> Tensor:
         n, c, height, width = x.shape

@@ -136,37 +136,63 @@ class Grid:
             for j, left in enumerate(self.columns.starts)
         ]
 
-    def map(
+    def blend(
         self,
         tile: Callable[[Sequence[Box]], Tensor],
         *,
-        channels: int,
         factor: int = 1,
         batch: int = 1,
-        device: torch.device | None = None,
-    ) -> Tensor:
-        """Compute an image tile by tile and blend the overlaps.
+        multiple: int = 1,
+    ) -> Iterator[Tensor]:
+        """Compute images tile by tile, and blend the overlaps.
+
+        Rows come as soon as no further tile reaches them, so that `tile` may be given what it
+        looks at in bands, too: tiles are asked for row by row.
 
         Args:
-            tile: gets up to `batch` boxes and returns their tiles, one after the other:
-                (len(boxes), channels, box height * factor, box width * factor).
-            channels: of the result.
+            tile: gets some boxes of at most `batch` tiles and returns the tiles of all images,
+                box after box: (len(boxes) * N, C, box height * factor, box width * factor).
             factor: the result is so many times finer than the grid.
             batch: tiles per call.
-            device: of the result.
+            multiple: of rows of the result that bands end at, but for the last.
 
-        Returns:
-            float32 (1, channels, height * factor, width * factor).
+        Yields:
+            Bands of rows, float32 (N, C, n, width * factor).
         """
         rows, columns = self.rows.scaled(factor), self.columns.scaled(factor)
-        row_weights = [w.to(device) for w in rows.weights()]
-        column_weights = [w.to(device) for w in columns.weights()]
-        result = torch.zeros(1, channels, rows.length, columns.length, device=device)
-        for boxes in _batches(self.boxes, batch):
-            for box, part in zip(boxes, tile(boxes), strict=True):
-                weight = row_weights[box.row][:, None] * column_weights[box.column]
-                box.cut(result, factor)[0].addcmul_(part.to(result), weight)
-        return result
+        row_weights, column_weights = rows.weights(), columns.weights()
+        at_once = max(1, batch // len(columns.starts))
+        blended: Tensor | None = None
+        top = 0  # row of the image that `blended` begins at
+        for first in range(0, len(rows.starts), at_once):
+            after = min(first + at_once, len(rows.starts))
+            bottom = rows.starts[after - 1] + rows.size
+            boxes = [box for box in self.boxes if first <= box.row < after]
+            for some in _batches(boxes, batch):
+                parts = tile(some).float().tensor_split(len(some))
+                blended = _grown(blended, parts[0], bottom - top, columns.length)
+                for box, part in zip(some, parts, strict=True):
+                    y, x = box.top * factor - top, box.left * factor
+                    place = blended[..., y : y + rows.size, x : x + columns.size]
+                    weight = row_weights[box.row][:, None] * column_weights[box.column]
+                    place.addcmul_(part, weight.to(part.device))
+            assert blended is not None  # there are tiles in every row
+            finished = rows.length
+            if after < len(rows.starts):
+                finished = rows.starts[after] // multiple * multiple
+            if finished > top:
+                yield blended[..., : finished - top, :]
+                blended, top = blended[..., finished - top :, :], finished
+
+
+def _grown(blended: Tensor | None, like: Tensor, height: int, width: int) -> Tensor:
+    """Zeros to add tiles to, below what is there already."""
+    if blended is None:
+        return like.new_zeros(*like.shape[:2], height, width)
+    missing = height - blended.shape[-2]
+    if missing == 0:
+        return blended
+    return torch.cat([blended, blended.new_zeros(*like.shape[:2], missing, width)], dim=-2)
 
 
 def _batches(boxes: Sequence[Box], size: int) -> Iterator[Sequence[Box]]:

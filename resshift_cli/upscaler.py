@@ -1,8 +1,9 @@
-"""One image in, one out: encode, walk the chain, decode, all in tiles."""
+"""One image in, one out, in all the kinds that a caller may have it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -10,38 +11,35 @@ from typing import Any, TypeVar
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from resshift_cli import chain, checkpoint, noise, plan, store, tiling
+from resshift_cli import checkpoint, colour, memory, noise, plan, resampling, store
 from resshift_cli.alpha import fill_hidden
 from resshift_cli.autoencoder import Autoencoder
-from resshift_cli.degrade import enlarge
+from resshift_cli.bands import Bands, Window
+from resshift_cli.colour import ColourFix
 from resshift_cli.denoiser import Denoiser
-from resshift_cli.device import choose_device, choose_dtype, place, tiles_at_once
-from resshift_cli.errors import ResShiftError, UsageError
+from resshift_cli.device import (
+    choose_device,
+    choose_dtype,
+    release_memory,
+    to_device,
+)
+from resshift_cli.errors import UsageError, out_of_memory
 from resshift_cli.images import Picture
 from resshift_cli.plan import Settings
 from resshift_cli.registry import ModelEntry, find, models
+from resshift_cli.restoration import DECODE_UNITS, ENCODE_UNITS, Engine, Networks
 from resshift_cli.specs import ModelSpec
 from resshift_cli.store import Files
-from resshift_cli.tiling import Box
 
 Progress = Callable[[int, int], None]
 """(units done, units in all); a unit is about one call of the denoiser on one tile."""
 
 ImageT = TypeVar("ImageT", Image.Image, NDArray[Any], Tensor)
 Pixels = NDArray[np.float32]
-
-# Work on one tile relative to a denoiser call, from the FLOP counts of the published layouts.
-ENCODE_UNITS = {"vq": 3, "space-to-depth": 0}
-DECODE_UNITS = {"vq": 7, "space-to-depth": 0}
-
-# Which draw of the noise field is what; draw t > 0 belongs to step t of the chain.
-PRIOR = 0
-PLANES = 1 << 32
 
 
 class Upscaler:
@@ -54,7 +52,11 @@ class Upscaler:
         name: for messages.
         device: where to compute, see `device.choose_device`.
         precision: what to compute in, see `device.choose_dtype`.
-        tile_batch: tiles per call of a network; by default 1 on a CPU and 4 elsewhere.
+        tile_batch: tiles per call of a network; by default 1 on a CPU, and what fits elsewhere.
+        max_memory: bytes that the process is to take on the device at most; by default what is
+            free. It bounds tiles, not the image itself.
+        tell: called with a sentence where something had to be done otherwise: memory ran out, or
+            the values of half precision overflowed.
 
     Raises:
         DeviceError: the device is not here.
@@ -71,6 +73,8 @@ class Upscaler:
         device: str = "auto",
         precision: str = "auto",
         tile_batch: int | None = None,
+        max_memory: int | None = None,
+        tell: Callable[[str], None] = warnings.warn,
     ) -> None:
         if spec.denoiser.lq_mask:
             raise UsageError(
@@ -81,12 +85,12 @@ class Upscaler:
         self.name = name
         self.device = choose_device(device)
         self.dtype = choose_dtype(precision, self.device)
-        self.schedule = spec.schedule.build()
-        self.denoiser = denoiser.eval()
-        self.autoencoder = autoencoder.eval()
-        for network in (self.denoiser, self.autoencoder):
-            place(network, self.device, self.dtype)
-        self.tile_batch = tile_batch or tiles_at_once(self.device)
+        self.denoiser = denoiser
+        self.autoencoder = autoencoder
+        networks = Networks(denoiser, autoencoder).placed(self.device, self.dtype)
+        self.engine = Engine(spec, name, networks, self.device, self.dtype, tile_batch or 1, tell)
+        self.chosen_batch = tile_batch
+        self.max_memory = max_memory
 
     @classmethod
     def from_pretrained(
@@ -151,6 +155,8 @@ class Upscaler:
         tile: int | None = None,
         overlap: int | None = None,
         temperature: float | None = None,
+        color_fix: ColourFix = "wavelet",
+        consistency: float = 0.0,
         progress: Progress | None = None,
     ) -> ImageT:
         """Enlarge an image.
@@ -169,6 +175,10 @@ class Upscaler:
             temperature: what the noise of the chain's steps, but not of its start, is multiplied
                 by, 0 to 1. At 1 the result is a draw of what the image may have been; below, it
                 keeps to what is more likely, with less texture. By default as the model says.
+            color_fix: `wavelet` gives the result the low frequencies of the image, and so its
+                colours; `adain` matches mean and contrast around every pixel; `none`.
+            consistency: how far the result is brought to where its reduction equals the image, 0
+                to 1. It helps with clean images, and brings back the noise of others.
             progress: called after every tile.
 
         Returns:
@@ -186,6 +196,8 @@ class Upscaler:
             tile=tile,
             overlap=overlap,
             temperature=temperature,
+            color_fix=color_fix,
+            consistency=consistency,
         )
         run = partial(self.enlarge, settings=settings, progress=progress)
         if isinstance(image, Image.Image):
@@ -197,22 +209,83 @@ class Upscaler:
             return _like_tensor(run(_from_tensor(image)), image)
         raise TypeError(f"expected a PIL image, a numpy array or a tensor, got {type(image)}")
 
-    @torch.inference_mode()
     def enlarge(
         self, pixels: Pixels, settings: Settings, progress: Progress | None = None
     ) -> Pixels:
-        """Enlarge float32 (H, W, C) in [0, 1], C as in `__call__`."""
-        height, width, channels = pixels.shape
-        target = plan.target_size(height, width, settings.scale)
-        colour, alpha = (
-            (pixels[..., :-1], pixels[..., -1:]) if channels % 2 == 0 else (pixels, None)
-        )
-        if alpha is not None:
-            colour = fill_hidden(colour, alpha)
-        layers = [np.broadcast_to(colour, (height, width, 3))]
-        if alpha is not None and alpha.min() < alpha.max():
-            layers.append(np.broadcast_to(alpha, (height, width, 3)))
+        """Enlarge float32 (H, W, C) in [0, 1], C as in `__call__`.
 
+        Raises:
+            MemoryError: the result can't be held.
+            ResShiftError, Exception: as `stream`.
+        """
+        height, width, channels = pixels.shape
+        bands = self.stream([pixels], (height, width, channels), settings, progress)
+        target = plan.target_size(height, width, settings.scale)
+        return memory.collected(bands, (*target, channels))
+
+    def stream(
+        self,
+        rows: Iterable[Pixels],
+        shape: tuple[int, int, int],
+        settings: Settings,
+        progress: Progress | None = None,
+    ) -> Iterator[Pixels]:
+        """Enlarge an image that comes and goes in bands of rows, and never is in memory whole.
+
+        Only one with alpha is, since colours hidden under it are filled in from anywhere.
+
+        Args:
+            rows: bands, float32 (n, W, C) in [0, 1]; it may have to be gone through again.
+            shape: (H, W, C) of the image, C as in `__call__`.
+            settings: see `Upscaler.settings`.
+            progress: called after every tile.
+
+        Yields:
+            Bands of the result, float32 (n, W', C) in [0, 1].
+
+        Raises:
+            ResShiftError: the result is not finite.
+            Exception: memory does not hold the smallest tile.
+        """
+        settings = self._fitted(settings)
+        while True:
+            begun = False
+            try:
+                for band in self._stream(rows, shape, settings, progress):
+                    begun = True
+                    yield band
+                return
+            except Exception as error:
+                smaller = plan.smaller_tile(self.spec, settings)
+                if begun or smaller is None or not out_of_memory(error):
+                    raise
+            release_memory(self.device)
+            settings = smaller
+            self.engine.tell(f"Memory ran out: beginning anew with tiles of {settings.tile} px.")
+
+    def _fitted(self, settings: Settings) -> Settings:
+        """Smaller tiles where memory is short; and as many of them at a time as it holds."""
+        about = (self.dtype, self.device, memory.room(self.device, self.max_memory))
+        fitted = memory.fitting(self.spec, settings, *about)
+        if fitted != settings:
+            self.engine.tell(
+                f"Memory is short: tiles of {fitted.tile} px instead of {settings.tile}."
+            )
+        if self.chosen_batch is None:
+            self.engine.tile_batch = memory.batch(self.spec, fitted, *about)
+        return fitted
+
+    @torch.inference_mode()
+    def _stream(
+        self,
+        rows: Iterable[Pixels],
+        shape: tuple[int, int, int],
+        settings: Settings,
+        progress: Progress | None,
+    ) -> Iterator[Pixels]:
+        height, width, channels = shape
+        target = plan.target_size(height, width, settings.scale)
+        layers, opacity = _layers(rows, channels)
         sizes = plan.pass_sizes(self.spec, height, width, settings.scale)
         units = settings.steps + ENCODE_UNITS[self.spec.autoencoder.kind]
         units += DECODE_UNITS[self.spec.autoencoder.kind]
@@ -225,27 +298,73 @@ class Upscaler:
             if progress is not None:
                 progress(done, total)
 
-        results = []
-        for layer in layers:
-            for number, size in enumerate(sizes):
-                lq = _to_model(_resize(layer, size)).to(self.device)
-                seed = (settings.seed + number) % 2**64
-                layer = _from_model(self.restore(lq, replace(settings, seed=seed), advance))
-            results.append(_resize(layer, target).clip(0.0, 1.0))
-        restored = results[0]
-        if colour.shape[-1] == 1:
-            restored = restored.mean(axis=-1, keepdims=True)
-        if alpha is None:
-            return restored
-        if len(results) == 2:
-            return np.concatenate([restored, results[1].mean(axis=-1, keepdims=True)], axis=-1)
-        return np.concatenate([restored, np.full((*target, 1), alpha.min(), np.float32)], axis=-1)
+        def enlarged(layer: Bands, settings: Settings) -> Bands:
+            size = (height, width)
+            for number, wanted in enumerate([*sizes, target]):
+                layer = resampling.lanczos(layer, size, wanted)
+                if number < len(sizes):
+                    seed = (settings.seed + number) % 2**64
+                    lq = (band * 2 - 1 for band in layer)
+                    restored = self._restored(lq, wanted, replace(settings, seed=seed), advance)
+                    layer = ((band / 2 + 0.5).cpu() for band in restored)
+                    size = (wanted[0] * self.spec.scale, wanted[1] * self.spec.scale)
+            return layer
+
+        # What is opaque, or clear, has to stay so: opacity is projected on that of the image.
+        exact = replace(settings, consistency=1.0)
+        alpha = Window(enlarged(layers[1], exact)).reader() if len(layers) > 1 else None
+        top = 0
+        for band in enlarged(layers[0], settings):
+            shown = _pixels(band)
+            if channels < 3:
+                shown = shown.mean(axis=-1, keepdims=True)
+            if channels % 2 == 0:
+                bottom = top + len(shown)
+                if alpha is None:
+                    veil = np.full((*shown.shape[:2], 1), opacity, np.float32)
+                else:
+                    veil = _pixels(alpha.rows(top, bottom)).mean(axis=-1, keepdims=True)
+                    alpha.forget(bottom)
+                shown, top = np.concatenate([shown, veil], axis=-1), bottom
+            yield shown
+
+    def _restored(
+        self,
+        lq: Bands,
+        size: tuple[int, int],
+        settings: Settings,
+        advance: Callable[[int], None],
+    ) -> Bands:
+        """One pass, its result made true to `lq` as the settings want it."""
+        scale, wanted = self.spec.scale, settings.faithfulness
+        reach = colour.reach(scale, **wanted)
+        if reach == 0:
+            yield from self.engine.restore(lq, *size, settings, advance)
+            return
+        source = Window(lq)
+        shown, own = source.reader(), source.reader()
+        window = Window(self.engine.restore(shown, *size, settings, advance))
+        result = window.reader()
+        top, height = 0, size[0]
+        while window.take():
+            whole = window.bottom == height * scale
+            bottom = height if whole else window.bottom // scale - reach
+            if bottom > top:
+                first, last = max(top - reach, 0), min(bottom + reach, height)
+                rows = result.rows(first * scale, last * scale)
+                fixed = colour.correct(
+                    rows, to_device(own.rows(first, last), self.device), **wanted
+                )
+                yield fixed[..., (top - first) * scale : (bottom - first) * scale, :]
+                result.forget(max(bottom - reach, 0) * scale)
+                own.forget(max(bottom - reach, 0))
+                top = bottom
 
     def settings(self, **arguments: Any) -> Settings:
         """Check the arguments of `__call__`, and fill in what the model says.
 
         Args:
-            arguments: `scale`, `steps`, `seed`, `tile`, `overlap` and `temperature`, or some.
+            arguments: those from `scale` to `consistency`, or some of them.
 
         Raises:
             UsageError: an argument outside its range.
@@ -262,117 +381,45 @@ class Upscaler:
         """Enlarge by the model's own factor, once, whatever `settings.scale` says.
 
         Args:
-            lq: float32 (1, 3, h, w) in [-1, 1], on the device.
+            lq: float32 (N, 3, h, w) in [-1, 1].
             settings: see `Upscaler.settings`.
-            advance: told how many units of work were done, after every tile.
-            field: the noise; other than `noise.field` to repeat what was computed elsewhere.
+            advance: told how many units of work were done.
+            field: the noise, see `Engine.restore`.
 
         Returns:
-            float32 (1, 3, h * scale, w * scale) in [-1, 1].
+            float32 (N, 3, h * scale, w * scale) in [-1, 1], on the device.
 
         Raises:
             ResShiftError: the result is not finite.
         """
         height, width = lq.shape[-2:]
-        spec, factor, channels = self.spec, self.autoencoder.factor, self.autoencoder.channels
-        grid = plan.grid(spec, height, width, settings)
-        schedule = self.schedule.respaced(settings.steps)
-        rows, columns = grid.rows.length, grid.columns.length
-        lq = tiling.pad_by_reflection(lq, rows * spec.lq_pixels, columns * spec.lq_pixels)
-        enlarged = enlarge(lq, spec.scale)
-        if spec.clip_lq:
-            enlarged = enlarged.clamp(-1, 1)
-
-        def tiled(run: Callable[[Sequence[Box]], Tensor], units: int, **shape: int) -> Tensor:
-            def tile_and_tell(boxes: Sequence[Box]) -> Tensor:
-                result = run(boxes)
-                if units:
-                    advance(units * len(boxes))
-                return result
-
-            return grid.map(tile_and_tell, batch=self.tile_batch, device=self.device, **shape)
-
-        def encode(boxes: Sequence[Box]) -> Tensor:
-            return self.autoencoder.encode(_cut(boxes, enlarged, factor))
-
-        def draw(step: int, channels: int) -> Tensor:
-            window = {"top": 0, "left": 0, "height": rows, "width": columns}
-            return field(settings.seed, step, channels, **window).to(self.device)
-
-        y0 = tiled(encode, ENCODE_UNITS[spec.autoencoder.kind], channels=channels)
-        shown = self._condition(lq, enlarged, y0)
-        extra = spec.denoiser.noise_channels
-        planes = draw(PLANES, extra) if extra else None
-
-        def predict(x_t: Tensor, t: int) -> Tensor:
-            def denoise(boxes: Sequence[Box]) -> Tensor:
-                steps = torch.full((len(boxes),), t, device=self.device)
-                return self.denoiser(
-                    _cut(boxes, x_t),
-                    _cut(boxes, y0),
-                    _cut(boxes, shown, spec.denoiser.lq_ratio),
-                    schedule,
-                    steps,
-                    None if planes is None else _cut(boxes, planes),
-                )
-
-            return tiled(denoise, 1, channels=channels)
-
-        def step_noise(t: int) -> Tensor:
-            return settings.temperature * draw(t, channels)
-
-        start = chain.prior(y0, draw(PRIOR, channels), schedule, spec.prior)
-        for state in chain.walk(start, predict, step_noise, schedule):
-            latent = state.x0
-
-        def decode(boxes: Sequence[Box]) -> Tensor:
-            return self.autoencoder.decode(_cut(boxes, latent))
-
-        hq = tiled(decode, DECODE_UNITS[spec.autoencoder.kind], channels=3, factor=factor)
-        if not torch.isfinite(hq).all():
-            raise ResShiftError(
-                f"'{self.name}' gave values that are not finite in {self.dtype}.",
-                hint="Use --precision fp32.",
-            )
-        return hq[..., : height * spec.scale, : width * spec.scale].clamp(-1, 1)
-
-    def _condition(self, lq: Tensor, enlarged: Tensor, y0: Tensor) -> Tensor:
-        """What the denoiser is shown of the image, `denoiser.lq_ratio` times the latent's size."""
-        if self.spec.condition == "latent":
-            return y0
-        if self.spec.condition == "resized":
-            size = y0.shape[-2:]
-            small = F.interpolate(enlarged, size, mode="bicubic", align_corners=False)
-            return small.clamp(-1, 1)
-        return lq
-
-
-def _cut(boxes: Sequence[Box], image: Tensor, factor: int = 1) -> Tensor:
-    return torch.cat([box.cut(image, factor) for box in boxes])
-
-
-def _resize(pixels: Pixels, size: tuple[int, int]) -> Pixels:
-    """Lanczos resize of float32 (H, W, C) to (height, width); may overshoot [0, 1]."""
-    if pixels.shape[:2] == size:
-        return pixels
-    planes = [
-        Image.fromarray(np.ascontiguousarray(pixels[..., c])).resize(
-            size[::-1], Image.Resampling.LANCZOS
+        return torch.cat(
+            list(self.engine.restore([lq], height, width, settings, advance, field)), dim=-2
         )
-        for c in range(pixels.shape[-1])
-    ]
-    return np.stack([np.asarray(plane) for plane in planes], axis=-1)
 
 
-def _to_model(pixels: Pixels) -> Tensor:
-    """(H, W, 3) in [0, 1] to (1, 3, H, W) in [-1, 1]."""
-    return torch.from_numpy(np.array(pixels)).permute(2, 0, 1)[None] * 2 - 1
+def _layers(rows: Iterable[Pixels], channels: int) -> tuple[list[Bands], float]:
+    """What has to go through the networks, as (1, 3, n, W); and the opacity if it is constant."""
+    if channels % 2:
+        return [(_tensor(band) for band in rows)], 1.0
+    pixels = np.concatenate(list(rows))
+    colour, alpha = pixels[..., :-1], pixels[..., -1:]
+    layers = [fill_hidden(colour, alpha)]
+    if alpha.min() < alpha.max():
+        layers.append(alpha)
+    return [iter([_tensor(layer)]) for layer in layers], float(alpha.min())
 
 
-def _from_model(image: Tensor) -> Pixels:
-    """(1, 3, H, W) in [-1, 1] to (H, W, 3) in [0, 1]."""
-    pixels: Pixels = (image[0].permute(1, 2, 0) / 2 + 0.5).cpu().numpy()
+def _pixels(band: Tensor) -> Pixels:
+    """(1, C, n, W) to (n, W, C) in [0, 1]."""
+    pixels: Pixels = band[0].permute(1, 2, 0).clamp(0, 1).numpy()
     return pixels
+
+
+def _tensor(pixels: Pixels) -> Tensor:
+    """(n, W, 1 or 3) to (1, 3, n, W)."""
+    planes = torch.from_numpy(np.array(pixels)).permute(2, 0, 1)
+    return planes.expand(3, -1, -1)[None]
 
 
 def _from_array(image: NDArray[Any]) -> Pixels:

@@ -7,14 +7,15 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from resshift_cli import chain, noise, tiling
-from resshift_cli.upscaler import PLANES, PRIOR, Upscaler
+from resshift_cli.restoration import PLANES, PRIOR
+from resshift_cli.upscaler import Upscaler
 
 
 @torch.inference_mode()
 def restore(upscaler: Upscaler, lq: Tensor, *, seed: int, steps: int | None = None) -> Tensor:
     """What `Upscaler.restore` has to give for an image of one tile."""
     spec, codec = upscaler.spec, upscaler.autoencoder
-    schedule = upscaler.schedule.respaced(spec.steps if steps is None else steps)
+    schedule = spec.schedule.build().respaced(spec.steps if steps is None else steps)
     multiple = spec.denoiser.size_multiple * spec.autoencoder.factor // spec.scale
     padded = tiling.pad_by_reflection(lq, *(-(-s // multiple) * multiple for s in lq.shape[-2:]))
     enlarged = F.interpolate(padded, scale_factor=spec.scale, mode="bicubic")

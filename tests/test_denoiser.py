@@ -95,7 +95,8 @@ def test_one_call_is_the_official_one(golden: Golden) -> None:
     )
     planes = [tensors[key].float() for key in ("lq", "mask") if key in tensors]
     with torch.inference_mode():
-        out = network(tensors["x"], tensors["t"], torch.cat(planes, dim=1))
+        features = network.features(torch.cat(planes, dim=1))
+        out = network(tensors["x"], tensors["t"], features)
     assert_parity(out, tensors["out"], NETWORK)
 
 

@@ -1,15 +1,44 @@
+"""Devices, what is computed in on them, and how much memory they have left."""
+
 from __future__ import annotations
 
+import errno
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import psutil
 import pytest
 import torch
 from torch import nn
 
 from resshift_cli import device
-from resshift_cli.device import choose_device, choose_dtype, has_fast_bf16, place
-from resshift_cli.errors import DeviceError, UsageError
+from resshift_cli.autoencoder import ResnetBlock
+from resshift_cli.device import (
+    choose_device,
+    choose_dtype,
+    compile_parts,
+    free_memory,
+    has_fast_bf16,
+    memory_format,
+    place,
+    release_memory,
+    synchronize,
+    to_device,
+    to_host,
+)
+from resshift_cli.errors import DeviceError, UsageError, out_of_memory
 
 CPU = torch.device("cpu")
 CUDA = torch.device("cuda:0")
+MPS = torch.device("mps")
+GIB = 1 << 30
+
+needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA card")
+needs_limits = pytest.mark.skipif(
+    sys.platform != "linux", reason="needs limits that the system keeps to"
+)
 
 
 def have_cuda(monkeypatch: pytest.MonkeyPatch, count: int) -> None:
@@ -34,7 +63,7 @@ def test_auto_takes_the_first_gpu_or_else_the_cpu(monkeypatch: pytest.MonkeyPatc
     have_mps(monkeypatch, True)
     assert choose_device() == CUDA
     have_cuda(monkeypatch, 0)
-    assert choose_device("auto") == torch.device("mps")
+    assert choose_device("auto") == MPS
     have_mps(monkeypatch, False)
     assert choose_device("auto") == CPU
 
@@ -68,7 +97,7 @@ def test_a_card_beyond_the_last_is_a_device_error(monkeypatch: pytest.MonkeyPatc
 
 def test_mps_is_for_macs(monkeypatch: pytest.MonkeyPatch) -> None:
     have_mps(monkeypatch, True)
-    assert choose_device("mps") == torch.device("mps")
+    assert choose_device("mps") == MPS
     have_mps(monkeypatch, False)
     with pytest.raises(DeviceError, match="no Mac"):
         choose_device("mps")
@@ -95,7 +124,7 @@ def test_a_precision_that_is_named_is_taken(
         (CPU, False, torch.float32),
         (CUDA, True, torch.bfloat16),
         (CUDA, False, torch.float16),
-        (torch.device("mps"), False, torch.float32),
+        (MPS, False, torch.float32),
     ],
     ids=str,
 )
@@ -138,7 +167,24 @@ def test_bf16_is_fast_on_nvidia_cards_since_ampere(
 
 def test_bf16_is_not_taken_to_be_fast_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: True, raising=False)
-    assert has_fast_bf16(torch.device("mps")) is False
+    assert has_fast_bf16(MPS) is False
+
+
+@pytest.mark.parametrize(("new", "refused"), [(True, False), (False, True)])
+def test_bf16_on_a_mac_is_refused_before_macos_14(
+    new: bool, refused: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.backends.mps, "is_macos_or_newer", lambda *_: new)
+    assert choose_dtype("fp16", MPS) == torch.float16
+    if refused:
+        with pytest.raises(DeviceError, match="macOS 14") as caught:
+            choose_dtype("bf16", MPS)
+        assert "--precision fp16" in caught.value.hint
+    else:
+        assert choose_dtype("bf16", MPS) == torch.bfloat16
+
+
+# Where networks and tensors lie
 
 
 def test_a_placed_network_has_the_dtype_and_channels_last() -> None:
@@ -146,3 +192,232 @@ def test_a_placed_network_has_the_dtype_and_channels_last() -> None:
     place(network, CPU, torch.bfloat16)
     assert network.weight.dtype == torch.bfloat16
     assert network.weight.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_macs_get_planes() -> None:
+    assert memory_format(CPU) == memory_format(CUDA) == torch.channels_last
+    assert memory_format(MPS) == torch.contiguous_format
+
+
+def test_float32_on_cuda_is_never_tf32(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    monkeypatch.setattr(nn.Module, "to", lambda self, *_, **__: self)  # there is no card
+    place(nn.Conv2d(4, 4, 3), CUDA)
+    assert not torch.backends.cudnn.allow_tf32
+    assert not torch.backends.cuda.matmul.allow_tf32
+    assert not torch.backends.cuda.matmul.allow_fp16_reduced_precision_reduction
+    assert not torch.backends.cudnn.benchmark
+
+
+@pytest.mark.parametrize("where", [CPU, pytest.param(CUDA, marks=needs_cuda)], ids=str)
+def test_a_tensor_comes_back_from_a_device_as_it_was(where: torch.device) -> None:
+    sent = torch.randn(2, 3, 5, 7).contiguous(memory_format=torch.channels_last)
+    there = to_device(sent, where)
+    arrived = to_host(there)
+    assert there.device == where
+    assert torch.equal(arrived(), sent)
+    assert arrived() is arrived()
+
+
+def test_nothing_is_copied_where_tensors_lie_on_the_cpu_anyway() -> None:
+    tensor = torch.zeros(3)
+    assert to_device(tensor, CPU) is tensor
+    assert to_host(tensor)() is tensor
+    synchronize(CPU)
+
+
+# Memory
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        OSError(errno.ENOMEM, "Cannot allocate memory"),
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
+        RuntimeError("CUDA error: out of memory"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate`"),
+        RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"),
+        RuntimeError("MPS backend out of memory (MPS allocated: 17.5 GB)"),
+        RuntimeError("[enforce fail] DefaultCPUAllocator: not enough memory: you tried to"),
+        RuntimeError("std::bad_alloc"),
+    ],
+    ids=str,
+)
+def test_memory_that_ran_out_is_told(error: Exception) -> None:
+    assert out_of_memory(error)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        RuntimeError("mat1 and mat2 shapes cannot be multiplied (1x2 and 3x4)"),
+        RuntimeError("CUDA error: an illegal memory access was encountered"),
+        OSError(errno.ENOSPC, "No space left on device"),
+        ValueError("out of memory"),
+        KeyboardInterrupt(),
+    ],
+    ids=str,
+)
+def test_other_errors_are_not_taken_for_it(error: BaseException) -> None:
+    assert not out_of_memory(error)
+
+
+def test_what_torch_and_numpy_really_raise_is_understood() -> None:
+    with pytest.raises(RuntimeError) as from_torch:
+        torch.empty(1 << 50)
+    with pytest.raises(MemoryError) as from_numpy:
+        np.empty(1 << 50)
+    assert out_of_memory(from_torch.value)
+    assert out_of_memory(from_numpy.value)
+
+
+@pytest.fixture
+def limited() -> Iterator[None]:
+    """1 GiB of address space beyond what this process has."""
+    import resource
+
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    used = psutil.Process().memory_info().vms
+    resource.setrlimit(resource.RLIMIT_AS, (used + GIB, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_AS, before)
+
+
+@needs_limits
+def test_the_processs_own_limit_leaves_what_is_below_it(limited: None) -> None:
+    assert 0 < free_memory(CPU) <= GIB
+    taken = torch.zeros(GIB // 2, dtype=torch.uint8)
+    assert free_memory(CPU) <= GIB - taken.nbytes
+    with pytest.raises(RuntimeError) as caught:
+        torch.zeros(GIB, dtype=torch.uint8)
+    assert out_of_memory(caught.value)
+    del taken
+    release_memory(CPU)
+    assert free_memory(CPU) > GIB // 2
+
+
+def control_group(
+    folder: Path, limit: int | str, used: int, cached: int, *, version: int = 2
+) -> None:
+    """The files of one control group, as the kernel shows them."""
+    names = (
+        ("memory.max", "memory.current", "inactive_file")
+        if version == 2
+        else ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
+    )
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / names[0]).write_text(f"{limit}\n")
+    (folder / names[1]).write_text(f"{used}\n")
+    (folder / "memory.stat").write_text(f"anon {used - cached}\n{names[2]} {cached}\n")
+
+
+def member(root: Path, *groups: str) -> None:
+    """Make this process one of some groups, as lines of /proc/self/cgroup."""
+    (root / "proc/self").mkdir(parents=True)
+    (root / "proc/self/cgroup").write_text("\n".join(groups) + "\n")
+
+
+def test_the_system_bounds_what_is_free_on_a_cpu(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Memory:
+        available = 123
+
+    monkeypatch.setattr(psutil, "virtual_memory", Memory)
+    assert free_memory(CPU, tmp_path) == 123
+
+
+def test_the_tightest_control_group_above_the_process_counts(tmp_path: Path) -> None:
+    member(tmp_path, "0::/user.slice/job/step")
+    top = tmp_path / "sys/fs/cgroup"
+    control_group(top / "user.slice", 1000, 700, 100)
+    control_group(top / "user.slice/job", "max", 600, 0)
+    control_group(top / "user.slice/job/step", 900, 300, 0)
+    control_group(top / "user.slice/other", 10, 5, 0)
+    assert free_memory(CPU, tmp_path) == 400
+    control_group(top / "user.slice/job/step", 900, 800, 50)
+    assert free_memory(CPU, tmp_path) == 150
+
+
+def test_a_group_beyond_its_limit_has_nothing_left(tmp_path: Path) -> None:
+    member(tmp_path, "0::/")
+    control_group(tmp_path / "sys/fs/cgroup", 1000, 1200, 100)
+    assert free_memory(CPU, tmp_path) == 0
+
+
+def test_control_groups_of_the_first_version_are_read_too(tmp_path: Path) -> None:
+    member(tmp_path, "12:cpu,cpuacct:/docker/abc", "4:memory:/docker/abc", "0::/docker/abc")
+    # In a container the path is the host's, and the mount is the container's own group.
+    control_group(tmp_path / "sys/fs/cgroup/memory", 5000, 2000, 700, version=1)
+    assert free_memory(CPU, tmp_path) == 3700
+
+
+def test_a_path_that_leaves_the_namespace_is_read_from_the_top(tmp_path: Path) -> None:
+    member(tmp_path, "0::/../../job")
+    control_group(tmp_path / "sys/fs/cgroup", 5000, 2000, 0)
+    control_group(tmp_path / "sys/fs/cgroup/job", 4000, 2000, 0)
+    assert free_memory(CPU, tmp_path) == 2000
+
+
+def test_a_machine_without_control_groups_has_what_the_system_says(tmp_path: Path) -> None:
+    assert free_memory(CPU, tmp_path) <= psutil.virtual_memory().total
+    assert free_memory(CPU, tmp_path) > 0
+
+
+def test_on_a_card_the_allocators_unused_blocks_are_free_too(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (1000, 4000))
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda _: 500)
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda _: 200)
+    assert free_memory(CUDA) == 1300
+
+
+def test_on_a_mac_the_gpu_gets_what_it_may_have_of_the_systems_memory(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(torch.mps, "empty_cache", lambda: None)
+    monkeypatch.setattr(torch.mps, "recommended_max_memory", lambda: 1000)
+    monkeypatch.setattr(torch.mps, "driver_allocated_memory", lambda: 300)
+    assert free_memory(MPS, tmp_path) == 700
+    member(tmp_path, "0::/")
+    control_group(tmp_path / "sys/fs/cgroup", 500, 100, 0)
+    assert free_memory(MPS, tmp_path) == 400
+
+
+@needs_cuda
+def test_a_card_that_is_full_says_so_and_can_be_used_again() -> None:
+    free = free_memory(CUDA)
+    with pytest.raises(RuntimeError) as caught:
+        torch.empty(2 * free, dtype=torch.uint8, device=CUDA)
+    assert out_of_memory(caught.value)
+    release_memory(CUDA)
+    assert torch.ones(1, device=CUDA).item() == 1
+
+
+# Compiling
+
+
+def test_compiling_without_a_compiler_is_refused_with_a_way_out(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("shutil.which", lambda _: None)
+    with pytest.raises(DeviceError, match=r"needs a C\+\+ compiler") as caught:
+        compile_parts([nn.Conv2d(4, 4, 3)], CPU, tmp_path)
+    assert "--compile" in caught.value.hint
+
+
+@pytest.mark.full_size
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch's own, while it compiles
+def test_what_is_compiled_computes_the_same_and_is_kept_on_disk(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR", raising=False)
+    part = ResnetBlock(32, 64).eval().requires_grad_(False)
+    x = torch.randn(1, 32, 8, 8)
+    expected = part(x)
+    with torch.inference_mode():
+        compile_parts([part], CPU, tmp_path)
+        torch.testing.assert_close(part(x), expected)
+    assert any(tmp_path.rglob("*.so"))

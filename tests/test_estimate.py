@@ -11,11 +11,13 @@ from goldens_support import shapes, small_unet_spec, small_vq_spec
 from memory import needs_proc, peak_over
 from torch.utils.flop_counter import FlopCounterMode
 
-from resshift_cli import checkpoint, estimate, registry, specs
+from resshift_cli import checkpoint, estimate, plan, rates, registry, specs
 from resshift_cli.autoencoder import VQAutoencoder
 from resshift_cli.denoiser import SwinUNet
+from resshift_cli.device import place
 from resshift_cli.errors import UsageError
 from resshift_cli.estimate import Estimate, Machine
+from resshift_cli.rates import Rate
 from resshift_cli.registry import BundledSource, ModelEntry
 from resshift_cli.specs import DenoiserSpec, ModelSpec, VQSpec
 from resshift_cli.upscaler import Upscaler
@@ -89,9 +91,11 @@ def test_a_denoiser_costs_exactly_what_torch_counts(spec: DenoiserSpec) -> None:
         lq = torch.empty(1, 4 if spec.lq_mask else 3, *sides)
         noise = torch.empty(1, spec.noise_channels, height, width)
         timestep = torch.zeros(1, dtype=torch.long)
-    cost = estimate.denoiser(spec, height * width)
-    assert cost.flops == counted(network, x, timestep, lq, noise)
-    assert cost.parameters == pytest.approx(parameters(network), rel=0.03)
+        features = network.features(lq)
+    once, call = (part(spec, height * width) for part in (estimate.features, estimate.denoiser))
+    assert once.flops == counted(network.features, lq)
+    assert call.flops == counted(network, x, timestep, features, noise)
+    assert once.parameters + call.parameters == pytest.approx(parameters(network), rel=0.03)
 
 
 @pytest.mark.parametrize("spec", [VQ, ODD_VQ], ids=["published", "odd"])
@@ -137,6 +141,43 @@ def test_a_faster_machine_takes_less_time_for_the_same_work() -> None:
     assert faster.flops == job().flops
 
 
+def measured(*given: Rate, spec: ModelSpec = PUBLISHED) -> Machine:
+    return replace(MACHINE, rates={rates.layout(spec): given})
+
+
+def test_what_was_measured_here_goes_before_the_rule_of_thumb() -> None:
+    machine = measured(Rate(64, 1, denoising=1e9, coding=2e9))
+    expected = 15 * 101.3 + (345 + 671) / 2
+    assert job(machine=machine).seconds == pytest.approx(expected, rel=0.01)
+    assert job(TINY, machine).seconds == job(TINY).seconds  # of another layout
+    assert job(machine=machine).flops == job().flops
+
+
+def test_a_model_without_coding_goes_by_the_rate_of_its_denoiser() -> None:
+    machine = measured(Rate(64, 1, 1e9, None), spec=TINY)
+    assert job(TINY, machine).seconds == pytest.approx(job(TINY).flops / 1e9)
+
+
+def test_the_nearest_tile_and_then_the_nearest_batch_count() -> None:
+    machine = measured(
+        Rate(64, 1, 1e9, 1e9), Rate(64, 4, 2e9, 2e9), Rate(256, 1, 3e9, 3e9), Rate(256, 4, 4e9, 4e9)
+    )
+
+    def rate(tile: int, batch: int | None = None) -> float:
+        done = job(machine=machine, height=512, width=512, tile=tile, overlap=0, batch=batch)
+        return done.flops / done.seconds
+
+    assert rate(64) == pytest.approx(1e9) and rate(256) == pytest.approx(3e9)
+    assert rate(64, batch=3) == pytest.approx(2e9) and rate(512, batch=8) == pytest.approx(4e9)
+
+
+def test_the_work_of_a_job_is_that_of_its_estimate() -> None:
+    settings = plan.settings(PUBLISHED, name="published", steps=3, tile=64)
+    denoising, coding = estimate.work(PUBLISHED, settings, 100, 200)
+    expected = job(steps=3, height=100, width=200, tile=64).flops
+    assert denoising + coding == expected and denoising > 0 and coding > 0
+
+
 def test_tiles_cost_what_they_overlap() -> None:
     def cut(tile: int, overlap: int) -> float:
         return job(TINY, height=256, width=256, tile=tile, overlap=overlap).flops
@@ -157,11 +198,24 @@ def test_memory_grows_with_the_tile() -> None:
 def test_memory_grows_with_the_number_of_tiles_only_by_the_buffers_of_the_image(
     spec: ModelSpec,
 ) -> None:
-    one, many = job(spec, tile=64), job(spec, tile=64, overlap=0, height=512, width=512)
+    def cut(side: int, **changes: int) -> int:
+        options: dict[str, Any] = {"tile": 64, "overlap": 0, "steps": 1} | changes
+        return job(spec, height=side, width=side, **options).bytes
+
     pixels = (512 * 512 - 64 * 64) * spec.scale**2
-    assert 4 * 12 * pixels < many.bytes - one.bytes < 10 * 12 * pixels
-    closer = job(spec, tile=64, overlap=32, height=512, width=512)
-    assert closer.bytes == many.bytes
+    assert 4 * 12 * pixels < cut(512) - cut(64) < 10 * 12 * pixels
+    assert cut(512, overlap=32) == cut(512)
+
+
+@pytest.mark.parametrize("spec", [PUBLISHED, TINY], ids=["published", "tiny-x4"])
+def test_every_step_keeps_a_band_of_the_latent(spec: ModelSpec) -> None:
+    def cut(height: int, steps: int) -> int:
+        return job(spec, height=height, width=512, tile=64, overlap=0, steps=steps).bytes
+
+    band = 4 * spec.autoencoder.channels * 128 * 512
+    assert 14 * band < cut(512, 15) - cut(512, 1) < 21 * band
+    taller = cut(1024, 15) - cut(1024, 1)
+    assert taller == pytest.approx(cut(512, 15) - cut(512, 1), abs=1 << 10)
 
 
 def test_half_precision_takes_less_memory_but_loading_is_in_float32() -> None:
@@ -182,8 +236,6 @@ def test_half_precision_takes_less_memory_but_loading_is_in_float32() -> None:
         (TINY, torch.float32, 32, 270),
         (TINY, torch.float32, 96, 306),
         (TINY, torch.bfloat16, 96, 296),
-        (TINY, torch.bfloat16, 512, 667),
-        (TINY, torch.bfloat16, 1024, 1815),
     ],
 )
 def test_memory_is_near_what_was_measured(
@@ -191,6 +243,64 @@ def test_memory_is_near_what_was_measured(
 ) -> None:
     expected = job(spec, replace(MACHINE, dtype=dtype), height=side, width=side).bytes
     assert expected == pytest.approx(measured * MIB, rel=0.15)
+
+
+# MiB by which the resident memory of a process rose during one call of a network: the denoiser of
+# tiny-x4, the decoder of the published layouts.
+@pytest.mark.parametrize(
+    "spec, dtype, tile, batch, measured",
+    [
+        (TINY, torch.float32, 64, 1, 20),
+        (TINY, torch.float32, 512, 1, 890),
+        (TINY, torch.float32, 128, 4, 229),
+        (TINY, torch.float16, 256, 1, 316),
+        (TINY, torch.bfloat16, 64, 1, 13),
+        (TINY, torch.bfloat16, 512, 1, 670),
+        (TINY, torch.bfloat16, 128, 4, 160),
+        (PUBLISHED, torch.float32, 64, 1, 261),
+        (PUBLISHED, torch.float32, 128, 1, 785),
+        (PUBLISHED, torch.bfloat16, 64, 1, 209),
+        (PUBLISHED, torch.bfloat16, 64, 2, 328),
+        (PUBLISHED, torch.bfloat16, 128, 1, 458),
+    ],
+)
+def test_a_call_takes_about_what_was_measured(
+    spec: ModelSpec, dtype: torch.dtype, tile: int, batch: int, measured: float
+) -> None:
+    expected = estimate.tile_bytes(spec, tile, batch, dtype)
+    assert 0.75 < measured * MIB / expected < 1.35
+
+
+@needs_proc
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_a_call_takes_about_what_it_takes_now(dtype: torch.dtype) -> None:
+    network, _ = checkpoint.build(TINY)
+    place(network.eval(), CPU, dtype)
+    schedule = TINY.schedule.build()
+
+    def call(side: int) -> None:
+        x, lq = torch.rand(1, 48, side, side), torch.rand(1, 3, side, side)
+        with torch.inference_mode():
+            network(x, x, lq, schedule, torch.ones(1, dtype=torch.long))
+
+    call(32)  # what is allocated once
+    taken = peak_over(lambda: call(192))
+    assert 0.6 < taken / estimate.tile_bytes(TINY, 192, 1, dtype) < 1.5
+
+
+@pytest.mark.parametrize("spec", [PUBLISHED, TINY], ids=["published", "tiny-x4"])
+def test_a_batch_takes_as_much_as_one_tile_of_its_area(spec: ModelSpec) -> None:
+    four = estimate.tile_bytes(spec, 64, 4, torch.float32)
+    assert four == estimate.tile_bytes(spec, 128, 1, torch.float32)
+    assert 3 < four / estimate.tile_bytes(spec, 64, 1, torch.float32) < 4.01
+
+
+def test_half_precision_takes_about_half_where_it_is_computed_in() -> None:
+    whole = estimate.tile_bytes(PUBLISHED, 256, 1, torch.float32)
+    assert 0.4 < estimate.tile_bytes(PUBLISHED, 256, 1, torch.bfloat16) / whole < 0.6
+    assert estimate.tile_bytes(PUBLISHED, 256, 1, torch.float16) > whole
+    card = torch.device("cuda", 0)
+    assert estimate.tile_bytes(PUBLISHED, 256, 1, torch.float16, card) < 0.6 * whole
 
 
 @needs_proc

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from goldens_support import (
@@ -107,9 +109,9 @@ def test_an_image_does_not_depend_on_its_neighbours_in_the_batch(
 def test_a_mask_is_built_once_per_size(monkeypatch: pytest.MonkeyPatch) -> None:
     sizes = []
 
-    def counted(height: int, width: int, window: int, convention: SwinConvention) -> Tensor:
+    def counted(height: int, width: int, *others: Any) -> Tensor:
         sizes.append((height, width))
-        return shift_mask(height, width, window, convention)
+        return shift_mask(height, width, *others)
 
     shift_mask = swin.shift_mask
     layer = block()
@@ -117,6 +119,48 @@ def test_a_mask_is_built_once_per_size(monkeypatch: pytest.MonkeyPatch) -> None:
     for _ in range(3):
         layer(torch.zeros(1, 32, 40, 104))
     assert sizes == [(40, 104)]
+
+
+def test_bias_and_mask_are_combined_once_per_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    built = []
+
+    def counted(self: WindowAttention, mask: Tensor | None, dtype: torch.dtype) -> Tensor:
+        built.append(None if mask is None else tuple(mask.shape))
+        return build(self, mask, dtype)
+
+    build = WindowAttention._build_bias
+    monkeypatch.setattr(WindowAttention, "_build_bias", counted)
+    layer = block()
+    with torch.inference_mode():
+        for images in (1, 1, 3):
+            layer(torch.zeros(images, 32, 40, 104))
+    assert built == [(65, 64, 64)]
+
+
+@pytest.mark.parametrize("images", [1, 3])
+def test_a_kept_bias_computes_what_a_new_one_does(images: int) -> None:
+    x = torch.randn(images, 32, 24, 16, generator=torch.Generator().manual_seed(1))
+    layer = block()
+    learning = layer(x)  # with gradients nothing is kept
+    with torch.inference_mode():
+        layer(x)
+        torch.testing.assert_close(layer(x), learning)
+
+
+def test_a_table_that_changes_is_combined_anew() -> None:
+    layer, other = block(), block()
+    x = torch.randn(1, 32, 16, 16, generator=torch.Generator().manual_seed(1))
+    state = {
+        name: tensor + 0.1 * torch.randn_like(tensor) if "table" in name else tensor
+        for name, tensor in layer.state_dict().items()
+    }
+    other.load_state_dict(state)
+    with torch.no_grad():
+        layer(x)
+        layer.load_state_dict(state)
+        torch.testing.assert_close(layer(x), other(x))
+        before = layer(x)
+        torch.testing.assert_close(layer.double()(x.double()).float(), before)
 
 
 def test_a_map_that_is_not_made_of_whole_windows_is_refused() -> None:

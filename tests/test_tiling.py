@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import pytest
 import torch
@@ -19,12 +19,24 @@ def plan(height: int, width: int, *, size: int = 64, overlap: int = 16) -> Grid:
     return Grid(*axes)
 
 
+def whole(
+    grid: Grid,
+    tile: Callable[[Sequence[Box]], torch.Tensor],
+    *,
+    factor: int = 1,
+    batch: int = 1,
+    multiple: int = 1,
+) -> torch.Tensor:
+    bands = grid.blend(tile, factor=factor, batch=batch, multiple=multiple)
+    return torch.cat(list(bands), dim=-2)
+
+
 @pytest.mark.parametrize(("height", "width"), SIZES)
 @pytest.mark.parametrize("overlap", [0, 1, 16, 63])
 def test_cut_then_blend_gives_the_image_back(height: int, width: int, overlap: int) -> None:
     image = torch.rand(1, 3, height, width)
     grid = plan(height, width, overlap=overlap)
-    blended = grid.map(lambda boxes: torch.cat([b.cut(image) for b in boxes]), channels=3)
+    blended = whole(grid, lambda boxes: torch.cat([b.cut(image) for b in boxes]))
     assert_close(blended, image)
 
 
@@ -32,15 +44,15 @@ def test_cut_then_blend_gives_the_image_back(height: int, width: int, overlap: i
 def test_tiles_finer_than_the_grid_blend_to_the_finer_image(factor: int) -> None:
     image = torch.rand(1, 3, 100 * factor, 130 * factor)
     grid = plan(100, 130)
-    blended = grid.map(
-        lambda boxes: torch.cat([b.cut(image, factor) for b in boxes]), channels=3, factor=factor
+    blended = whole(
+        grid, lambda boxes: torch.cat([b.cut(image, factor) for b in boxes]), factor=factor
     )
     assert_close(blended, image)
 
 
 def test_a_single_tile_is_not_changed_by_a_bit() -> None:
     image = torch.randn(1, 3, 64, 64)
-    assert torch.equal(plan(64, 64).map(lambda boxes: image, channels=3), image)
+    assert torch.equal(whole(plan(64, 64), lambda boxes: image), image)
 
 
 @pytest.mark.parametrize("length", [65, 100, 128, 129, 1000, 4096])
@@ -93,9 +105,9 @@ def test_the_number_of_tiles_per_call_changes_nothing(batch: int) -> None:
 
     calls: list[int] = []
     grid = plan(300, 200)
-    one_by_one = grid.map(cut, channels=3)
+    one_by_one = whole(grid, cut)
     assert set(calls) == {1}
-    assert torch.equal(grid.map(cut, channels=3, batch=batch), one_by_one)
+    assert torch.equal(whole(grid, cut, batch=batch), one_by_one)
     assert max(calls) == min(batch, len(grid.boxes))
 
 

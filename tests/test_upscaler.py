@@ -13,11 +13,12 @@ from tiny_model import tiny_spec, tiny_upscaler
 from torch import Tensor
 from torch.testing import assert_close
 
-from resshift_cli import noise, tiling
+from resshift_cli import colour, noise, tiling
 from resshift_cli.errors import ResShiftError, UsageError
+from resshift_cli.restoration import PLANES, PRIOR
 from resshift_cli.specs import VQSpec
 from resshift_cli.tiling import Box, Grid
-from resshift_cli.upscaler import PLANES, PRIOR, Upscaler
+from resshift_cli.upscaler import Upscaler
 
 # Every way in which a published model is run, with networks of the smallest size.
 NETWORK = replace(tiny_spec().denoiser, latent_channels=3)
@@ -280,7 +281,7 @@ def test_constant_alpha_stays_constant_and_costs_no_network_call() -> None:
     totals = set()
     result = tiny_upscaler()(image, progress=lambda done, total: totals.add(total))
     assert set(result[..., 3].flatten().tolist()) == {128}
-    assert totals == {tiny_upscaler().schedule.steps}
+    assert totals == {tiny_spec().schedule.steps}
 
 
 def test_alpha_is_enlarged_like_a_gray_image() -> None:
@@ -356,13 +357,131 @@ def test_a_model_that_needs_a_mask_is_refused_before_anything_is_computed() -> N
     assert "models list" in caught.value.hint
 
 
-def test_a_result_that_is_not_finite_is_never_returned() -> None:
-    upscaler = tiny_upscaler()
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_a_result_that_is_not_finite_is_never_returned(precision: str) -> None:
+    told: list[str] = []
+    upscaler = tiny_upscaler(precision, tell=told.append)
     with torch.no_grad():
         upscaler.denoiser.network.get_parameter("out.2.bias")[0] = float("nan")
     with pytest.raises(ResShiftError, match="not finite") as caught:
         upscaler(np.zeros((8, 8, 3), dtype=np.uint8))
-    assert "--precision fp32" in caught.value.hint
+    assert "models verify" in caught.value.hint
+    assert len(told) == (precision == "fp16")
+
+
+@pytest.mark.parametrize("tile_batch", [1, 3])
+def test_tiles_that_overflow_in_half_precision_are_computed_in_float32(tile_batch: int) -> None:
+    """Those, and no others; it is told once."""
+    lq, told = random_lq(30, 30), list[str]()
+    upscaler = tiny_upscaler("fp16", tile_batch=tile_batch, tell=told.append)
+    half = restore(upscaler, lq, tile=16, overlap=4)
+    exact = restore(tiny_upscaler(), lq, tile=16, overlap=4)
+    computed: list[torch.dtype] = []
+
+    def overflow(_: object, args: tuple[Tensor, ...], output: Tensor) -> None:
+        computed.append(args[0].dtype)
+        if args[0].dtype == torch.float16 and len(computed) == 2:
+            output[0, 0, 3, 3] = float("inf")
+
+    upscaler.denoiser.network.register_forward_hook(overflow)
+    mended = restore(upscaler, lq, tile=16, overlap=4)
+    assert computed.count(torch.float32) == 1
+    assert len(told) == 1 and "float32" in told[0]
+    assert_close(mended, half, atol=0.05, rtol=0)
+    assert_close(mended, exact, atol=0.05, rtol=0)
+
+
+# Memory
+
+
+def short_of_memory(upscaler: Upscaler, largest: int) -> list[int]:
+    """Let the denoiser fail as torch does on batches of more latent positions than that.
+
+    Returns:
+        The latent positions of every call, failed ones included.
+    """
+    sizes: list[int] = []
+
+    def allocate(_: object, args: tuple[Tensor, ...]) -> None:
+        sizes.append(args[0].shape[0] * args[0].shape[-2] * args[0].shape[-1])
+        if sizes[-1] > largest:
+            raise RuntimeError(
+                "[enforce fail at alloc_cpu.cpp:127] . DefaultCPUAllocator: can't allocate memory: "
+                "you tried to allocate 999999999999 bytes. Error code 12 (Cannot allocate memory)"
+            )
+
+    upscaler.denoiser.network.register_forward_pre_hook(allocate)
+    return sizes
+
+
+def test_when_memory_runs_out_fewer_tiles_are_computed_at_a_time() -> None:
+    lq, told = random_lq(60, 60), list[str]()
+    upscaler = tiny_upscaler(tile_batch=8, tell=told.append)
+    sizes = short_of_memory(upscaler, 2 * 16 * 16)
+    result = restore(upscaler, lq, tile=16, overlap=4)
+    assert_close(result, restore(tiny_upscaler(), lq, tile=16, overlap=4))
+    assert [size for size in sizes if size > 2 * 16 * 16] == [5 * 16 * 16], "no call is repeated"
+    assert told == ["Memory ran out: going on with 2 tiles at a time."]
+
+
+def test_when_memory_does_not_hold_one_tile_smaller_ones_are_taken() -> None:
+    image, told = np.random.default_rng(0).random((60, 50, 3), dtype=np.float32), list[str]()
+    upscaler = tiny_upscaler(tile_batch=2, tell=told.append)
+    short_of_memory(upscaler, 16 * 16)
+    result = upscaler(image, tile=64)
+    assert_close(result, tiny_upscaler()(image, tile=16, overlap=4))
+    assert told[-1] == "Memory ran out: beginning anew with tiles of 16 px."
+
+
+def test_when_memory_does_not_hold_the_smallest_tile_it_is_given_up() -> None:
+    upscaler = tiny_upscaler(tell=lambda text: None)
+    short_of_memory(upscaler, 0)
+    with pytest.raises(RuntimeError, match="can't allocate memory"):
+        upscaler(np.zeros((20, 20, 3), np.float32))
+
+
+# Bands
+
+
+def in_bands(image: np.ndarray[Any, Any], *heights: int) -> list[np.ndarray[Any, Any]]:
+    return np.split(image, np.cumsum(heights))
+
+
+@pytest.mark.parametrize("scale", [4, 2.5, 10])
+def test_an_image_that_comes_in_bands_gives_the_same_result(scale: float) -> None:
+    image = np.random.default_rng(0).random((70, 33, 3), dtype=np.float32)
+    upscaler = tiny_upscaler()
+    settings = upscaler.settings(scale=scale, tile=16, overlap=4)
+    whole = upscaler.enlarge(image, settings)
+    bands = list(upscaler.stream(in_bands(image, 1, 40), image.shape, settings))
+    assert len(bands) > 1
+    assert_close(np.concatenate(bands), whole)
+
+
+def test_only_a_few_rows_are_read_ahead_of_those_that_are_done() -> None:
+    """However high the image is: a row of tiles per step, and the parts that tiles share."""
+    upscaler = tiny_upscaler()
+    settings = upscaler.settings(tile=16, overlap=4)
+    read = done = most = 0
+
+    def rows() -> Iterator[np.ndarray[Any, Any]]:
+        nonlocal read
+        for _ in range(100):
+            read += 8
+            yield np.zeros((8, 16, 3), np.float32)
+
+    for band in upscaler.stream(rows(), (800, 16, 3), settings):
+        most = max(most, read - done)
+        done += len(band) // 4
+    assert done == 800
+    assert most <= (settings.steps + 1) * (16 + noise.BLOCK) + noise.BLOCK
+
+
+def test_images_of_one_size_are_computed_together_as_they_are_alone() -> None:
+    upscaler, lq = tiny_upscaler(), torch.cat([random_lq(20, 30), -random_lq(20, 30)])
+    both = restore(upscaler, lq, tile=16, overlap=4)
+    for image, alone in zip(both, lq, strict=True):
+        assert_close(image[None], restore(upscaler, alone[None], tile=16, overlap=4))
 
 
 # Precision
@@ -390,22 +509,27 @@ def test_one_step_is_told_the_last_timestep_of_the_whole_schedule() -> None:
 
 
 def test_every_draw_of_an_image_is_made_once_whatever_the_tiles() -> None:
-    """Planes of noise of their own, one start, and a draw for every step but the last."""
+    """One start, and a draw for every step but the last; planes of noise are a tile's own."""
     upscaler = tiny_upscaler(**KINDS["planes-at-every-step"])
-    seen, draws = calls(upscaler), []
+    seen, rows = calls(upscaler), dict[tuple[int, int], list[int]]()
 
     def field(seed: int, step: int, channels: int, **window: int) -> Tensor:
-        draws.append((seed, step, channels))
+        assert seed == 7
+        if step != PLANES:
+            top = window["top"]
+            rows.setdefault((step, channels), []).extend(range(top, top + window["height"]))
         return noise.field(seed, step, channels, **window)
 
     settings = upscaler.settings(tile=8, overlap=2, seed=7)
     with torch.inference_mode():
         upscaler.restore(random_lq(20, 8), settings, field=field)
-    assert sorted(draws) == [(7, PRIOR, 3), (7, 2, 3), (7, 3, 3), (7, 4, 3), (7, PLANES, 1)]
+    assert rows == {(step, 3): list(range(20)) for step in (PRIOR, 2, 3, 4)}
     tiles = len(seen) // upscaler.spec.steps
     planes = noise.field(7, PLANES, 1, top=0, left=0, height=20, width=8)
-    for i, (*_, shown) in enumerate(seen):
-        top = (0, 6, 12)[i % tiles]
+    tops = {step: iter((0, 6, 12)) for step in range(1, 5)}
+    assert tiles == 3
+    for *_, t, shown in seen:
+        top = next(tops[int(t)])
         assert torch.equal(shown, planes[..., top : top + 8, :])
 
 
@@ -457,3 +581,41 @@ def test_fewer_steps_start_from_the_same_prior_and_end_with_the_last_timestep() 
     last = tiny_spec().schedule.steps - 1
     assert seen[0] == [last]
     assert len(seen) == 2
+
+
+# Faithfulness
+
+
+@pytest.mark.parametrize("color_fix", ["none", "wavelet", "adain"])
+@pytest.mark.parametrize("consistency", [0.0, 0.7])
+def test_a_correction_sees_no_difference_between_bands_and_a_whole_image(
+    color_fix: Any, consistency: float
+) -> None:
+    image = np.random.default_rng(0).random((150, 20, 3), dtype=np.float32)
+    upscaler = tiny_upscaler()
+    settings = upscaler.settings(
+        tile=16, overlap=4, color_fix=color_fix, consistency=consistency, steps=1
+    )
+    lq = torch.from_numpy(image).permute(2, 0, 1)[None] * 2 - 1
+    with torch.inference_mode():
+        plain = upscaler.restore(lq, settings)
+    expected = colour.correct(plain, lq, fix=color_fix, consistency=consistency) / 2 + 0.5
+    result = upscaler.enlarge(image, settings)
+    assert_close(torch.from_numpy(result), expected[0].permute(1, 2, 0), atol=1e-5, rtol=0)
+
+
+def test_by_default_a_result_has_the_mean_colours_of_the_image() -> None:
+    image = np.tile(np.array([0.2, 0.5, 0.7], np.float32), (40, 40, 1))
+    upscaler = tiny_upscaler()
+    with torch.no_grad():
+        upscaler.denoiser.network.get_parameter("out.2.bias").add_(0.5)
+    without, with_fix = upscaler(image, color_fix="none"), upscaler(image)
+    assert np.abs(without.mean((0, 1)) - image[0, 0]).min() > 0.02
+    assert np.abs(with_fix.mean((0, 1)) - image[0, 0]).max() < 0.001
+
+
+@pytest.mark.parametrize("wrong", [{"consistency": 1.5}, {"color_fix": "wavelets"}])
+def test_a_correction_that_does_not_exist_is_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(UsageError, match="consistency|colour fix") as caught:
+        tiny_upscaler()(np.zeros((8, 8, 3), np.float32), **wrong)
+    assert "--co" in caught.value.hint

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -54,7 +56,11 @@ def tiny_networks(spec: ModelSpec) -> tuple[Denoiser, autoencoder.Autoencoder]:
 
 
 def tiny_upscaler(
-    precision: str = "fp32", tile_batch: int | None = None, **changes: Any
+    precision: str = "fp32",
+    tile_batch: int | None = None,
+    max_memory: int | None = None,
+    tell: Callable[[str], None] = warnings.warn,
+    **changes: Any,
 ) -> Upscaler:
     """An upscaler on the CPU, the same every time; `changes` are those of `tiny_spec`."""
     spec = tiny_spec(**changes)
@@ -65,4 +71,6 @@ def tiny_upscaler(
         device="cpu",
         precision=precision,
         tile_batch=tile_batch,
+        max_memory=max_memory,
+        tell=tell,
     )

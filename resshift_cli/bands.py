@@ -1,0 +1,156 @@
+"""Images as streams of bands of rows, so that none has to be in memory whole.
+
+A band is a tensor (N, C, n, W): some rows of N images of one size. Bands come from top to bottom
+and are made only when they are asked for. Where a consumer looks at rows around its own, or several
+consumers at the same rows, a window stands between.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+
+import torch
+from torch import Tensor
+
+from resshift_cli.tiling import Box, pad_by_reflection
+
+Bands = Iterator[Tensor]
+
+
+class Window:
+    """The rows of a stream that are still needed.
+
+    They are taken from the stream when they are first asked for, and forgotten once all readers
+    have passed them. All readers have to be there before the first one reads.
+    """
+
+    def __init__(self, bands: Iterable[Tensor]) -> None:
+        self._bands = iter(bands)
+        self._held: deque[Tensor] = deque()
+        self._top = 0
+        self._readers: list[Reader] = []
+
+    @property
+    def bottom(self) -> int:
+        """Row up to which the stream has been taken."""
+        return self._top + sum(band.shape[-2] for band in self._held)
+
+    def reader(self) -> Reader:
+        """One more consumer."""
+        self._readers.append(Reader(self))
+        return self._readers[-1]
+
+    def take(self) -> bool:
+        """Take one more band; False if there is none."""
+        band = next(self._bands, None)
+        if band is None:
+            return False
+        self._held.append(band)
+        return True
+
+    def fetch(self, bottom: int) -> None:
+        """Take bands up to a row, or to the end of the stream where that comes first."""
+        while self.bottom < bottom and self.take():
+            pass
+
+    def cut(self, top: int, bottom: int, left: int, right: int | None) -> Tensor:
+        """A part, as a view where it lies within one band."""
+        self.fetch(bottom)
+        assert top >= self._top, "these rows were promised not to be asked for"
+        parts, row = [], self._top
+        for band in self._held:
+            first, last = max(top - row, 0), min(bottom - row, band.shape[-2])
+            if first < last:
+                parts.append(band[..., first:last, left:right])
+            row += band.shape[-2]
+        return parts[0] if len(parts) == 1 else torch.cat(parts, dim=-2)
+
+    def forget(self) -> None:
+        """Let go of the bands that all readers have passed."""
+        passed = min(reader.passed for reader in self._readers)
+        while self._held and self._top + self._held[0].shape[-2] <= passed:
+            self._top += self._held.popleft().shape[-2]
+
+
+class Reader:
+    """One consumer of a window; `passed` is the first row that it may still ask for."""
+
+    def __init__(self, window: Window) -> None:
+        self._window = window
+        self.passed = 0
+
+    def fetch(self, bottom: int) -> None:
+        """See `Window.fetch`."""
+        self._window.fetch(bottom)
+
+    def rows(self, top: int, bottom: int) -> Tensor:
+        """Rows `top` to `bottom`, or to the end of the stream where that comes first."""
+        return self._window.cut(top, bottom, 0, None)
+
+    def cut(self, box: Box, factor: int = 1) -> Tensor:
+        """A tile, counted in units `factor` times coarser than the stream's."""
+        top, left = box.top * factor, box.left * factor
+        return self._window.cut(top, top + box.height * factor, left, left + box.width * factor)
+
+    def forget(self, row: int) -> None:
+        """Promise to ask for no row above `row` any more."""
+        self.passed = row
+        self._window.forget()
+
+    def __iter__(self) -> Bands:
+        """All bands, as they come; each is forgotten when the next one is asked for."""
+        while self._window.bottom > self.passed or self._window.take():
+            bottom = self._window.bottom
+            yield self.rows(self.passed, bottom)
+            self.forget(bottom)
+
+
+def padded(bands: Iterable[Tensor], height: int, rows: int, columns: int) -> Bands:
+    """Grow an image of `height` rows at the bottom and right, as `tiling.pad_by_reflection`."""
+    missing = rows - height
+    tail: Tensor | None = None
+    for band in bands:
+        wide = pad_by_reflection(band, band.shape[-2], columns)
+        if missing:
+            joined = wide if tail is None else torch.cat([tail, wide], dim=-2)
+            tail = joined[..., -(missing + 1) :, :]
+        yield wide
+    if tail is not None:
+        kept = tail.shape[-2]
+        yield pad_by_reflection(tail, kept + missing, columns)[..., kept:, :]
+
+
+def local(
+    bands: Iterable[Tensor],
+    height: int,
+    run: Callable[[Tensor], Tensor],
+    *,
+    reach: int,
+    up: int = 1,
+    down: int = 1,
+) -> Bands:
+    """Apply what looks only a few rows around, band by band, with the result of the whole image.
+
+    Args:
+        bands: of an image.
+        height: its rows, a multiple of `down`.
+        run: maps (N, C, n, W) to (N, C', n * up / down, W'), and at the borders of what it is
+            given does what is to be done at the borders of the image.
+        reach: rows that it looks at above and below; a multiple of `down`.
+        up: see `run`.
+        down: see `run`.
+    """
+    window = Window(bands)
+    reader = window.reader()
+    top = 0
+    while window.take():
+        whole = window.bottom == height
+        bottom = height if whole else (window.bottom - reach) // down * down
+        if bottom > top:
+            first = max(top - reach, 0)
+            result = run(reader.rows(first, min(bottom + reach, height)))
+            start = (top - first) * up // down
+            yield result[..., start : start + (bottom - top) * up // down, :]
+            reader.forget(max(bottom - reach, 0))
+            top = bottom

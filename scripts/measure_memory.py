@@ -1,0 +1,91 @@
+"""Measure what one call of a network takes, and hold it against `estimate.tile_bytes`. Linux only.
+
+    python scripts/measure_memory.py
+
+Weights are random. Every call has a process of its own; that other work goes on does not matter.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import multiprocessing
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+import torch
+
+from resshift_cli import checkpoint, cli_models, registry
+from resshift_cli.device import DTYPES, place
+from resshift_cli.estimate import tile_bytes
+from resshift_cli.specs import ModelSpec
+
+PROC = Path("/proc/self")
+TILES = {  # side and batch
+    "tiny-x4": [(64, 1), (128, 1), (256, 1), (512, 1), (64, 4), (128, 4)],
+    "realsr-x4-v2": [(64, 1), (128, 1), (64, 2)],
+}
+
+
+def spec_of(model: str) -> ModelSpec:
+    """The layout, which is known without weights."""
+    spec = cli_models.known_spec(registry.find(model))
+    assert spec is not None
+    return spec
+
+
+def resident(key: str) -> int:
+    """Bytes of memory of this process: `VmRSS` now, or `VmHWM` at its peak."""
+    lines = (PROC / "status").read_text().splitlines()
+    return int(next(line for line in lines if line.startswith(f"{key}:")).split()[1]) << 10
+
+
+def taken(model: str, network: str, precision: str, tile: int, batch: int) -> int:
+    """Bytes by which the memory of this process rises during one call."""
+    spec, dtype = spec_of(model), DTYPES[precision]
+    denoiser, codec = checkpoint.build(spec)
+    for module in (denoiser, codec):
+        place(module.eval(), torch.device("cpu"), dtype)
+    schedule, inner = spec.schedule.build(), spec.denoiser
+
+    def call(side: int, count: int) -> None:
+        latent = torch.randn(count, inner.latent_channels, side, side)
+        with torch.inference_mode():
+            if network == "decoder":
+                codec.decode(latent)
+            else:
+                lq = torch.randn(count, 3, side * inner.lq_ratio, side * inner.lq_ratio)
+                denoiser(latent, latent, lq, schedule, torch.ones(count, dtype=torch.long))
+
+    call(inner.size_multiple, 1)  # what is allocated once
+    gc.collect()
+    ctypes.CDLL(None).malloc_trim(0)
+    (PROC / "clear_refs").write_text("5")  # the peak starts anew
+    before = resident("VmRSS")
+    call(tile // spec.lq_pixels, batch)
+    return resident("VmHWM") - before
+
+
+def main() -> None:
+    """Print a line per model, precision and tile: the larger one of its networks."""
+    spawn = multiprocessing.get_context("spawn")
+    for model, tiles in TILES.items():
+        spec = spec_of(model)
+        networks = ["denoiser"] + ["decoder"] * (spec.autoencoder.kind == "vq")
+        for precision, dtype in DTYPES.items():
+            for tile, batch in tiles:
+                peaks = []
+                for network in networks:
+                    with ProcessPoolExecutor(1, spawn) as alone:
+                        job = alone.submit(taken, model, network, precision, tile, batch)
+                        peaks.append(job.result())
+                expected = tile_bytes(spec, tile, batch, dtype)
+                print(
+                    f"{model} {precision} {batch} x {tile} px: {max(peaks) >> 20} MiB, estimated "
+                    f"{expected >> 20}, {max(peaks) / expected:.2f} times",
+                    flush=True,
+                )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+import numpy as np
+import psutil
+import pytest
+import torch
+from tiny_model import tiny_spec, tiny_upscaler
+
+from resshift_cli import memory, plan, registry
+from resshift_cli.estimate import tile_bytes
+from resshift_cli.specs import ModelSpec
+
+CPU, CARD = torch.device("cpu"), torch.device("cuda", 0)
+GIB = 1 << 30
+
+
+@pytest.fixture(params=["tiny-x4", "realsr-x4-v2"])
+def spec(request: pytest.FixtureRequest) -> ModelSpec:
+    if request.param == "tiny-x4":
+        return tiny_spec()
+    known = registry.find(request.param).spec
+    assert known is not None
+    return known
+
+
+def test_plenty_of_memory_leaves_the_tiles_of_the_model(spec: ModelSpec) -> None:
+    settings = plan.settings(spec, name="")
+    assert memory.fitting(spec, settings, torch.float32, CPU, 64 * GIB) == settings
+
+
+def test_where_memory_is_short_tiles_are_halved_until_one_fits(spec: ModelSpec) -> None:
+    settings = plan.settings(spec, name="")
+    half = plan.smaller_tile(spec, settings)
+    assert half is not None
+    room = tile_bytes(spec, settings.tile, 1, torch.float32) - 1
+    fitted = memory.fitting(spec, settings, torch.float32, CPU, room)
+    assert fitted == half
+    assert tile_bytes(spec, fitted.tile, 1, torch.float32) <= room
+
+
+def test_where_nothing_fits_the_smallest_tile_is_tried(spec: ModelSpec) -> None:
+    fitted = memory.fitting(spec, plan.settings(spec, name=""), torch.float32, CPU, 0)
+    assert plan.smaller_tile(spec, fitted) is None
+
+
+def test_tiles_that_somebody_chose_stay() -> None:
+    settings = plan.settings(tiny_spec(), name="", tile=128)
+    assert memory.fitting(tiny_spec(), settings, torch.float32, CPU, 0) == settings
+
+
+def test_a_cpu_works_on_one_tile_at_a_time(spec: ModelSpec) -> None:
+    assert memory.batch(spec, plan.settings(spec, name=""), torch.float32, CPU, 64 * GIB) == 1
+
+
+@pytest.mark.parametrize("gibibytes", [1, 8, 80])
+def test_a_card_works_on_as_many_tiles_as_fit(spec: ModelSpec, gibibytes: int) -> None:
+    settings, room = plan.settings(spec, name=""), gibibytes * GIB
+    count = memory.batch(spec, settings, torch.float16, CARD, room)
+    needed = [tile_bytes(spec, settings.tile, n, torch.float16, CARD) for n in (count, 2 * count)]
+    assert needed[0] <= room or count == 1
+    assert needed[1] > room or count == memory.MOST_AT_ONCE
+
+
+def test_a_cap_counts_what_the_process_has_taken_already() -> None:
+    taken = psutil.Process().memory_info().rss
+    assert memory.room(CPU, cap=1) == 0
+    assert memory.room(CPU, cap=taken + GIB) <= 1.1 * GIB
+    assert 0 < memory.room(CPU) <= psutil.virtual_memory().total
+
+
+def test_an_upscaler_keeps_to_its_cap_and_says_so() -> None:
+    told: list[str] = []
+    image = np.random.default_rng(0).random((40, 40, 3), dtype=np.float32)
+    result = tiny_upscaler(tell=told.append, max_memory=1)(image)
+    assert told == ["Memory is short: tiles of 8 px instead of 64."]
+    np.testing.assert_array_equal(result, tiny_upscaler()(image, tile=8, overlap=2))
+
+
+def test_a_result_that_memory_can_not_hold_is_refused_before_the_work() -> None:
+    image = np.broadcast_to(np.float32(0.5), (400_000, 400_000, 3))
+    upscaler = tiny_upscaler()
+    with pytest.raises(MemoryError, match="the result takes 30720000000000 bytes"):
+        upscaler.enlarge(image, upscaler.settings())

@@ -8,17 +8,25 @@ all of them as floats.
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Iterator
+import itertools
+from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
-from resshift_cli import images, metadata
-from resshift_cli.errors import ImageUnreadableError, OutputError, UsageError, printable
-from resshift_cli.formats import GIF, PNG, WEBP, SaveOptions
-from resshift_cli.images import AS_IT_IS, MAX_PIXELS, Picture
+from resshift_cli import images, metadata, targets
+from resshift_cli.errors import (
+    ImageUnreadableError,
+    OutputError,
+    ResShiftError,
+    UsageError,
+    printable,
+)
+from resshift_cli.formats import AS_IT_IS, GIF, PNG, WEBP, SaveOptions
+from resshift_cli.images import MAX_PIXELS, Picture
+from resshift_cli.sources import Source
 
 _ANIMATED = (GIF, WEBP, PNG)
 _SIGNATURES = (b"GIF8", b"RIFF", b"\x89PNG")
@@ -29,57 +37,108 @@ class Animation:
     """What there is to know of an animated file beside its frames.
 
     Attributes:
-        path: the file.
+        source: the file.
         first: Pillow's number of the first frame: an APNG may have a still image before it.
         milliseconds: how long each frame is shown.
         plays: how often it is played; 0 is for ever.
         alpha: whether any frame has transparency; then all have four channels, else three.
+        format: of the file, as Pillow calls it.
+        max_pixels: of a frame, as it was asked for.
+        damage: what was wrong with the file, if it was read nonetheless.
     """
 
-    path: Path
+    source: Source
     first: int
     milliseconds: tuple[float, ...]
     plays: int
     alpha: bool
+    format: str
+    max_pixels: int
+    damage: str = ""
 
 
-def probe(path: Path, *, max_pixels: int = MAX_PIXELS) -> Animation | None:
+def probe(
+    source: Path | Source, *, max_pixels: int = MAX_PIXELS, allow_truncated: bool = False
+) -> Animation | None:
     """Decode every frame once; None where the file is a single image, or has pages.
+
+    Args:
+        source: the file.
+        max_pixels: as `images.read`.
+        allow_truncated: of a GIF or PNG take the frames before the first that is damaged, if there
+            are two or more; `Animation.damage` then says what was wrong.
 
     Raises:
         InputMissingError, UsageError: as `images.read`.
         ImageUnreadableError, UnsupportedImageError: as `images.read`; or a frame is damaged.
     """
-    if not _may_move(path):
+    source = source if isinstance(source, Source) else Source(source)
+    if not _may_move(source):
         return None
-    with images.opened(path, max_pixels=max_pixels) as image:
-        count = images.frame_count(image, printable(path))
-        if image.format not in ("GIF", "WEBP", "PNG") or count == 1:
+    with images.opened(source, max_pixels=max_pixels) as image:
+        if image.format not in ("GIF", "WEBP", "PNG"):
             return None
         first = int(bool(image.info.get("default_image")))
-        milliseconds, alpha = [], False
-        for frame in _frames(image, first, path):
-            milliseconds.append(float(frame.info.get("duration", 0)))
-            if frame.has_transparency_data:
-                alpha = alpha or frame.convert("RGBA").getchannel("A").getextrema() != (255, 255)
+        numbers: Iterable[int]
+        try:
+            with images.decoding():
+                count = images.frame_count(image, source.name)
+            if count == 1:
+                return None
+            numbers = range(first, count)
+        except ImageUnreadableError:
+            if not allow_truncated:
+                raise
+            numbers = itertools.count()  # a GIF is only counted by going through it
+        milliseconds: list[float] = []
+        alpha, damage = False, ""
+        try:
+            for frame in _frames(image, numbers, source.name):
+                milliseconds.append(float(frame.info.get("duration", 0)))
+                if frame.has_transparency_data:
+                    with images.decoding():
+                        opacity = frame.convert("RGBA").getchannel("A")
+                    alpha = alpha or opacity.getextrema() != (255, 255)
+        except ImageUnreadableError as error:
+            if not allow_truncated:
+                raise
+            if len(milliseconds) < 2:
+                return None
+            damage = f"{str(error).rstrip('.')}; the {len(milliseconds)} before it were read."
         plays = image.info.get("loop")
         if image.format == "GIF":  # it counts repeats, and has no such number if there are none
             plays = 1 if plays is None else plays + (plays > 0)
-        return Animation(path, first, tuple(milliseconds), plays or 0, alpha)
+        return Animation(
+            source,
+            first,
+            tuple(milliseconds),
+            plays or 0,
+            alpha,
+            image.format,
+            max_pixels,
+            damage,
+        )
 
 
-def read(animation: Animation, *, max_pixels: int = MAX_PIXELS) -> Iterator[Picture]:
+def read(animation: Animation) -> Generator[Picture, None, None]:
     """The frames, one after the other; all carry the file's profile and metadata.
 
     Raises:
         As `probe`.
     """
-    path = animation.path
-    with images.opened(path, max_pixels=max_pixels) as image:
-        for frame in _frames(image, animation.first, path):
+    with images.opened(animation.source, max_pixels=animation.max_pixels) as image:
+        numbers = range(animation.first, animation.first + len(animation.milliseconds))
+        for frame in _frames(image, numbers, animation.source.name):
             text = metadata.text(image)
-            picture = Picture.from_pil(frame.convert("RGBA" if animation.alpha else "RGB"))
-            yield replace(picture, xmp=metadata.xmp(image), text=text)
+            with images.decoding():
+                picture = Picture.from_pil(frame.convert("RGBA" if animation.alpha else "RGB"))
+            yield replace(
+                picture,
+                xmp=metadata.xmp(image),
+                text=text,
+                damage=animation.damage,
+                format=animation.format,
+            )
 
 
 def check_target(path: Path, *, options: SaveOptions = AS_IT_IS) -> None:
@@ -105,14 +164,32 @@ def write(
     overwrite: bool,
     options: SaveOptions = AS_IT_IS,
 ) -> None:
-    """Save frames, all of one size, with the timing and loop of `animation`.
+    """Save what `encode` makes, as `targets.save` does.
+
+    Raises:
+        UsageError: as `encode`.
+        OutputError: as `encode` and `targets.save`.
+    """
+    encoded = encode(frames, animation, path, options=options)
+    targets.save(encoded, path, overwrite=overwrite)
+
+
+def encode(
+    frames: Iterable[Picture],
+    animation: Animation,
+    path: Path,
+    *,
+    options: SaveOptions = AS_IT_IS,
+) -> memoryview:
+    """A file of frames, all of one size, with the timing and loop of `animation`.
 
     GIF counts time in hundredths of a second. Equal frames in a row may become one, which is shown
-    as long as they were.
+    as long as they were. The file's format is that of the options, or else of the extension of
+    `path`.
 
     Raises:
         UsageError: as `check_target` and `images.check_encodable`.
-        OutputError: as `images.write`.
+        OutputError: as `images.encode`.
     """
     check_target(path, options=options)
     kind = options.format_of(path)
@@ -146,29 +223,28 @@ def write(
             f"{printable(path)} can't be encoded: {printable(error) or type(error).__name__}.",
             hint="Choose another format with -o.",
         ) from error
-    images.save(buffer.getbuffer(), path, overwrite=overwrite)
+    return buffer.getbuffer()
 
 
-def _may_move(path: Path) -> bool:
+def _may_move(source: Source) -> bool:
     """Whether a file starts like one of these formats; what is wrong with others, `images` says."""
     try:
-        if not path.is_file():
-            return False
-        with path.open("rb") as file:
+        with source.open() as file:
             return file.read(4).startswith(_SIGNATURES)
-    except OSError:
+    except (ResShiftError, OSError):
         return False
 
 
-def _frames(image: Image.Image, first: int, path: Path) -> Iterator[Image.Image]:
+def _frames(image: Image.Image, numbers: Iterable[int], name: str) -> Iterator[Image.Image]:
     """Have Pillow stand at one frame after the other."""
-    for number in range(first, getattr(image, "n_frames", 1)):
+    for number in numbers:
         try:
-            image.seek(number)
-            image.load()
+            with images.decoding():
+                image.seek(number)
+                image.load()
         except Exception as error:  # decoders raise nearly anything on a damaged file
             raise ImageUnreadableError(
-                f"{printable(path)} is cut short or damaged at frame {number + 1}"
+                f"{name} is cut short or damaged at frame {number + 1}"
                 f" ({printable(error).rstrip('.') or type(error).__name__}).",
                 hint="Copy or download it again, or take the first frame with --first-frame.",
             ) from error

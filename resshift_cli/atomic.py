@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+import re
+import secrets
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO
 
-from resshift_cli.errors import OutputError
+from resshift_cli.errors import OutputError, printable
+
+_TEMPORARY = re.compile(r"\.(.*)\.[0-9a-f]{8}\.tmp", re.DOTALL)
+_START = 32  # characters of a name that its temporary one begins with
 
 
 def make_folder(folder: Path) -> None:
@@ -20,7 +26,7 @@ def make_folder(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(
-            f"The folder {folder} can't be made: {error.strerror}.",
+            f"The folder {printable(folder)} can't be made: {_reason(error)}.",
             hint="Choose another folder, or remove what is in the way.",
         ) from error
 
@@ -34,17 +40,17 @@ def replacing(path: Path) -> Iterator[Path]:
     Raises:
         OutputError: the file can't be written.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    unfinished = temporary(path)
     try:
-        yield temporary
-        os.replace(temporary, path)
+        yield unfinished
+        os.replace(unfinished, path)
     except OSError as error:
         raise OutputError(
-            f"{path} can't be written: {error.strerror}.",
+            f"{printable(path)} can't be written: {_reason(error)}.",
             hint="Make room, or choose another folder.",
         ) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        unfinished.unlink(missing_ok=True)
 
 
 def write(path: Path, content: bytes) -> None:
@@ -53,5 +59,62 @@ def write(path: Path, content: bytes) -> None:
     Raises:
         OutputError: it can't be written; what was there stays as it was.
     """
-    with replacing(path) as temporary:
-        temporary.write_bytes(content)
+    with replacing(path) as unfinished:
+        unfinished.write_bytes(content)
+
+
+def temporary(target: Path) -> Path:
+    """A new hidden name beside `target`; short, so that a name of 255 bytes is no trouble."""
+    return target.with_name(f".{target.name[:_START]}.{secrets.token_hex(4)}.tmp")
+
+
+def unnamed(folder: Path) -> BinaryIO | None:
+    """A new file in a folder that is gone when it is closed, also by a kill, unless it is named.
+
+    Returns:
+        None where the system, or the file system, has no such files.
+    """
+    flag = getattr(os, "O_TMPFILE", None)  # Linux
+    if flag is None:
+        return None
+    try:
+        return os.fdopen(os.open(folder, flag | os.O_RDWR, 0o666), "w+b")
+    except OSError:  # whatever else is wrong, an ordinary file will tell
+        return None
+
+
+def name(file: BinaryIO, path: Path) -> None:
+    """Give a file of `unnamed` a name that is not taken.
+
+    Raises:
+        OSError: it is taken, or can't be given.
+    """
+    root = os.open("/", os.O_RDONLY)
+    try:
+        # Only with a folder is the link in /proc followed.
+        os.link(f"proc/self/fd/{file.fileno()}", path, src_dir_fd=root, follow_symlinks=True)
+    finally:
+        os.close(root)
+
+
+def remove(path: Path) -> None:
+    """Remove a file, if it is there and can be removed."""
+    with suppress(OSError):
+        path.unlink(missing_ok=True)
+
+
+def remove_temporaries(targets: Iterable[Path]) -> None:
+    """Remove what a killed process left under temporary names of these files, and nothing else."""
+    starts: dict[Path, set[str]] = {}
+    for target in targets:
+        starts.setdefault(target.parent, set()).add(target.name[:_START])
+    for folder, known in starts.items():
+        with suppress(OSError):
+            for entry in os.scandir(folder):
+                match = _TEMPORARY.fullmatch(entry.name)
+                if match and match[1] in known and entry.is_file(follow_symlinks=False):
+                    os.unlink(entry.path)
+
+
+def _reason(error: OSError) -> str:
+    return error.strerror or printable(error)

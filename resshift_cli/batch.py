@@ -12,36 +12,32 @@ import errno
 import fnmatch
 import hashlib
 import os
-import re
 import shutil
-import stat
 import sys
 import time
-import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from resshift_cli import images, plan
+from resshift_cli import atomic, files, images, plan, targets
 from resshift_cli.download import digest
 from resshift_cli.errors import (
     BUG,
-    ImageUnreadableError,
     InputMissingError,
     OutputError,
     ResShiftError,
     printable,
 )
-from resshift_cli.formats import FORMATS
-from resshift_cli.jobs import memory_limit
+from resshift_cli.files import Handling, Loaded, Result
+from resshift_cli.formats import AS_IT_IS, FORMATS, SaveOptions
+from resshift_cli.jobs import enlarging, memory_limit
 from resshift_cli.ledger import Ledger, Record
+from resshift_cli.sources import Source
 
 if TYPE_CHECKING:
-    from resshift_cli.images import Picture
     from resshift_cli.plan import Settings
     from resshift_cli.specs import ModelSpec
     from resshift_cli.upscaler import Upscaler
@@ -49,13 +45,16 @@ if TYPE_CHECKING:
 EXTENSIONS = frozenset(FORMATS)
 """What is taken for an image unless --include says otherwise."""
 
-SAME = ("model", "scale", "steps", "seed", "tile", "overlap", "temperature", "precision")
+SAME = (
+    *("model", "scale", "steps", "seed", "tile", "overlap", "temperature", "precision"),
+    *("color_fix", "consistency"),
+    *("format", "quality", "lossless", "compression", "depth", "strip_metadata", "first_frame"),
+)
 """What of a record has to be equal for its result to count as finished; its weights too."""
 
 LEAST_ROOM = 64 << 20  # bytes that have to be free on the disk beside the next result
 NAME_MAX = 255  # bytes of a file's name
 
-_TEMPORARY = re.compile(r"\.(.*)\.[0-9a-f]{8}\.tmp", re.DOTALL)
 _FULL = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
 
 
@@ -112,18 +111,19 @@ class Sorted:
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """What a file says of its image: pixels, and whether it has transparency."""
+    """What a file says of its image: pixels, whether it has transparency, and how many frames."""
 
     height: int
     width: int
     alpha: bool
+    frames: int = 1
 
 
 @dataclass(frozen=True, slots=True)
-class _Loaded:
-    """An image that was read, and the file that it was read from."""
+class _Read:
+    """A file that was read, and what the ledger is told of it."""
 
-    picture: Picture
+    loaded: Loaded
     facts: Mapping[str, Any]
 
 
@@ -177,8 +177,10 @@ def find(
     return found
 
 
-def name_outputs(inputs: Sequence[str], *, scale: float) -> dict[str, str]:
-    """What the result of every input is called: as the input, if results can be written so.
+def name_outputs(
+    inputs: Sequence[str], *, scale: float, options: SaveOptions = AS_IT_IS
+) -> dict[str, str]:
+    """What the result of every input is called: as the input, if it has the format that is due.
 
     Where another format is due, its extension comes after the name: `a.gif` becomes `a.gif.png`
     beside the `a.png` of `a.png`, whether or not there is one.
@@ -186,8 +188,9 @@ def name_outputs(inputs: Sequence[str], *, scale: float) -> dict[str, str]:
     outputs: dict[str, str] = {}
     others = []
     for source in inputs:
-        suffix = images.output_path(Path(source), scale=scale).suffix
-        if suffix == Path(source).suffix:
+        suffix = targets.output_path(Path(source), scale=scale, options=options).suffix
+        due = FORMATS[suffix.lower()]
+        if FORMATS.get(Path(source).suffix.lower()) is due:
             outputs[source] = source
         else:
             others.append((source, suffix))
@@ -261,37 +264,20 @@ def sort_out(
     return result
 
 
-def remove_temporaries(output: Path, names: Iterable[str]) -> None:
-    """Remove what a killed batch left half-written, and nothing that has another name.
+def read_header(path: Path, *, first_frame: bool = False) -> Header | None:
+    """What a file's header says, or None if that can't be told; the pixels are not read.
 
     Args:
-        output: folder of results, locked.
-        names: results that may have been under way.
+        path: the file.
+        first_frame: whether only the first frame of an animation is of interest.
     """
-    starts: dict[Path, set[str]] = {}
-    for name in names:
-        target = output / name
-        starts.setdefault(target.parent, set()).add(target.name[:32])
-    for folder, known in starts.items():
-        with suppress(OSError):
-            for entry in os.scandir(folder):
-                match = _TEMPORARY.fullmatch(entry.name)
-                if match and match[1] in known and entry.is_file(follow_symlinks=False):
-                    os.unlink(entry.path)
-
-
-def read_header(path: Path) -> Header | None:
-    """What a file's header says, or None if that can't be told; the pixels are not read."""
-    from PIL import Image
-
     try:
-        if not stat.S_ISREG(path.stat().st_mode):
-            return None
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            with Image.open(path) as image:
-                width, height = image.size
-                return Header(height, width, image.has_transparency_data)
+        with images.opened(path, max_pixels=sys.maxsize) as image:
+            width, height = image.size
+            moving = image.format in ("GIF", "WEBP", "PNG") and not first_frame
+            with images.decoding():
+                frames = images.frame_count(image, "") if moving else 1
+            return Header(height, width, image.has_transparency_data, frames)
     except Exception:  # decoders raise nearly anything on a damaged file
         return None
 
@@ -303,7 +289,7 @@ def work_of(spec: ModelSpec, header: Header, settings: Settings) -> float:
         for size in plan.pass_sizes(spec, header.height, header.width, settings.scale)
     ]
     area = sum(len(grid.boxes) * grid.rows.size * grid.columns.size for grid in grids)
-    return float(area * (2 if header.alpha else 1))
+    return float(area * (2 if header.alpha else 1) * header.frames)
 
 
 def enter(failures: Sequence[Failure], ledger: Ledger, facts: Mapping[str, Any]) -> list[Record]:
@@ -329,6 +315,7 @@ class Runner:
         settings: how images are enlarged.
         ledger: where it is entered.
         facts: what every record has: `folder`, `model`, `weights` and the like.
+        handling: how files are read and written.
         note: for the results' metadata.
         tell: called with every record once it is on the disk, from a thread.
         advance: called with a job's number and the share of it that is computed.
@@ -341,6 +328,7 @@ class Runner:
         ledger: Ledger,
         facts: Mapping[str, Any],
         *,
+        handling: Handling,
         note: str,
         tell: Callable[[Record], None],
         advance: Callable[[int, float], None],
@@ -349,6 +337,7 @@ class Runner:
         self.settings = settings
         self.ledger = ledger
         self.facts = facts
+        self.handling = handling
         self.note = note
         self.tell = tell
         self.advance = advance
@@ -365,76 +354,73 @@ class Runner:
         if not jobs:
             return
         with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as writer:
-            reading: Future[_Loaded | ResShiftError] = reader.submit(self._read, jobs[0])
+            reading: Future[_Read | ResShiftError] = reader.submit(self._read, jobs[0])
             writing: Future[Record] | None = None
             for number, job in enumerate(jobs):
-                loaded = reading.result()
+                read = reading.result()
                 if number + 1 < len(jobs):
                     reading = reader.submit(self._read, jobs[number + 1])
                 started = time.monotonic()
-                result = self._enlarge(number, job, loaded)
+                result = self._enlarge(number, job, read)
                 seconds = time.monotonic() - started
                 if writing is not None and writing.result().status == "failed" and fail_fast:
                     return
-                writing = writer.submit(self._finish, job, loaded, result, seconds)
+                writing = writer.submit(self._finish, job, read, result, seconds)
+                if isinstance(result, Result) and result.encode is None:
+                    writing.result()  # it is computed while it is written
                 if fail_fast and isinstance(result, ResShiftError):
                     break
             if writing is not None:
                 writing.result()
 
-    def _read(self, job: Job) -> _Loaded | ResShiftError:
+    def _read(self, job: Job) -> _Read | ResShiftError:
         """Read an image, and make sure that its result could be written."""
         try:
             with memory_limit(f"Reduce {printable(job.source)} first."):
-                before = _state(job.source)
-                picture = images.read(job.source)
+                loaded = files.load(Source(job.source), self.handling)
                 sha256 = digest(job.source)
-                if _state(job.source) != before:
-                    raise ImageUnreadableError(
-                        f"{printable(job.source)} changed while it was read.",
-                        hint="Run the same command again when it is complete.",
-                    )
-                height, width = picture.pixels.shape[:2]
-                size = plan.target_size(height, width, self.settings.scale)
-                images.check_encodable(picture, job.target, size=size)
+                loaded.source.check_unchanged(loaded.state)
+                size = plan.target_size(*loaded.size, self.settings.scale)
+                files.check(loaded, job.target, size=size, options=self.handling.options)
         except Exception as error:
             return _expected(error)
-        facts = {
-            "input_bytes": before[0],
-            "input_mtime_ns": before[1],
-            "input_sha256": sha256,
-        }
-        return _Loaded(picture, facts)
+        facts: dict[str, Any] = {"input_sha256": sha256, "warnings": loaded.warnings or None}
+        if loaded.state is not None:
+            facts |= {"input_bytes": loaded.state.size, "input_mtime_ns": loaded.state.mtime_ns}
+        return _Read(loaded, facts)
 
     def _enlarge(
-        self, number: int, job: Job, loaded: _Loaded | ResShiftError
-    ) -> Picture | ResShiftError:
-        if isinstance(loaded, ResShiftError):
-            return loaded
+        self, number: int, job: Job, read: _Read | ResShiftError
+    ) -> Result | ResShiftError:
+        if isinstance(read, ResShiftError):
+            return read
         _begin_peak(self.upscaler)
         try:
             smaller = f"Use a --tile smaller than {self.settings.tile} for {printable(job.source)}."
             with memory_limit(smaller):
-                pixels = self.upscaler.enlarge(
-                    loaded.picture.pixels,
-                    self.settings,
+                return files.enlarge(
+                    read.loaded,
+                    enlarging(self.upscaler, self.settings),
                     lambda done, total: self.advance(number, done / total),
+                    size=plan.target_size(*read.loaded.size, self.settings.scale),
+                    note=self.note,
+                    target=job.target,
+                    options=self.handling.options,
                 )
-            return replace(loaded.picture, pixels=pixels, note=self.note)
         except Exception as error:
             return _expected(error)
 
     def _finish(
         self,
         job: Job,
-        loaded: _Loaded | ResShiftError,
-        result: Picture | ResShiftError,
+        read: _Read | ResShiftError,
+        result: Result | ResShiftError,
         seconds: float,
     ) -> Record:
         """Write a result, or why there is none, and enter it in the ledger."""
         facts: dict[str, Any] = {**self.facts, "input": job.input, "output": job.output}
-        if isinstance(loaded, _Loaded):
-            facts |= loaded.facts
+        if isinstance(read, _Read):
+            facts |= read.facts
             facts |= {"seconds": round(seconds, 3), "peak_bytes": _peak(self.upscaler)}
         if not isinstance(result, ResShiftError):
             try:
@@ -452,10 +438,11 @@ class Runner:
         self.tell(record)
         return record
 
-    def _write(self, job: Job, result: Picture, facts: Mapping[str, Any]) -> dict[str, Any]:
-        height, width, channels = result.pixels.shape
-        images.create_folder(job.target.parent)
-        if shutil.disk_usage(job.target.parent).free < LEAST_ROOM + height * width * channels:
+    def _write(self, job: Job, result: Result, facts: Mapping[str, Any]) -> dict[str, Any]:
+        content = result.content()
+        most = result.most if callable(content) else len(content)
+        atomic.make_folder(job.target.parent)
+        if shutil.disk_usage(job.target.parent).free < LEAST_ROOM + most:
             raise _disk_full(job.target)
         if job.replaces and job.target.exists() and os.path.samefile(job.source, job.target):
             raise OutputError(
@@ -463,7 +450,8 @@ class Runner:
                 hint="Give another folder with -o; inputs are never overwritten.",
             )
         self.ledger.append(Record(status="writing", time=_now(), **facts))
-        images.write(result, job.target, overwrite=job.replaces)
+        targets.save(content, job.target, overwrite=job.replaces)
+        height, width = result.size
         return {
             "output_bytes": job.target.stat().st_size,
             "output_sha256": digest(job.target),
@@ -517,18 +505,20 @@ def _fitting(name: str, suffix: str) -> str:
 def _difference(record: Record, settings: Mapping[str, Any]) -> str:
     """What a result was made with that is other now, or ""."""
     for name in SAME:
-        if getattr(record, name) != settings[name]:
-            return f"{name} {printable(getattr(record, name))}, not {printable(settings[name])}"
+        before, now = getattr(record, name), settings[name]
+        if before != now:
+            told = [printable("by default" if value is None else value) for value in (before, now)]
+            return f"{name.replace('_', ' ')} {told[0]}, not {told[1]}"
     return "by other weights" if settings["weights"] not in ("", record.weights) else ""
 
 
 def _unchanged(record: Record, source: Path, *, trust_times: bool) -> bool:
     """Whether an input is what it was; it is read only where size and time can't tell."""
     try:
-        size, mtime = _state(source)
-        if size != record.input_bytes:
+        found = source.stat()
+        if found.st_size != record.input_bytes:
             return False
-        same_time = trust_times and mtime == record.input_mtime_ns
+        same_time = trust_times and found.st_mtime_ns == record.input_mtime_ns
         return same_time or digest(source) == record.input_sha256
     except OSError:
         return False
@@ -549,15 +539,6 @@ def _size(path: Path) -> int | None:
         return None
 
 
-def _state(path: Path) -> tuple[int, int]:
-    """Bytes and time of modification; nothing of a path that is no file, which `read` refuses."""
-    try:
-        found = path.stat()
-        return found.st_size, found.st_mtime_ns
-    except OSError:
-        return 0, 0
-
-
 def _now() -> str:
     return datetime.now(timezone.utc).isoformat(timespec="seconds")
 
@@ -568,7 +549,13 @@ def _failed(facts: Mapping[str, Any], error: ResShiftError) -> Record:
 
 
 def _expected(error: Exception) -> ResShiftError:
-    """An error as one that a record can hold; a bug must not end a night's work either."""
+    """An error as one that a record can hold; a bug must not end a night's work either.
+
+    Its traceback is let go of, and so what the frames in it hold: whole images.
+    """
+    cause: BaseException | None = error
+    while cause is not None:
+        cause.__traceback__, cause = None, cause.__cause__ or cause.__context__
     if isinstance(error, ResShiftError):
         return error
     if isinstance(error, OSError):

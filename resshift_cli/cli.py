@@ -11,20 +11,33 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from resshift_cli import __version__, cli_batch, cli_models, cli_train, console, jobs
-from resshift_cli.errors import BUG, ResShiftError, UsageError
+from resshift_cli import (
+    __version__,
+    cli_batch,
+    cli_bench,
+    cli_eval,
+    cli_models,
+    cli_train,
+    console,
+    jobs,
+)
+from resshift_cli.errors import BUG, ResShiftError, UsageError, out_of_memory, printable
 from resshift_cli.options import (
+    MAX_PIXELS,
+    AllowTruncatedOption,
+    ColorFixOption,
     CommandLine,
     CompressionOption,
+    ConsistencyOption,
     DebugOption,
     DepthOption,
     DeviceOption,
@@ -33,6 +46,7 @@ from resshift_cli.options import (
     InputsArgument,
     JsonOption,
     LosslessOption,
+    MaxMemoryOption,
     MaxPixelsOption,
     ModelOption,
     OfflineOption,
@@ -53,14 +67,11 @@ from resshift_cli.options import (
 )
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-    from resshift_cli.animation import Animation
+    from resshift_cli.files import Handling
     from resshift_cli.formats import SaveOptions
-    from resshift_cli.images import Picture
     from resshift_cli.plan import Settings
     from resshift_cli.registry import ModelEntry
+    from resshift_cli.sources import Source
     from resshift_cli.upscaler import Upscaler
 
 INTERRUPTED, BROKEN_PIPE, TERMINATED = 130, 141, 143  # the rest is in errors.py
@@ -130,6 +141,9 @@ def upscale(
     tile: TileOption = None,
     overlap: OverlapOption = None,
     temperature: TemperatureOption = None,
+    color_fix: ColorFixOption = "wavelet",
+    consistency: ConsistencyOption = 0.0,
+    max_memory: MaxMemoryOption = None,
     device: DeviceOption = "auto",
     precision: PrecisionOption = "auto",
     file_format: FormatOption = None,
@@ -139,7 +153,8 @@ def upscale(
     depth: DepthOption = None,
     strip_metadata: StripOption = False,
     first_frame: FirstFrameOption = False,
-    max_pixels: MaxPixelsOption = 100_000_000,
+    max_pixels: MaxPixelsOption = MAX_PIXELS,
+    allow_truncated: AllowTruncatedOption = False,
     overwrite: OverwriteOption = False,
     quiet: QuietOption = False,
     as_json: JsonOption = False,
@@ -152,8 +167,12 @@ def upscale(
 
     Progress and a summary go to stderr. stdout stays empty on a terminal; in a pipe it gets the
     path of every result, one per line, or with --json one object that holds everything.
+
+    `resshift upscale - < photo.jpg > large.jpg` reads from stdin and writes to stdout, where
+    nothing else goes then: with `-o -` for any single input, without -o for an image from stdin.
+    A file that is called - is given as ./-.
     """
-    from resshift_cli import images
+    from resshift_cli.files import Handling
     from resshift_cli.formats import SaveOptions
 
     handling = Handling(
@@ -165,24 +184,29 @@ def upscale(
             depth=depth,
             strip_metadata=strip_metadata,
         ),
-        overwrite=overwrite,
         first_frame=first_frame,
         max_pixels=max_pixels,
+        allow_truncated=allow_truncated,
     )
+    to_stdout = _check_streams(inputs, output, as_json=as_json)
     entry = cli_models.choose(model, weights, registry, offline=offline)
     report = Report(__version__, entry.name)
     try:
         spec = jobs.spec_of(entry, offline=offline, quiet=quiet)
         factor = float(spec.scale) if scale is None else scale
-        targets = images.plan_outputs(
-            inputs, scale=factor, destination=output, options=handling.options
-        )
-        pairs = list(zip(inputs, targets, strict=True))
-        with _created(images.output_folder(output, several=len(pairs) > 1)):
+        with (
+            _opened(inputs) as sources,
+            _planned(sources, output, factor, handling, to_stdout=to_stdout) as outputs,
+        ):
             with console.waiting("Checking the images", quiet=quiet):
-                sizes = _check(pairs, factor, report, handling)
+                tasks, sizes = _check(sources, outputs, factor, report, handling, overwrite)
             upscaler = jobs.load(
-                entry, offline=offline, quiet=quiet, device=device, precision=precision
+                entry,
+                offline=offline,
+                quiet=quiet,
+                device=device,
+                precision=precision,
+                max_memory=max_memory,
             )
             settings = upscaler.settings(
                 scale=factor,
@@ -191,11 +215,13 @@ def upscale(
                 tile=tile,
                 overlap=overlap,
                 temperature=temperature,
+                color_fix=color_fix,
+                consistency=consistency,
             )
             if not quiet:
                 jobs.announce(entry, upscaler, settings, sizes)
             _upscale_each(
-                pairs,
+                tasks,
                 entry,
                 upscaler,
                 settings,
@@ -217,6 +243,8 @@ def upscale(
 
 
 app.command()(cli_batch.batch)
+app.command()(cli_bench.bench)
+app.command("eval")(cli_eval.evaluate)
 app.command()(cli_train.train)
 
 
@@ -241,109 +269,138 @@ class Report:
         )
 
 
-@contextmanager
-def _created(folder: Path | None) -> Iterator[None]:
-    """Have a folder for the results, and leave none behind that got nothing."""
-    from resshift_cli import images
+def _check_streams(inputs: Sequence[str], output: str | None, *, as_json: bool) -> bool:
+    """Find out whether stdin and stdout can be what - means; whether the result goes to stdout."""
+    from resshift_cli import sources, targets
 
+    from_stdin = "-" in inputs
+    to_stdout = output == "-" or (from_stdin and output is None)
+    if len(inputs) > 1 and from_stdin:
+        raise UsageError(
+            "An image from stdin (-) has to be the only input.",
+            hint="Give the others to a command of their own.",
+        )
+    if len(inputs) > 1 and to_stdout:
+        raise UsageError(
+            "Several results can't all go to stdout.", hint="Give a folder, such as: -o results/"
+        )
+    if to_stdout and as_json:
+        raise UsageError(
+            "The result and --json can't both go to stdout.",
+            hint="Give a file with -o, or leave out --json.",
+        )
+    if from_stdin and targets.output_folder(output, several=False) is not None:
+        raise UsageError(
+            "An image from stdin has no name that its result could be called after.",
+            hint=f"Name the file, such as: -o {printable(output).rstrip('/')}/large.png",
+        )
+    if from_stdin:
+        sources.check_stdin()
+    if to_stdout:
+        targets.check_stdout()
+    return to_stdout
+
+
+@contextmanager
+def _opened(inputs: Sequence[str]) -> Iterator[list[Source]]:
+    """The inputs; what comes in on stdin is kept until the work is done."""
+    from resshift_cli import sources
+
+    if inputs == ["-"]:
+        with sources.stdin() as source:
+            yield [source]
+    else:
+        yield [sources.Source(Path(name)) for name in inputs]
+
+
+@contextmanager
+def _planned(
+    sources: Sequence[Source],
+    output: str | None,
+    scale: float,
+    handling: Handling,
+    *,
+    to_stdout: bool,
+) -> Iterator[list[Path] | None]:
+    """Where the results go, None being stdout; a new folder that got nothing is removed again."""
+    from resshift_cli import atomic, targets
+
+    if to_stdout:
+        yield None
+        return
+    paths = [source.path for source in sources]
+    planned = targets.plan_outputs(paths, scale=scale, destination=output, options=handling.options)
+    folder = targets.output_folder(output, several=len(paths) > 1)
     if folder is None:
-        yield
+        yield planned
         return
     new = [path for path in (folder, *folder.parents) if not path.exists()]
-    images.create_folder(folder)
+    atomic.make_folder(folder)
     try:
-        yield
+        yield planned
     finally:
         with suppress(OSError):  # the first one that is not empty
             for path in new:
                 path.rmdir()
 
 
-@dataclass(frozen=True)
-class Handling:
-    """How image files are read and written."""
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One file to be enlarged.
 
+    Attributes:
+        source: the input.
+        target: the result, or what messages call it.
+        options: how it is encoded.
+        overwrite: whether it may replace a file; None if it goes to stdout.
+    """
+
+    source: Source
+    target: Path
     options: SaveOptions
-    overwrite: bool
-    first_frame: bool
-    max_pixels: int
-
-    def open(self, source: Path) -> tuple[Picture, Animation | None]:
-        """The image, or the first frame of an animation and what else there is to know of it."""
-        from resshift_cli import animation, images
-
-        moving = None if self.first_frame else animation.probe(source, max_pixels=self.max_pixels)
-        if moving is not None:
-            return next(animation.read(moving, max_pixels=self.max_pixels)), moving
-        return images.read(source, max_pixels=self.max_pixels, first_frame=self.first_frame), None
+    overwrite: bool | None
 
 
 def _check(
-    pairs: Sequence[tuple[Path, Path]], scale: float, report: Report, handling: Handling
-) -> list[tuple[int, int]]:
+    sources: Sequence[Source],
+    outputs: Sequence[Path] | None,
+    scale: float,
+    report: Report,
+    handling: Handling,
+    overwrite: bool,
+) -> tuple[list[Task], list[tuple[int, int]]]:
     """Find out before the work whether every input can be read and every result written.
 
-    Returns the heights and widths of all that will be enlarged, every frame counted.
+    Returns the tasks, and the heights and widths of all that will be enlarged, every frame counted.
 
     Inputs are decoded, which takes little beside enlarging them, so that a damaged one is known
     now and not hours later.
     """
-    from resshift_cli import animation, images
+    from resshift_cli import files, targets
 
-    sizes = []
-    for source, target in pairs:
+    tasks, sizes = [], []
+    for number, source in enumerate(sources):
         try:
-            picture, moving = handling.open(source)
-            images.check_writable(target, overwrite=handling.overwrite, options=handling.options)
-            if moving is not None:
-                animation.check_target(target, options=handling.options)
-            height, width = picture.pixels.shape[:2]
+            loaded = files.load(source, handling)
+            if outputs is None:
+                options = files.without_a_name(loaded, handling.options)
+                task = Task(source, targets.STDOUT, options, None)
+            else:
+                task = Task(source, outputs[number], handling.options, overwrite)
+                targets.check_writable(task.target, overwrite=overwrite, options=task.options)
+            height, width = loaded.size
             large = (max(1, round(height * scale)), max(1, round(width * scale)))
-            images.check_encodable(picture, target, size=large, options=handling.options)
-            sizes += [(height, width)] * (1 if moving is None else len(moving.milliseconds))
+            files.check(loaded, task.target, size=large, options=task.options)
         except ResShiftError as error:
-            report.fail(source, error)
+            report.fail(source.path, error)
             raise
-    return sizes
-
-
-def _enlarge(
-    source: Path,
-    target: Path,
-    enlarge: Callable[[NDArray[np.float32], Callable[[int, int], None]], NDArray[np.float32]],
-    note: str,
-    handling: Handling,
-    advance: console.Advance,
-) -> tuple[tuple[int, int], tuple[int, int]]:
-    """Enlarge one file; returns the heights and widths before and after."""
-    from resshift_cli import animation, images
-
-    picture, moving = handling.open(source)
-    before, count = picture.pixels.shape[:2], 1 if moving is None else len(moving.milliseconds)
-    after = before
-
-    def enlarged(picture: Picture, number: int) -> Picture:
-        nonlocal after
-
-        def told(done: int, total: int) -> None:
-            advance(number * total + done, count * total)
-
-        pixels = enlarge(picture.pixels, told)
-        after = pixels.shape[:2]
-        return replace(picture, pixels=pixels, note=note)
-
-    overwrite, options = handling.overwrite, handling.options
-    if moving is None:
-        images.write(enlarged(picture, 0), target, overwrite=overwrite, options=options)
-    else:  # with the same noise for every frame, so that what stands still stays so
-        frames = animation.read(moving, max_pixels=handling.max_pixels)
-        results = (enlarged(frame, number) for number, frame in enumerate(frames))
-        animation.write(results, moving, target, overwrite=overwrite, options=options)
-    return before, after
+        tasks.append(task)
+        sizes += [loaded.size] * loaded.frames
+    return tasks, sizes
 
 
 def _upscale_each(
-    pairs: Sequence[tuple[Path, Path]],
+    tasks: Sequence[Task],
     entry: ModelEntry,
     upscaler: Upscaler,
     settings: Settings,
@@ -355,34 +412,45 @@ def _upscale_each(
     debug: bool,
 ) -> None:
     """Enlarge every image, whatever becomes of the others, and enter it in the report."""
+    from resshift_cli import files, plan, targets
+
     note = jobs.note(entry, settings)
     precision = jobs.precision_name(upscaler.dtype)
     machine = {"device": str(upscaler.device), "precision": precision}
-    for number, (source, target) in enumerate(pairs, 1):
-        title = source.name if len(pairs) == 1 else f"[{number}/{len(pairs)}] {source.name}"
+    for number, task in enumerate(tasks, 1):
+        source, target = task.source.path, task.target
+        title = source.name if len(tasks) == 1 else f"[{number}/{len(tasks)}] {source.name}"
         started = time.monotonic()
         try:
             with (
                 jobs.memory_limit(f"Use a --tile smaller than {settings.tile} for {source.name}."),
                 console.progress(title, "tile steps", quiet=quiet) as advance,
             ):
-                (height, width), (tall, wide) = _enlarge(
-                    source,
-                    target,
-                    lambda pixels, told: upscaler.enlarge(pixels, settings, told),
-                    note,
-                    handling,
+                loaded = files.load(task.source, handling)
+                result = files.enlarge(
+                    loaded,
+                    jobs.enlarging(upscaler, settings),
                     advance,
+                    size=plan.target_size(*loaded.size, settings.scale),
+                    note=note,
+                    target=target,
+                    options=task.options,
                 )
+                content = result.content()
+                if task.overwrite is None:
+                    targets.to_stdout(content)
+                else:
+                    targets.save(content, target, overwrite=task.overwrite)
         except ResShiftError as error:
             report.fail(source, error)
             _explain(error, debug=debug)
             continue
         except KeyboardInterrupt as interrupt:
             if report.results:
-                interrupt.args = (f"{len(report.results)} of {len(pairs)} images were finished",)
+                interrupt.args = (f"{len(report.results)} of {len(tasks)} images were finished",)
             raise
         seconds = time.monotonic() - started
+        (height, width), (tall, wide) = loaded.size, result.size
         report.results.append(
             {
                 "input": str(source),
@@ -394,16 +462,20 @@ def _upscale_each(
                 **asdict(settings),
                 **machine,
                 "seconds": round(seconds, 3),
+                "warnings": loaded.warnings,
             }
         )
-        if not quiet:
-            console.note(
-                f"{source} {width}x{height} -> {target} {wide}x{tall}, {report.model}, "
-                f"{settings.steps} step{'s' * (settings.steps != 1)}, "
-                f"{' '.join(machine.values())}, {seconds:.1f} s"
-            )
-            if not as_json:
-                console.result(target)
+        if quiet:
+            continue
+        for warning in loaded.warnings:
+            console.warning(f"warning: {warning}")
+        console.note(
+            f"{source} {width}x{height} -> {target} {wide}x{tall}, {report.model}, "
+            f"{settings.steps} step{'s' * (settings.steps != 1)}, "
+            f"{' '.join(machine.values())}, {seconds:.1f} s"
+        )
+        if not as_json and task.overwrite is not None:
+            console.result(target)
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -420,7 +492,8 @@ def run(arguments: Sequence[str]) -> int:
         # Not `command()`, which would print errors in its own way and swallow Ctrl-C.
         with command.make_context("resshift", list(arguments), obj=settings) as context:
             command.invoke(context)
-        sys.stdout.flush()
+        if sys.stdout is not None:
+            sys.stdout.flush()
     except typer.Exit as end:
         return end.exit_code
     except BrokenPipeError:
@@ -441,6 +514,9 @@ def _explain(error: BaseException, *, debug: bool) -> int:
     if isinstance(error, ResShiftError):
         console.error(str(error), error.hint)
         return error.exit_code
+    if out_of_memory(error):
+        console.error("There is not enough memory.", "Close other programs, or use smaller images.")
+        return ResShiftError.exit_code
     if isinstance(error, OSError):
         console.error(f"{error}.", "Run again with --debug for the traceback.")
         return ResShiftError.exit_code

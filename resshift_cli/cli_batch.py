@@ -17,26 +17,39 @@ import typer
 from resshift_cli import __version__, cli_models, console, jobs
 from resshift_cli.errors import InputMissingError, ResShiftError, UsageError, printable
 from resshift_cli.options import (
+    MAX_PIXELS,
+    AllowTruncatedOption,
+    ColorFixOption,
+    CompressionOption,
+    ConsistencyOption,
     DebugOption,
+    DepthOption,
     DeviceOption,
     DryRunOption,
     ExcludeOption,
     FailFastOption,
+    FirstFrameOption,
     FolderArgument,
+    FormatOption,
     HiddenOption,
     IncludeOption,
     JsonOption,
+    LosslessOption,
+    MaxMemoryOption,
+    MaxPixelsOption,
     ModelOption,
     OfflineOption,
     OverlapOption,
     OverwriteOption,
     PrecisionOption,
+    QualityOption,
     QuietOption,
     RegistryOption,
     ResultsOption,
     ScaleOption,
     SeedOption,
     StepsOption,
+    StripOption,
     TemperatureOption,
     TileOption,
     WeightsOption,
@@ -46,6 +59,7 @@ if TYPE_CHECKING:
     import torch
 
     from resshift_cli.batch import Failure, Header, Job, Sorted
+    from resshift_cli.files import Handling
     from resshift_cli.ledger import Ledger, Record
     from resshift_cli.plan import Settings
     from resshift_cli.registry import ModelEntry
@@ -72,8 +86,20 @@ def batch(
     tile: TileOption = None,
     overlap: OverlapOption = None,
     temperature: TemperatureOption = None,
+    color_fix: ColorFixOption = "wavelet",
+    consistency: ConsistencyOption = 0.0,
+    max_memory: MaxMemoryOption = None,
     device: DeviceOption = "auto",
     precision: PrecisionOption = "auto",
+    file_format: FormatOption = None,
+    quality: QualityOption = None,
+    lossless: LosslessOption = False,
+    compression: CompressionOption = None,
+    depth: DepthOption = None,
+    strip_metadata: StripOption = False,
+    first_frame: FirstFrameOption = False,
+    max_pixels: MaxPixelsOption = MAX_PIXELS,
+    allow_truncated: AllowTruncatedOption = False,
     overwrite: OverwriteOption = False,
     fail_fast: FailFastOption = False,
     dry_run: DryRunOption = False,
@@ -81,19 +107,36 @@ def batch(
     as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Enlarge all images of a folder, and of the folders in it.
+    """Enlarge all images and animations of a folder, and of the folders in it.
 
     What is finished is entered in resshift-batch.jsonl among the results, and not done again: the
     same command goes on where an earlier one was stopped. An image that fails does not keep the
     others from being done; in the end the exit code is then 1.
     """
     _check_folder(folder)
+    from resshift_cli.files import Handling
+    from resshift_cli.formats import SaveOptions
+
+    handling = Handling(
+        SaveOptions(
+            format=file_format,
+            quality=quality,
+            lossless=lossless,
+            compression=compression,
+            depth=depth,
+            strip_metadata=strip_metadata,
+        ),
+        first_frame=first_frame,
+        max_pixels=max_pixels,
+        allow_truncated=allow_truncated,
+    )
     entry = cli_models.choose(model, weights, registry, offline=offline)
     report = Report(__version__, entry.name, str(folder), as_json=as_json)
     try:
         made = _made_by(
             entry,
             folder,
+            handling,
             offline=offline,
             quiet=quiet,
             dry_run=dry_run,
@@ -105,20 +148,24 @@ def batch(
             tile=tile,
             overlap=overlap,
             temperature=temperature,
+            color_fix=color_fix,
+            consistency=consistency,
         )
-        report.settings = asdict(made.settings)
+        report.settings = made.told()
         results = output or _beside(folder, made.settings.scale)
         report.output = str(results)
         _check_apart(folder, results)
 
+        from resshift_cli import atomic, ledger
         from resshift_cli import batch as room
-        from resshift_cli import images, ledger
 
         with console.waiting("Looking for images", quiet=quiet):
             found = room.find(
                 folder, results, include=include or (), exclude=exclude or (), hidden=hidden
             )
-            names = room.name_outputs(found.images, scale=made.settings.scale)
+            names = room.name_outputs(
+                found.images, scale=made.settings.scale, options=handling.options
+            )
 
         def sort_out(book: Ledger) -> Sorted:
             with console.waiting("Looking for what is finished", quiet=quiet):
@@ -133,15 +180,22 @@ def batch(
         if dry_run:
             _forecast(made, sort_out(ledger.Ledger(results)), results, report, quiet=quiet)
         elif names or found.failures:
-            images.create_folder(results)
+            atomic.make_folder(results)
             with ledger.locked(results):
                 book = ledger.Ledger(results)
                 sorted_out = sort_out(book)
                 under_way = [record.output for record in book.begun.values()]
-                room.remove_temporaries(
-                    results, [*under_way, *(job.output for job in sorted_out.jobs)]
+                to_do = [job.output for job in sorted_out.jobs]
+                atomic.remove_temporaries(results / name for name in (*under_way, *to_do))
+                _work(
+                    made,
+                    sorted_out,
+                    book,
+                    report,
+                    max_memory=max_memory,
+                    fail_fast=fail_fast,
+                    quiet=quiet,
                 )
-                _work(made, sorted_out, book, report, fail_fast=fail_fast, quiet=quiet)
         if not quiet and not dry_run:
             _summary(report)
     except KeyboardInterrupt as interrupt:
@@ -160,6 +214,8 @@ def batch(
         )
         raise
     finally:
+        if not quiet:
+            _tell_warnings(report)
         _tell_failures(report)
         if as_json:
             console.document(report.document())
@@ -239,6 +295,7 @@ class Made:
 
     entry: ModelEntry
     folder: Path
+    handling: Handling
     spec: ModelSpec
     settings: Settings
     device: torch.device
@@ -251,8 +308,16 @@ class Made:
         return {
             "model": self.entry.name,
             "weights": self.digest,
-            **asdict(self.settings),
+            **self.told(),
             "precision": jobs.precision_name(self.dtype),
+        }
+
+    def told(self) -> dict[str, Any]:
+        """All settings that a result depends on."""
+        return {
+            **asdict(self.settings),
+            **asdict(self.handling.options),
+            "first_frame": self.handling.first_frame,
         }
 
 
@@ -284,6 +349,7 @@ def _beside(folder: Path, scale: float) -> Path:
 def _made_by(
     entry: ModelEntry,
     folder: Path,
+    handling: Handling,
     *,
     offline: bool,
     quiet: bool,
@@ -311,7 +377,7 @@ def _made_by(
         run_on = choose_device(device)
         dtype = choose_dtype(precision, run_on)
         digest = "" if files is None else _digest(files)
-    return Made(entry, folder, spec, settings, run_on, dtype, digest, offline)
+    return Made(entry, folder, handling, spec, settings, run_on, dtype, digest, offline)
 
 
 def _digest(files: Files) -> str:
@@ -321,11 +387,11 @@ def _digest(files: Files) -> str:
     return "+".join(download.digest(path) for path in paths if path is not None)
 
 
-def _headers(tasks: Sequence[Job], *, quiet: bool) -> list[Header | None]:
+def _headers(made: Made, tasks: Sequence[Job], *, quiet: bool) -> list[Header | None]:
     from resshift_cli.batch import read_header
 
     with console.waiting("Reading the images' sizes", quiet=quiet):
-        return [read_header(job.source) for job in tasks]
+        return [read_header(job.source, first_frame=made.handling.first_frame) for job in tasks]
 
 
 def _space(tasks: Sequence[Job], scale: float) -> int:
@@ -352,7 +418,7 @@ def _forecast(
     from resshift_cli import estimate
 
     tasks = sorted_out.jobs
-    headers = _headers(tasks, quiet=quiet)
+    headers = _headers(made, tasks, quiet=quiet)
     seconds, peak = 0.0, 0
     cache: dict[tuple[int, int], estimate.Estimate] = {}
     machine = estimate.measure(made.device, made.dtype) if tasks else None
@@ -371,7 +437,7 @@ def _forecast(
                 tile=made.settings.tile,
                 overlap=made.settings.overlap,
             )
-        seconds += cache[size].seconds * (2 if header.alpha else 1)
+        seconds += cache[size].seconds * (2 if header.alpha else 1) * header.frames
         peak = max(peak, cache[size].bytes)
     report.forecast = {
         "images": len(tasks),
@@ -415,6 +481,7 @@ def _work(
     book: Ledger,
     report: Report,
     *,
+    max_memory: int | None,
     fail_fast: bool,
     quiet: bool,
 ) -> None:
@@ -433,7 +500,7 @@ def _work(
     if not tasks:
         _enter(book, failures, facts, report)
         return
-    headers = _headers(tasks, quiet=quiet)
+    headers = _headers(made, tasks, quiet=quiet)
     need, free = _space(tasks, made.settings.scale), _free(book.path.parent)
     if need > free and not quiet:
         console.warning(
@@ -446,10 +513,16 @@ def _work(
         quiet=quiet,
         device=str(made.device),
         precision=jobs.precision_name(made.dtype),
+        max_memory=max_memory,
     )
     _enter(book, failures, facts, report)
     if not quiet:
-        sizes = [(header.height, header.width) for header in headers if header]
+        sizes = [
+            size
+            for header in headers
+            if header
+            for size in [(header.height, header.width)] * header.frames
+        ]
         jobs.announce(made.entry, upscaler, made.settings, sizes)
     work = [room.work_of(made.spec, header, made.settings) if header else 0 for header in headers]
     with _progress([job.input for job in tasks], work, quiet=quiet) as show:
@@ -464,6 +537,7 @@ def _work(
             made.settings,
             book,
             facts,
+            handling=made.handling,
             note=jobs.note(made.entry, made.settings),
             tell=tell,
             advance=show,
@@ -582,6 +656,18 @@ def _summary(report: Report) -> None:
         f"{report.found} images in {report.folder}: {report.done} done, {report.skipped} finished "
         f"before, {report.failed} failed. Results are in {report.output}"
     )
+
+
+def _tell_warnings(report: Report) -> None:
+    """What was wrong with images that were done nonetheless, but not of a thousand."""
+    warnings = [warning for record in report.results for warning in record.warnings or ()]
+    for warning in warnings[:SHOWN]:
+        console.warning(f"warning: {warning}")
+    if len(warnings) > SHOWN:
+        from resshift_cli.ledger import NAME
+
+        more = len(warnings) - SHOWN
+        console.note(f"and {more} more warnings, see {Path(report.output) / NAME}")
 
 
 def _tell_failures(report: Report) -> None:

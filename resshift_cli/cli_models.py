@@ -343,6 +343,55 @@ def add(
     console.note(f"{name} is in {written} now: resshift upscale photo.jpg --model {name}")
 
 
+@app.command()
+def publish(
+    source: Annotated[
+        Path,
+        typer.Argument(
+            metavar="FILE.safetensors|RUN",
+            readable=False,
+            help="A weight file that `resshift train` wrote, or the folder of its run.",
+            show_default=False,
+        ),
+    ],
+    repo: Annotated[
+        str,
+        typer.Option(
+            metavar="USER/NAME", help="The repository; it is made if need be.", show_default=False
+        ),
+    ],
+    private: Annotated[
+        bool, typer.Option("--private", help="Let nobody else see a repository that is made.")
+    ] = False,
+    message: Annotated[
+        str, typer.Option(metavar="TEXT", help="What its history says of this version.")
+    ] = "Upload with resshift",
+    quiet: QuietOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Publish a model on the Hugging Face Hub; of a run, its card README.md as well."""
+    from resshift_cli import card, hub, specs
+
+    weights = source / "model.safetensors" if source.is_dir() else source
+    specs.read_spec(weights)  # or nobody could use it
+    if not message.strip():
+        raise UsageError("The message is empty.", hint="Leave --message out.")
+    files = {weights.name: weights}
+    readme = source / "README.md"
+    if source.is_dir() and readme.is_file():
+        files[readme.name] = readme
+        if card.is_draft(readme):
+            console.warning(f"{readme} has no licence yet: nobody else may use the model so.")
+    with console.waiting(f"Publishing {repo}", quiet=quiet):
+        address = hub.publish(repo, files, message=message, private=private)
+    if not quiet:
+        console.note(
+            f"{repo} is published. Others can use it with "
+            f"`resshift models add NAME --hub {repo}/{weights.name}`."
+        )
+    print(address)
+
+
 def _hub_source(text: str, revision: str) -> HubSource:
     from resshift_cli import registry
 

@@ -58,7 +58,7 @@ class Format:
 # TIFF and BMP count their bytes in 32 bits.
 _FOUR_GB = 4_200_000_000
 PNG = Format("PNG", exact=True, deep=True)
-TIFF = Format("TIFF", exact=True, deep=True, max_bytes=_FOUR_GB)
+TIFF = Format("TIFF", exact=True, deep=True)
 BMP = Format("BMP", exact=True, max_bytes=_FOUR_GB, alpha=False, profile=False)
 GIF = Format("GIF", max_side=65535, profile=False, implied=False)
 JPEG = Format(
@@ -183,6 +183,15 @@ class SaveOptions:
         if kind is PNG and self.compression is not None:
             options["compress_level"] = self.compression
         return options
+
+
+AS_IT_IS = SaveOptions()
+"""Everything as the format and the input say."""
+
+
+def extension(name: str) -> str | None:
+    """The first extension, without its dot, of the format that Pillow calls so; None if none."""
+    return next((suffix[1:] for suffix, kind in FORMATS.items() if kind.name == name), None)
 
 
 def load_extra(extra: str) -> bool:

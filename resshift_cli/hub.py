@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from resshift_cli.errors import ResShiftError
+from resshift_cli.errors import ResShiftError, UsageError
 from resshift_cli.registry import HubSource
 from resshift_cli.transfer import NO_ROOM, TWICE, Check, Failure, Meter, answered
 
@@ -24,6 +24,11 @@ HOME = "HF_HOME"  # environment variable: its cache elsewhere
 
 _NEEDS_TOKEN = (
     "Put the token of a Hugging Face account that may read it into the variable HF_TOKEN "
+    "(https://huggingface.co/settings/tokens)."
+)
+_NO_NAME, _NAME = "can't be the name of a repository", "Use --repo USER/NAME."
+_NEEDS_WRITING = (
+    "Put a token that may write into the variable HF_TOKEN "
     "(https://huggingface.co/settings/tokens)."
 )
 
@@ -135,6 +140,80 @@ def drop(source: HubSource) -> int:
     if find(source) is not None:  # it only logs what it can't delete
         raise PermissionError(errno.EACCES, "a file can't be deleted", str(path))
     return strategy.expected_freed_size
+
+
+def publish(repo: str, files: Mapping[str, Path], *, message: str, private: bool) -> str:
+    """Put files into a model repository of the user's, as one commit; it is made if need be.
+
+    Args:
+        repo: `user/name`.
+        files: names in the repository, and the files.
+        message: of the commit.
+        private: whether nobody else may see a repository that is made.
+
+    Returns:
+        The address of the repository.
+
+    Raises:
+        UsageError: no repository can have this name, or a public one is to be private.
+        ResShiftError: there is no token, it may not write there, or the Hub can't be reached.
+    """
+    if is_offline():
+        raise ResShiftError(
+            "Nothing can be published offline.",
+            hint="Unset HF_HUB_OFFLINE and TRANSFORMERS_OFFLINE.",
+        )
+    with quiet():
+        from huggingface_hub import CommitOperationAdd, HfApi, get_token
+        from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+        from huggingface_hub.utils.tqdm import disable_progress_bars
+
+        if repo.count("/") != 1:
+            raise UsageError(f"'{repo}' {_NO_NAME}.", hint=_NAME)
+        if get_token() is None:
+            raise ResShiftError("Publishing needs a token of your account.", hint=_NEEDS_WRITING)
+        disable_progress_bars()
+        api = HfApi(library_name="resshift")
+        try:
+            try:
+                api.create_repo(repo, private=private)
+            except HfHubHTTPError as error:
+                if error.response.status_code != 409:
+                    raise
+                if private and not api.model_info(repo).private:
+                    raise UsageError(
+                        f"{repo} exists already, and is public.",
+                        hint="Choose another name, or make it private in its settings.",
+                    ) from error
+            additions = [CommitOperationAdd(name, str(path)) for name, path in files.items()]
+            api.create_commit(repo, additions, commit_message=message)
+        except ResShiftError:
+            raise
+        except HFValidationError as error:
+            raise UsageError(f"'{repo}' {_NO_NAME}.", hint=_NAME) from error
+        except Exception as error:  # of its own, of its HTTP client, or of hf_xet
+            raise _not_published(repo, error) from error
+    return f"{endpoint()}/{repo}"
+
+
+def _not_published(repo: str, error: Exception) -> ResShiftError:
+    """What an error of the client means when something is sent."""
+    responses = (getattr(cause, "response", None) for cause in _causes(error))
+    status = next((r.status_code for r in responses if r is not None), None)
+    if status in (401, 403):
+        why = "is not valid" if status == 401 else "may not write there"
+        return ResShiftError(
+            f"{repo} can't be published: the token {why} ({status}).", hint=_NEEDS_WRITING
+        )
+    if isinstance(error, ValueError) and "README.md" in str(error):
+        return ResShiftError(
+            f"{repo} can't be published: the Hub does not take the front matter of README.md.",
+            hint="Mend the lines between the first two --- of it.",
+        )
+    words = str(_failure(error)).replace("the download", "the upload")
+    return ResShiftError(
+        f"{repo} can't be published: {endpoint()}: {words}.", hint="The same command tries again."
+    )
 
 
 @contextmanager

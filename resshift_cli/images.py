@@ -1,4 +1,4 @@
-"""File <-> image in memory: what can be read, what a result is called, and an atomic save.
+"""File <-> image in memory: what can be read, and how results are encoded.
 
 Read: PNG, JPEG, WebP, AVIF, BMP, GIF and TIFF; HEIC and JPEG XL with the package's extras. A file
 is read by its content, whatever its name says, and written by the extension of its name; `formats`
@@ -8,51 +8,50 @@ PNG and TIFF of 16 bits per channel stay so. Floats in a TIFF are taken from 0 t
 16 bits. AVIF, HEIC and JPEG XL are read in 8 bits. Gray and RGB are not converted, their colour
 profile is carried along; CMYK becomes sRGB by its profile. `metadata` says what else is kept;
 embedded previews and the gain maps of phone photos are not.
+
+Damaged files are refused, unless what there is of them will do: PNG, JPEG, GIF, BMP and TIFF can be
+read as far as that goes.
 """
 
 from __future__ import annotations
 
 import io
 import logging
-import os
-import secrets
-import stat
+import threading
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
-from difflib import get_close_matches
-from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageCms, UnidentifiedImageError
+from PIL import Image, ImageCms, ImageFile, PngImagePlugin, UnidentifiedImageError
 from PIL.Image import Transpose
 from PIL.MpoImagePlugin import MpoImageFile
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
-from resshift_cli import jxl, metadata, tiff
+from resshift_cli import bulk, jxl, metadata, streaming, targets, tiff
 from resshift_cli.errors import (
     ImageUnreadableError,
-    InputMissingError,
     OutputError,
     UnsupportedImageError,
     UsageError,
     printable,
 )
 from resshift_cli.formats import (
-    FORMATS,
+    AS_IT_IS,
     GIF,
+    JPEG,
+    PNG,
     TIFF,
     Format,
     SaveOptions,
     load_extra,
     missing_extra,
 )
-
-AS_IT_IS = SaveOptions()
+from resshift_cli.sources import Source
 
 # What Pillow logs would else be printed by the logging of Python's last resort.
 logging.getLogger("PIL").addHandler(logging.NullHandler())
@@ -76,6 +75,12 @@ _SIGNATURES = (
     (4, b"ftypavis", "AVIF"),
 )
 _READABLE = ("PNG", "JPEG", "WEBP", "AVIF", "BMP", "TIFF", "GIF")
+
+STREAMED = (PNG, TIFF, JPEG)
+"""What can be written as its rows come."""
+
+FORGIVING = ("PNG", "JPEG", "MPO", "GIF", "BMP", "TIFF")
+"""What can be read as far as it goes, by the names that Pillow gives it."""
 
 # First bytes of what an extra reads: (offset, bytes, name that its plugin gives it, the extra).
 _EXTRAS = (
@@ -150,6 +155,8 @@ class Picture:
         xmp: XMP packet.
         iptc: IPTC records.
         text: by keyword, as in a PNG; "Comment" is a JPEG's or GIF's comment.
+        damage: what was wrong with the file, if it was read nonetheless.
+        format: of the file, as Pillow calls it.
     """
 
     pixels: NDArray[np.float32]
@@ -161,6 +168,8 @@ class Picture:
     xmp: bytes | None = None
     iptc: bytes | None = None
     text: Mapping[str, str] = field(default_factory=dict)
+    damage: str = ""
+    format: str = ""
 
     def __post_init__(self) -> None:
         """Refuse pixels of another shape or type with a ValueError."""
@@ -211,195 +220,129 @@ class Picture:
         return image
 
 
-def read(path: Path, *, max_pixels: int = MAX_PIXELS, first_frame: bool = False) -> Picture:
-    """Read an image file, upright.
+class DamagedImageError(ImageUnreadableError):
+    """A file that is cut short, or has wrong bytes in it."""
+
+
+_decoder = threading.RLock()
+
+
+@contextmanager
+def decoding(*, lenient: bool = False) -> Iterator[None]:
+    """Have Pillow for oneself: how it decodes is set for the whole process.
+
+    Its warnings (large image, odd EXIF) are kept off the screen: `read` says what matters.
+
+    Args:
+        lenient: whether it is to go on where a file is cut short or damaged.
+    """
+    with _decoder, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module=r"PIL\.")
+        before = ImageFile.LOAD_TRUNCATED_IMAGES, PngImagePlugin.MAX_TEXT_CHUNK
+        ImageFile.LOAD_TRUNCATED_IMAGES = lenient
+        PngImagePlugin.MAX_TEXT_CHUNK = bulk.MOST
+        try:
+            yield
+        finally:
+            ImageFile.LOAD_TRUNCATED_IMAGES, PngImagePlugin.MAX_TEXT_CHUNK = before
+
+
+def read(
+    source: Path | Source,
+    *,
+    max_pixels: int = MAX_PIXELS,
+    first_frame: bool = False,
+    allow_truncated: bool = False,
+) -> Picture:
+    """Read an image, upright.
 
     Gray and 1 bit become gray; a palette becomes RGB; transparency in any form becomes alpha; CMYK
     becomes RGB by its profile. Of a phone photo that carries a gain map or a preview beside it, the
     photo itself is taken.
 
     Args:
-        path: a file.
+        source: a file.
         max_pixels: refuse what the header says is larger, before it is decoded. Above Pillow's
             own limit, twice `PIL.Image.MAX_IMAGE_PIXELS`, it has no effect.
         first_frame: take the first of several frames or pages.
+        allow_truncated: read a damaged file of one of the formats `FORGIVING` as far as it goes;
+            `Picture.damage` then says what was wrong.
 
     Raises:
         InputMissingError: there is no such file, or it can't be opened.
         UsageError: it is a directory, or not a regular file.
-        ImageUnreadableError: it is empty, damaged, too large, or no image.
+        ImageUnreadableError: it is empty, damaged, too large, or no image, or carries more
+            metadata than is sane.
         UnsupportedImageError: it is an image of another format or of a kind of pixels that is not
             handled, needs an extra, or has several frames or pages.
     """
-    with _open(path) as file:
-        return _read(file, path, max_pixels, first_frame=first_frame)
+    source = source if isinstance(source, Source) else Source(source)
+    with source.open() as file:
+        try:
+            return _read(file, source.path, max_pixels, first_frame=first_frame)
+        except DamagedImageError as error:
+            if not allow_truncated:
+                raise
+            try:
+                picture = _read(
+                    file, source.path, max_pixels, first_frame=first_frame, lenient=True
+                )
+            except ImageUnreadableError:
+                raise error from None
+            return replace(picture, damage=f"{str(error).rstrip('.')}; what there is was read.")
 
 
 @contextmanager
-def opened(path: Path, *, max_pixels: int = MAX_PIXELS) -> Iterator[Image.Image]:
+def opened(source: Path | Source, *, max_pixels: int = MAX_PIXELS) -> Iterator[Image.Image]:
     """A file's header, as Pillow reads it; its frames can be gone through while it is open.
+
+    What decodes them has to be done within `decoding`.
 
     Raises:
         As `read`, but for what only decoding shows.
     """
-    with _open(path) as file, _quiet_pillow():
-        start = file.read(32)
-        file.seek(0)
-        yield _identify(file, start, path, max_pixels)
+    source = source if isinstance(source, Source) else Source(source)
+    with source.open() as file:
+        with decoding():
+            image = _identify(file, _start(file, source.path), source.path, max_pixels)
+        yield image
 
 
-def _read(file: BinaryIO, path: Path, max_pixels: int, *, first_frame: bool) -> Picture:
+def _read(
+    file: BinaryIO, path: Path, max_pixels: int, *, first_frame: bool, lenient: bool = False
+) -> Picture:
     """Read what lies in a file that the system opened; `path` is for messages."""
     name = printable(path)
-    with _quiet_pillow():
-        start = file.read(32)
-        if not start:
-            raise ImageUnreadableError(
-                f"{name} is empty (0 bytes).", hint="Copy or download it again."
-            )
-        if start.startswith(tiff.SIGNATURES) and path.suffix.lower() in _RAW_EXTENSIONS:
-            raise _raw(name)
+    start = _start(file, path)
+    if start.startswith(tiff.SIGNATURES) and path.suffix.lower() in _RAW_EXTENSIONS:
+        raise _raw(name)
+    with decoding(lenient=lenient):
         tags = _tags_for_libvips(file, start)
         if tags is not None:
-            return _tiff(file, *tags, name, max_pixels, first_frame=first_frame)
-        file.seek(0)
+            return _tiff(file, *tags, name, max_pixels, first_frame=first_frame, lenient=lenient)
         image = _identify(file, start, path, max_pixels)
+        if lenient and image.format not in FORGIVING:
+            raise _damaged(name, ValueError("its format has to be whole"))
         if not first_frame and (frames := frame_count(image, name)) > 1:
             raise _several(name, f"{frames} frames or pages")
         if image.format == "PNG" and start[24] == 16:
-            return _deep_png(file, image, name)
-        return _to_picture(image, name)
+            return _deep_png(file, image, name, lenient=lenient)
+        picture = _to_picture(image, name)
+    if sum(map(len, (picture.exif or b"", picture.xmp or b"", *picture.text.values()))) > bulk.MOST:
+        raise _too_much(name)  # of a format that `bulk` does not take apart
+    return picture
 
 
-def output_folder(destination: str | Path | None, *, several: bool) -> Path | None:
-    """The folder that `-o` means, or None where it means a file or is absent.
-
-    It means a folder if it is one, ends with a slash, or has to take several results. Give it as
-    the string that was typed: a `Path` has lost its slash.
-
-    Raises:
-        UsageError: several results are to go to what looks like, or is, a single file.
-    """
-    if destination is None:
-        return None
-    folder = Path(destination)
-    if os.path.isdir(folder) or str(destination).endswith(("/", os.sep)):
-        return folder
-    if not several:
-        return None
-    if os.path.exists(folder) or folder.suffix.lower() in FORMATS:
-        raise UsageError(
-            f"Several results can't all go to the file {printable(folder)}.",
-            hint="Give a folder, such as: -o results/",
-        )
-    return folder
-
-
-def output_path(
-    source: Path,
-    *,
-    scale: float,
-    destination: str | Path | None = None,
-    several: bool = False,
-    options: SaveOptions = AS_IT_IS,
-) -> Path:
-    """Where the result of one input goes.
-
-    `photo.png` becomes `photo_x4.png` beside it, or in the folder that `destination` means; a
-    destination that is a file is taken as it is. The extension is that of `options.format`; without
-    one it is kept if results can be written with it, whatever the file holds, and otherwise (GIF
-    with its 256 colours, none at all) it is `.png`.
-
-    Raises:
-        UsageError: as `output_folder`.
-    """
-    folder = output_folder(destination, several=several)
-    if destination is not None and folder is None:
-        return Path(destination)
-    kept = FORMATS.get(source.suffix.lower())
-    suffix = source.suffix if kept is not None and kept.implied else ".png"
-    if options.format is not None:
-        suffix = f".{options.format}"
-    return (folder or source.parent) / f"{source.stem}_x{scale:g}{suffix}"
-
-
-def plan_outputs(
-    sources: Sequence[Path],
-    *,
-    scale: float,
-    destination: str | Path | None = None,
-    options: SaveOptions = AS_IT_IS,
-) -> list[Path]:
-    """Where the result of every input goes; nothing is created.
-
-    Raises:
-        UsageError: two results would have the same name, one would replace an input (refused even
-            where overwriting is allowed), or as `output_folder`.
-    """
-    several = len(sources) > 1
-    outputs = [
-        output_path(source, scale=scale, destination=destination, several=several, options=options)
-        for source in sources
-    ]
-    inputs = {_identity(source): source for source in sources}
-    makers: dict[str, Path] = {}
-    for source, output in zip(sources, outputs, strict=True):
-        key = _identity(output)
-        if key in makers:
-            raise UsageError(
-                f"{printable(makers[key])} and {printable(source)} would both be written to"
-                f" {printable(output)}.",
-                hint="Upscale them one by one, each with a name of its own after -o.",
-            )
-        if key in inputs:
-            raise UsageError(
-                f"The result of {printable(source)} would replace the input"
-                f" {printable(inputs[key])}.",
-                hint="Give another file or folder with -o; inputs are never overwritten.",
-            )
-        makers[key] = source
-    return outputs
-
-
-def create_folder(folder: Path) -> None:
-    """Create the folder that `-o FOLDER/` named, and those above it, unless it is there.
-
-    Only a folder that was asked for as such is created: for `-o missing/photo.png` the missing
-    folder is more often a typing error, and `check_writable` refuses it.
-
-    Raises:
-        OutputError: it can't be created.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(
-            f"The folder {printable(folder)} can't be created: {_reason(error)}.",
-            hint="Give another folder with -o.",
-        ) from error
-
-
-def check_writable(path: Path, *, overwrite: bool, options: SaveOptions = AS_IT_IS) -> None:
-    """Find out before the work, as far as possible, whether its result can be saved.
-
-    A small file is created in the folder and removed again.
-
-    Raises:
-        UsageError: the extension is none that results are written with.
-        OutputError: the file exists and `overwrite` is false, it is a folder or a device, or the
-            folder is missing or not writable.
-    """
-    options.format_of(path)
-    _check_target(path, overwrite=overwrite)
-    target = _real(path)
-    trial = _temporary(target)
-    try:
-        with trial.open("xb"):
-            pass
-    except OSError as error:
-        raise _write_error(path, error) from error
-    finally:
-        _remove(trial)
+def _start(file: BinaryIO, path: Path) -> bytes:
+    """The first bytes of a file, which has to have some, and to carry no more than is sane."""
+    name = printable(path)
+    file.seek(0)
+    start = file.read(32)
+    if not start:
+        raise ImageUnreadableError(f"{name} is empty (0 bytes).", hint="Copy or download it again.")
+    if bulk.is_too_much(file):
+        raise _too_much(name)
+    return start
 
 
 def check_encodable(
@@ -470,91 +413,14 @@ def check_encodable(
 def write(
     picture: Picture, path: Path, *, overwrite: bool, options: SaveOptions = AS_IT_IS
 ) -> None:
-    """Save in the format that the options or else the extension names: all of it, or nothing.
-
-    The bytes go to a hidden file beside `path`, reach the disk, and then take its name in one
-    step, so that nobody ever sees half an image. Whatever goes wrong, Ctrl-C included, that file
-    is removed. Where `path` is a link, what it points at is replaced.
-
-    JPEG is written without colour subsampling; a GIF's pixels are clear or opaque, nothing between.
+    """Save in the format that the options or else the extension names, as `targets.save` does.
 
     Raises:
-        UsageError: as `check_encodable`.
-        OutputError: as `check_encodable` and `check_writable`, or the file appeared in the
-            meantime and `overwrite` is false, or the disk is full.
+        UsageError: as `encode`.
+        OutputError: as `encode` and `targets.save`.
     """
-    check_encodable(picture, path, options=options)
-    _check_target(path, overwrite=overwrite)
-    save(_encode(picture, path, options), path, overwrite=overwrite)
-
-
-def save(encoded: bytes | memoryview, path: Path, *, overwrite: bool) -> None:
-    """Save a file's bytes as `write` does.
-
-    Raises:
-        OutputError: as `check_writable`, or the disk is full.
-    """
-    _check_target(path, overwrite=overwrite)
-    target = _real(path)
-    temporary = _temporary(target)
-    try:
-        with temporary.open("xb") as file:
-            file.write(encoded)
-            file.flush()
-            os.fsync(file.fileno())
-        if overwrite:
-            os.replace(temporary, target)
-        else:
-            _rename_to_new(temporary, target)
-    except FileExistsError as error:
-        raise _exists_error(path) from error
-    except OSError as error:
-        raise _write_error(path, error) from error
-    finally:
-        _remove(temporary)
-
-
-def _open(path: Path) -> BinaryIO:
-    name = printable(path)
-    try:
-        mode = path.stat().st_mode
-        if stat.S_ISDIR(mode):
-            raise UsageError(
-                f"{name} is a folder.", hint=f"Name the files in it, such as {name}/*.png"
-            )
-        if not stat.S_ISREG(mode):
-            raise UsageError(
-                f"{name} is not a regular file.", hint="Save the image to a file and give its name."
-            )
-        return path.open("rb")
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise InputMissingError(f"There is no file {name}.", hint=_nearest(path)) from error
-    except OSError as error:
-        raise InputMissingError(
-            f"{name} can't be opened: {_reason(error)}.",
-            hint="Check its name and whether you may read it (`ls -l` shows that).",
-        ) from error
-
-
-def _nearest(path: Path) -> str:
-    """A hint that names what the user may have meant instead of `path`."""
-    folder = path.parent
-    if not os.path.isdir(folder):
-        return f"There is no folder {printable(folder)} either; check the path."
-    try:
-        names = {p.name.lower(): p for p in islice(folder.iterdir(), 10_000) if p.is_file()}
-    except OSError:
-        names = {}
-    near = get_close_matches(path.name.lower(), names, n=1)
-    return f"Did you mean {printable(names[near[0]])}?" if near else "Check its name and folder."
-
-
-@contextmanager
-def _quiet_pillow() -> Iterator[None]:
-    """Keep Pillow's warnings (large image, odd EXIF) off the screen: `read` says what matters."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", module=r"PIL\.")
-        yield
+    targets.check_replaceable(path, overwrite=overwrite)
+    targets.save(encode(picture, path, options=options), path, overwrite=overwrite)
 
 
 def _matches(start: bytes, offset: int, signature: bytes) -> bool:
@@ -570,6 +436,7 @@ def _identify(file: BinaryIO, start: bytes, path: Path, max_pixels: int) -> Imag
             if not load_extra(extra):
                 raise missing_extra(name, extra)
             formats = (kind,)
+    file.seek(0)
     try:
         if formats == ("JXL",):
             _check_size(*jxl.size(file), name, max_pixels)
@@ -631,10 +498,21 @@ def _raw(name: str) -> UnsupportedImageError:
     )
 
 
-def _damaged(name: str, error: BaseException) -> ImageUnreadableError:
+def _damaged(name: str, error: BaseException, kind: str | None = None) -> ImageUnreadableError:
+    """What to raise for an error of the decoder of the format `kind`."""
+    if "MAX_TEXT_" in str(error):  # the limits of Pillow for text of PNG
+        return _too_much(name)
     detail = printable(error).rstrip(".") or type(error).__name__
+    instead = ", or take what there is of it with --allow-truncated" if kind in FORGIVING else ""
+    return DamagedImageError(
+        f"{name} is cut short or damaged ({detail}).", hint=f"Copy or download it again{instead}."
+    )
+
+
+def _too_much(name: str) -> ImageUnreadableError:
     return ImageUnreadableError(
-        f"{name} is cut short or damaged ({detail}).", hint="Copy or download it again."
+        f"{name} carries more than {bulk.MOST >> 20} MB of metadata, which is not taken in.",
+        hint="Remove it first, for example with `exiftool -all=`.",
     )
 
 
@@ -647,7 +525,7 @@ def frame_count(image: Image.Image, name: str) -> int:
     try:
         return 1 if _is_photo_with_extras(image) else int(getattr(image, "n_frames", 1))
     except Exception as error:  # decoders raise nearly anything on a damaged file
-        raise _damaged(name, error) from error
+        raise _damaged(name, error, image.format) from error
 
 
 def _several(name: str, what: str) -> UnsupportedImageError:
@@ -691,6 +569,7 @@ def _tiff(
     max_pixels: int,
     *,
     first_frame: bool,
+    lenient: bool,
 ) -> Picture:
     """Read a TIFF of integers of up to 16 bits, or of floats from 0 to 1."""
     try:
@@ -708,7 +587,8 @@ def _tiff(
         )
     if tags.next and not first_frame:
         raise _several(name, "several pages")
-    pixels = _decode_by_libvips(file, (width, height), name)
+    missing = _missing(file, tags) if lenient else 0
+    pixels = _decode_by_libvips(file, (width, height), name, lenient=lenient, missing=missing)
     dpi = icc = xmp = iptc = None
     with suppress(Exception):  # Pillow raises nearly anything on damaged tags
         dpi = _dpi(tiff.dpi(tags))
@@ -717,35 +597,68 @@ def _tiff(
         iptc = metadata.tiff_block(tags, tiff.IPTC)
     orientation, kept = metadata.exif(exif)
     pixels, dpi = _upright(pixels, orientation), _turned(dpi, orientation)
-    return Picture(pixels, icc, kept, dpi, depth=8 if bits <= 8 else 16, xmp=xmp, iptc=iptc)
+    return Picture(
+        pixels,
+        icc,
+        kept,
+        dpi,
+        depth=8 if bits <= 8 else 16,
+        xmp=xmp,
+        iptc=iptc,
+        format="TIFF",
+    )
 
 
-def _deep_png(file: BinaryIO, image: Image.Image, name: str) -> Picture:
+def _missing(file: BinaryIO, tags: ImageFileDirectory_v2) -> int:
+    """Bytes of pixels that a TIFF without compression speaks of beyond its end."""
+    if tags.get(tiff.COMPRESSION, 1) != 1:
+        return 0
+    try:
+        ends = map(sum, zip(tags[tiff.STRIP_OFFSETS], tags[tiff.STRIP_BYTES], strict=True))
+        beyond = max(ends) - file.seek(0, io.SEEK_END)
+        pixels = tags[tiff.WIDTH] * tags[tiff.HEIGHT] * tags.get(tiff.SAMPLES, 1)
+        return int(max(0, min(beyond, pixels * tiff.bits(tags) // 8)))
+    except Exception:  # damaged tags may be anything
+        return 0
+
+
+def _deep_png(file: BinaryIO, image: Image.Image, name: str, *, lenient: bool) -> Picture:
     """Read a PNG of 16 bits; `image` is what Pillow makes of it, with everything but the pixels."""
     try:
         image.load()  # finds damage, and text behind the pixels
         text = metadata.text(image)
     except Exception as error:  # decoders raise nearly anything on a damaged file
-        raise _damaged(name, error) from error
-    pixels = _decode_by_libvips(file, image.size, name)
+        raise _damaged(name, error, "PNG") from error
+    pixels = _decode_by_libvips(file, image.size, name, lenient=lenient)
     icc, dpi = image.info.get("icc_profile"), _dpi(image.info.get("dpi"))
     orientation, exif = _exif(image)
     pixels, dpi = _upright(pixels, orientation), _turned(dpi, orientation)
-    return Picture(pixels, icc or None, exif, dpi, depth=16, xmp=metadata.xmp(image), text=text)
+    return Picture(
+        pixels,
+        icc or None,
+        exif,
+        dpi,
+        depth=16,
+        xmp=metadata.xmp(image),
+        text=text,
+        format="PNG",
+    )
 
 
-def _decode_by_libvips(file: BinaryIO, size: tuple[int, int], name: str) -> NDArray[np.float32]:
+def _decode_by_libvips(
+    file: BinaryIO, size: tuple[int, int], name: str, *, lenient: bool, missing: int = 0
+) -> NDArray[np.float32]:
     from resshift_cli import vips
 
     try:
-        samples = vips.decode(file, size)
+        samples = vips.decode(file, size, lenient=lenient, missing=missing)
         pixels: NDArray[np.float32] = np.asarray(samples, np.float32)
         if samples.dtype != np.float32:
             pixels /= np.iinfo(samples.dtype).max
     except MemoryError as error:
         raise _no_room(name) from error
     except Exception as error:  # decoders raise nearly anything on a damaged file
-        raise _damaged(name, error) from error
+        raise _damaged(name, error, "TIFF") from error
     low, high = float(pixels.min()), float(pixels.max())
     if not (low >= -0.001 and high <= 1.001):  # nan is refused too
         raise UnsupportedImageError(
@@ -786,7 +699,7 @@ def _to_picture(image: Image.Image, name: str) -> Picture:
     """Decode what has 8 bits per channel; `name` starts the messages."""
     if image.mode in _DEEP_MODES:
         raise _too_deep(name, "16 or 32 bits per channel")
-    icc = image.info.get("icc_profile")
+    icc = _profile(image)
     if image.mode not in _MODES and not (image.mode == "CMYK" and icc):
         raise UnsupportedImageError(
             f"{name} is in {printable(image.mode)} colours"
@@ -814,7 +727,7 @@ def _to_picture(image: Image.Image, name: str) -> Picture:
     except UnsupportedImageError:
         raise
     except Exception as error:  # decoders raise nearly anything on a damaged file
-        raise _damaged(name, error) from error
+        raise _damaged(name, error, image.format) from error
     pixels /= 255
     return Picture(
         pixels.reshape(*pixels.shape[:2], -1),
@@ -824,7 +737,19 @@ def _to_picture(image: Image.Image, name: str) -> Picture:
         xmp=metadata.xmp(image),
         iptc=metadata.iptc(image),
         text=text,
+        format=image.format or "",
     )
+
+
+def _profile(image: Image.Image) -> bytes | None:
+    """The colour profile that the file has, but for what the plugin of JPEG XL says without one."""
+    icc: bytes | None = image.info.get("icc_profile")
+    if icc and image.format == "JXL":
+        with suppress(ImageCms.PyCMSError, OSError):
+            profile = ImageCms.ImageCmsProfile(io.BytesIO(icc))
+            if ImageCms.getProfileDescription(profile).strip() == "sRGB":
+                return None
+    return icc
 
 
 def _to_srgb(image: Image.Image, icc: bytes | None, name: str) -> tuple[Image.Image, bytes]:
@@ -859,38 +784,6 @@ def _dpi(value: Any) -> tuple[float, float] | None:
     return (across, down) if 1 < across <= 65535 and 1 < down <= 65535 else None
 
 
-def _check_target(path: Path, *, overwrite: bool) -> None:
-    """Refuse what can't or must not be replaced, and a folder that is not there."""
-    name, folder = printable(path), printable(path.parent)
-    target = _real(path)
-    try:
-        mode: int | None = path.lstat().st_mode
-        if target.exists():
-            mode = target.stat().st_mode
-    except (FileNotFoundError, NotADirectoryError):
-        mode = None
-    except OSError as error:
-        raise _write_error(path, error) from error
-    if mode is not None and stat.S_ISDIR(mode):
-        raise OutputError(f"{name} is a folder.", hint="Name a file in it, or end it with a slash.")
-    if mode is not None and not overwrite:
-        raise _exists_error(path)
-    if mode is not None and not (stat.S_ISREG(mode) or stat.S_ISLNK(mode)):
-        raise OutputError(f"{name} is not a regular file.", hint="Give another file with -o.")
-    if mode is not None and target.exists() and not os.access(target, os.W_OK):
-        raise OutputError(f"{name} is write-protected.", hint="Give another file with -o.")
-    if os.path.exists(target.parent) and not os.path.isdir(target.parent):
-        raise OutputError(
-            f"{name} can't be written: {folder} is not a folder.",
-            hint="Give another file or folder with -o.",
-        )
-    if not os.path.isdir(target.parent):
-        raise OutputError(
-            f"{name} can't be written: there is no folder {folder}.",
-            hint=f"Create it first (`mkdir -p {folder}`), or give a folder: -o {folder}/",
-        )
-
-
 def beside(picture: Picture, kind: Format, options: SaveOptions) -> dict[str, Any]:
     """Pillow's options for what goes into a file beside the pixels."""
     described = _described(picture, kind, options)
@@ -912,32 +805,99 @@ def _described(picture: Picture, kind: Format, options: SaveOptions) -> dict[str
     }
 
 
-def _encode(picture: Picture, path: Path, options: SaveOptions) -> bytes | memoryview:
-    """The file's bytes.
+def encode(picture: Picture, path: Path, *, options: SaveOptions = AS_IT_IS) -> bytes | memoryview:
+    """The file's bytes, in the format that the options or else the extension of `path` names.
 
-    They are made in memory: when Pillow writes to a disk that fills up, it loses the reason.
+    They are made in memory: when Pillow writes to a disk that fills up, it loses the reason. JPEG
+    is written without colour subsampling; a GIF's pixels are clear or opaque, nothing between.
+
+    Raises:
+        UsageError: as `check_encodable`.
+        OutputError: as `check_encodable`, or the encoder fails.
     """
+    check_encodable(picture, path, options=options)
     kind = options.format_of(path)
     try:
         samples = levels(picture.pixels, options.depth_of(kind, picture.depth))
         if kind is TIFF:
             described = _described(picture, kind, options)
             return tiff.encode(samples, **described, compression=options.compression or 0)
-        about = beside(picture, kind, options)
         buffer = io.BytesIO()
-        if samples.dtype == np.uint16:
-            from resshift_cli import vips
-
-            Image.new("L" if samples.shape[2] < 3 else "RGB", (1, 1)).save(buffer, "PNG", **about)
-            compression = 6 if options.compression is None else options.compression
-            return vips.encode_png(samples, like=buffer.getvalue(), compression=compression)
-        for_pillow(samples, kind).save(buffer, kind.name, **about, **options.encoder(kind))
+        if samples.dtype == np.uint16:  # Pillow has no 16-bit colour
+            write_rows(buffer, [picture.pixels], picture, path, options=options)
+        else:
+            about = beside(picture, kind, options)
+            for_pillow(samples, kind).save(buffer, kind.name, **about, **options.encoder(kind))
         return buffer.getbuffer()
+    except OutputError:
+        raise
     except Exception as error:  # encoders of several packages, each with errors of its own
-        raise OutputError(
-            f"{printable(path)} can't be encoded: {printable(error) or type(error).__name__}.",
-            hint="Choose another format with -o.",
-        ) from error
+        raise _not_encoded(path, error) from error
+
+
+def write_rows(
+    file: BinaryIO,
+    rows: Iterable[NDArray[np.float32]],
+    picture: Picture,
+    path: Path,
+    *,
+    options: SaveOptions = AS_IT_IS,
+) -> None:
+    """Write a file of one of the formats `STREAMED` as its rows come.
+
+    Args:
+        file: new and seekable.
+        rows: bands (n, W, C) of pixels.
+        picture: all but the pixels, of which only the shape counts.
+        path: as `encode`.
+        options: as `encode`.
+
+    Raises:
+        UsageError: as `check_encodable`.
+        OutputError: as `check_encodable`, or the encoder fails.
+        Exception: what `rows` and `file` raise.
+    """
+    check_encodable(picture, path, options=options)
+    kind = options.format_of(path)
+    depth = options.depth_of(kind, picture.depth)
+    height, width, channels = picture.pixels.shape
+    shape = (height, width, channels)
+    failures: list[BaseException] = []
+
+    def samples() -> Iterator[NDArray[Any]]:
+        try:
+            for band in rows:
+                yield levels(band, depth)
+        except BaseException as error:
+            failures.append(error)
+            raise
+
+    try:
+        if kind is TIFF:
+            described = _described(picture, kind, options)
+            compression = options.compression or 0
+            tiff.write(file, samples(), shape, depth=depth, compression=compression, **described)
+            return
+        small = io.BytesIO()
+        mode = "L" if channels < 3 else "RGB"
+        Image.new(mode, (1, 1)).save(small, kind.name, **beside(picture, kind, options))
+        like, given = small.getvalue(), options.encoder(kind)
+        if kind is PNG:
+            level = given.get("compress_level", 6)
+            streaming.write_png(file, samples(), shape, depth=depth, like=like, compression=level)
+        else:
+            streaming.write_jpeg(file, samples(), shape, like=like, quality=given["quality"])
+    except Exception as error:
+        if isinstance(error, OSError) or any(error is failure for failure in failures):
+            raise
+        raise _not_encoded(path, error) from error
+
+
+def _not_encoded(path: Path, error: Exception) -> OutputError:
+    return OutputError(
+        f"{printable(path)} can't be encoded: {printable(error) or type(error).__name__}.",
+        hint="Choose another format with -o.",
+    )
 
 
 def levels(pixels: NDArray[np.float32], depth: int) -> NDArray[Any]:
@@ -962,55 +922,3 @@ def for_pillow(samples: NDArray[np.uint8], kind: Format) -> Image.Image:
 def _stripped(picture: Picture) -> Picture:
     """Only what says how the pixels look: profile and resolution."""
     return replace(picture, exif=None, xmp=None, iptc=None, text={}, note="")
-
-
-def _rename_to_new(temporary: Path, target: Path) -> None:
-    """Rename in one step unless `target` exists, also if it appeared only just now."""
-    try:
-        os.link(temporary, target)
-    except FileExistsError:
-        raise
-    except OSError:  # FAT and some network folders have no hard links
-        target.open("xb").close()  # takes the name, or raises FileExistsError
-        try:
-            os.replace(temporary, target)
-        except BaseException:
-            _remove(target)
-            raise
-
-
-def _real(path: Path) -> Path:
-    return Path(os.path.realpath(path))
-
-
-def _identity(path: Path) -> str:
-    """The same string for two paths of one file, whether it exists or not."""
-    return os.path.normcase(_real(path))
-
-
-def _temporary(target: Path) -> Path:
-    """A new hidden name beside `target`; short, so that a name of 255 bytes is no trouble."""
-    return target.with_name(f".{target.name[:32]}.{secrets.token_hex(4)}.tmp")
-
-
-def _remove(path: Path) -> None:
-    with suppress(OSError):
-        path.unlink(missing_ok=True)
-
-
-def _reason(error: OSError) -> str:
-    return error.strerror or printable(error)
-
-
-def _exists_error(path: Path) -> OutputError:
-    return OutputError(
-        f"{printable(path)} exists already.",
-        hint="Use --overwrite to replace it, or give another file with -o.",
-    )
-
-
-def _write_error(path: Path, error: OSError) -> OutputError:
-    return OutputError(
-        f"{printable(path)} can't be written: {_reason(error)}.",
-        hint="Give another file or folder with -o, or make room and check your permissions.",
-    )

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from resshift_cli import __version__, cli_models, console
-from resshift_cli.errors import ResShiftError
+from resshift_cli.errors import ResShiftError, out_of_memory
 
 if TYPE_CHECKING:
     import torch
 
+    from resshift_cli.files import Enlarge, Pixels
     from resshift_cli.plan import Settings
     from resshift_cli.registry import ModelEntry
     from resshift_cli.specs import ModelSpec
@@ -36,18 +37,46 @@ def spec_of(entry: ModelEntry, *, offline: bool, quiet: bool) -> ModelSpec:
     return store.spec_of(entry, files.weights)
 
 
-def load(entry: ModelEntry, *, offline: bool, quiet: bool, device: str, precision: str) -> Upscaler:
-    """Fetch a model if need be, and load it.
+def load(
+    entry: ModelEntry,
+    *,
+    offline: bool,
+    quiet: bool,
+    device: str,
+    precision: str,
+    max_memory: int | None = None,
+) -> Upscaler:
+    """Fetch a model if need be, and load it; what it has to do otherwise goes to stderr.
 
     Raises:
         ModelUnavailableError, OutputError: as `store.obtain` and `Upscaler.load`.
         DeviceError, UsageError: as `Upscaler`.
     """
     files = cli_models.fetch(entry, offline=offline, quiet=quiet)
-    with console.waiting(f"Loading {entry.name}", quiet=quiet):
+    with (
+        memory_limit("Close other programs, or use a smaller model."),
+        console.waiting(f"Loading {entry.name}", quiet=quiet),
+    ):
         from resshift_cli.upscaler import Upscaler
 
-        return Upscaler.load(entry, files, device=device, precision=precision)
+        return Upscaler.load(
+            entry,
+            files,
+            device=device,
+            precision=precision,
+            max_memory=max_memory,
+            tell=(lambda text: None) if quiet else console.warning,
+        )
+
+
+def enlarging(upscaler: Upscaler, settings: Settings) -> Enlarge:
+    """What `files.enlarge` is handed."""
+
+    def run(pixels: Pixels, told: Callable[[int, int], None]) -> Iterator[Pixels]:
+        height, width, channels = pixels.shape
+        return upscaler.stream([pixels], (height, width, channels), settings, told)
+
+    return run
 
 
 def precision_name(dtype: torch.dtype) -> str:
@@ -111,8 +140,9 @@ def memory_limit(hint: str) -> Iterator[None]:
     """Turn what Python and torch raise when memory runs out into an error with a way out."""
     try:
         yield
-    except (MemoryError, RuntimeError) as error:
-        words = ("out of memory", "can't allocate memory")
-        if not isinstance(error, MemoryError) and not any(word in str(error) for word in words):
+    except ResShiftError:
+        raise
+    except Exception as error:
+        if not out_of_memory(error):
             raise
         raise ResShiftError("There is not enough memory.", hint=hint) from error

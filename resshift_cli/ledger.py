@@ -24,7 +24,7 @@ STATUSES = ("writing", "done", "failed")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Record:
-    r"""One line.
+    r"""One line. What earlier versions did not enter has a default that is true of them.
 
     Attributes:
         status: about to be written, finished, or failed.
@@ -33,8 +33,10 @@ class Record:
         output: path within the folder of the ledger, likewise.
         folder: the folder of the inputs, absolute.
         model, weights: its name, and the SHA-256 of its files.
-        scale, steps, seed, tile, overlap, temperature: as `plan.Settings`.
+        scale, steps, seed, tile, overlap, temperature, color_fix, consistency: as `plan.Settings`.
         precision: what was computed in.
+        format, quality, lossless, compression, depth, strip_metadata: as `formats.SaveOptions`.
+        first_frame: whether only the first frame or page was taken.
         device: where.
         version: of resshift.
         time: when the line was written, UTC, ISO 8601.
@@ -44,6 +46,7 @@ class Record:
         seconds: of computing.
         peak_bytes: most memory that was taken so far: of a GPU's own by this image, else of the
             process by all images.
+        warnings: what was wrong with the input, if it was read nonetheless.
         error, hint, exit_code: why it failed.
     """
 
@@ -63,6 +66,15 @@ class Record:
     device: str
     version: str
     time: str
+    color_fix: str = "none"
+    consistency: float = 0.0
+    format: str | None = None
+    quality: int | None = None
+    lossless: bool = False
+    compression: int | None = None
+    depth: int | None = None
+    strip_metadata: bool = False
+    first_frame: bool = False
     input_bytes: int | None = None
     input_mtime_ns: int | None = None
     input_sha256: str | None = None
@@ -72,6 +84,7 @@ class Record:
     height: int | None = None
     seconds: float | None = None
     peak_bytes: int | None = None
+    warnings: list[str] | None = None
     error: str | None = None
     hint: str | None = None
     exit_code: int | None = None

@@ -16,6 +16,7 @@ from resshift_cli.errors import ResShiftError
 DEFAULT_MODEL = "realsr-x4-v2"
 DEFAULT_VARIABLE = "RESSHIFT_MODEL"
 BUNDLED_MODEL = "tiny-x4"
+MAX_PIXELS = 100_000_000
 
 
 @dataclass
@@ -42,6 +43,25 @@ def _precision_name(name: str) -> str:
     return name
 
 
+def _precision_names(names: list[str] | None) -> list[str] | None:
+    return None if names is None else [_precision_name(name) for name in names]
+
+
+def _colour_fix(name: str) -> str:
+    if name not in ("none", "wavelet", "adain"):
+        raise typer.BadParameter(f"'{name}' is none of none, wavelet and adain.")
+    return name
+
+
+def _bytes(size: str | int) -> int:
+    """Bytes of 4G, 1.5GiB, 800MB and the like, by powers of 1024."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?) *([KMGT]?)(?:i?B)?", str(size), re.IGNORECASE)
+    if match is None:
+        raise typer.BadParameter(f"'{size}' is no size, such as 4G or 800M.")
+    number, unit = match.groups()
+    return int(float(number) * 1024 ** " KMGT".index(unit.upper() or " "))
+
+
 def _within(low: int, high: float) -> Callable[[float | None], float | None]:
     """A check that, unlike Typer's own, refuses nan and reads the same whatever the version."""
 
@@ -52,6 +72,12 @@ def _within(low: int, high: float) -> Callable[[float | None], float | None]:
         return value
 
     return check
+
+
+def _each_within(low: int, high: float) -> Callable[[list[int] | None], list[float | None] | None]:
+    """The same for an option that may be repeated."""
+    check = _within(low, high)
+    return lambda values: None if values is None else [check(value) for value in values]
 
 
 def _model_names(incomplete: str) -> list[str]:
@@ -66,8 +92,12 @@ def _model_names(incomplete: str) -> list[str]:
 
 # `readable=False` leaves it to the rooms that read to say what can't be read.
 InputsArgument = Annotated[
-    list[Path],
-    typer.Argument(metavar="INPUT", readable=False, help="Images to enlarge.", show_default=False),
+    list[str],  # a Path would take ./- for -
+    typer.Argument(
+        metavar="INPUT",
+        help="Images to enlarge; - reads one from stdin.",
+        show_default=False,
+    ),
 ]
 OutputOption = Annotated[
     str | None,  # a Path would lose the slash at its end
@@ -76,7 +106,8 @@ OutputOption = Annotated[
         "-o",
         metavar="FILE|DIR",
         help="Where the result goes: a file, or a folder, which is created if it ends with a "
-        "slash. By default photo.jpg becomes photo_x4.jpg beside it.",
+        "slash, or - for stdout. By default photo.jpg becomes photo_x4.jpg beside it, and what "
+        "came from stdin goes to stdout.",
     ),
 ]
 FolderArgument = Annotated[
@@ -141,6 +172,27 @@ ModelOption = Annotated[
         f"bundled {BUNDLED_MODEL}. With --weights: the model whose networks the file fits.",
     ),
 ]
+ModelsOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--model",
+        metavar="NAME",
+        autocompletion=_model_names,
+        help="One of `resshift models list`, fetched when it is first used; may be repeated. By "
+        "default the one that `resshift upscale` uses. With --weights: the model whose networks "
+        "the file fits.",
+    ),
+]
+MeasuredModelsOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--model",
+        metavar="NAME",
+        autocompletion=_model_names,
+        help="A model to measure, fetched when it is first used; may be repeated. By default the "
+        "one that `resshift upscale` uses.",
+    ),
+]
 NameArgument = Annotated[
     str,
     typer.Argument(
@@ -182,6 +234,39 @@ StepsOption = Annotated[
         "with (detailed; the default).",
     ),
 ]
+StepCountsOption = Annotated[
+    list[int] | None,
+    typer.Option(
+        "--steps",
+        metavar="N",
+        callback=_each_within(1, math.inf),
+        help="Steps of the chain, a row for each; may be repeated. By default as many as each "
+        "model was trained with.",
+    ),
+]
+WholeScaleOption = Annotated[
+    int | None,
+    typer.Option(
+        "--scale",
+        metavar="N",
+        callback=_within(2, 16),
+        help="Side of an original over its partner's, 2 to 16. By default the models' own factor.",
+    ),
+]
+CropOption = Annotated[
+    int | None,
+    typer.Option(
+        metavar="PIXELS",
+        callback=_within(32, math.inf),
+        help="Measure the middle of every original only, so many pixels square; 32 or more.",
+    ),
+]
+LimitOption = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N", callback=_within(1, math.inf), help="Take the first N originals only."
+    ),
+]
 SeedOption = Annotated[
     int,
     typer.Option(
@@ -217,6 +302,34 @@ TemperatureOption = Annotated[
         "higher has more texture. By default as the model says.",
     ),
 ]
+ColorFixOption = Annotated[
+    str,
+    typer.Option(
+        "--color-fix",
+        metavar="WAY",
+        callback=_colour_fix,
+        help="How results keep the colours of their input: wavelet (the low frequencies are the "
+        "input's), adain (mean and contrast around every pixel are), or none.",
+    ),
+]
+ConsistencyOption = Annotated[
+    float,
+    typer.Option(
+        metavar="FACTOR",
+        callback=_within(0, 1),
+        help="How far a result is brought to where its reduction equals the input, 0 to 1. Good "
+        "for clean images; brings back the noise of others.",
+    ),
+]
+MaxMemoryOption = Annotated[
+    int | None,
+    typer.Option(
+        metavar="SIZE",
+        parser=_bytes,
+        help="What to take of the device's memory at most, such as 4G or 800M: tiles and batches "
+        "are chosen by that. By default by what is free.",
+    ),
+]
 DeviceOption = Annotated[
     str,
     typer.Option(
@@ -234,13 +347,23 @@ PrecisionOption = Annotated[
         "fp16.",
     ),
 ]
+PrecisionsOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--precision",
+        metavar="TYPE",
+        callback=_precision_names,
+        help="auto, fp32, bf16 or fp16; may be repeated. By default fp32 and auto.",
+    ),
+]
 FormatOption = Annotated[
     str | None,
     typer.Option(
         "--format",
         metavar="EXT",
         help="Format of the results, whatever their names say: png, jpg, webp, avif, tiff, gif, "
-        "bmp, heic or jxl.",
+        "bmp, heic or jxl. By default as the name of the result says; on stdout as the input, "
+        "and PNG in place of GIF.",
     ),
 ]
 QualityOption = Annotated[
@@ -285,6 +408,15 @@ MaxPixelsOption = Annotated[
         metavar="N",
         callback=_within(1, math.inf),
         help="Refuse images of more pixels than that, before they are decoded.",
+    ),
+]
+AllowTruncatedOption = Annotated[
+    bool,
+    typer.Option(
+        "--allow-truncated",
+        help="Read a PNG, JPEG, GIF, BMP or TIFF that is cut short or damaged as far as it goes, "
+        "of an animation the frames before the damage, with a warning. Other formats are only "
+        "read whole.",
     ),
 ]
 OverwriteOption = Annotated[

@@ -10,17 +10,21 @@ from __future__ import annotations
 
 import logging
 import struct
-from collections.abc import Iterator
+import zlib
 from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
+_ROWS = 8  # that a damaged file is decoded by
+
 # libvips' warnings would else be printed by the logging of Python's last resort.
 logging.getLogger("pyvips").addHandler(logging.NullHandler())
 
 
-def decode(file: BinaryIO, size: tuple[int, int]) -> NDArray[Any]:
+def decode(
+    file: BinaryIO, size: tuple[int, int], *, lenient: bool = False, missing: int = 0
+) -> NDArray[Any]:
     """Pixels of a PNG or TIFF: uint8, uint16 or float32 (H, W, C), as they are in the file.
 
     Gray where 0 is white is turned round, and colours are divided by an alpha that they were
@@ -29,6 +33,8 @@ def decode(file: BinaryIO, size: tuple[int, int]) -> NDArray[Any]:
     Args:
         file: opened by the system, not in memory.
         size: (width, height) that were found in its header.
+        lenient: leave blank what is missing.
+        missing: bytes at the end of a TIFF that are taken for zeros then.
 
     Raises:
         Exception: nearly any, if the file is damaged.
@@ -37,46 +43,52 @@ def decode(file: BinaryIO, size: tuple[int, int]) -> NDArray[Any]:
     import pyvips  # type: ignore[import-untyped]
 
     file.seek(0)
-    source = pyvips.Source.new_from_descriptor(file.fileno())
-    image = pyvips.Image.new_from_source(source, "", fail_on="error", access="sequential")
+    if lenient:
+        content = file.read()
+        content = _mended(content) if content.startswith(b"\x89PNG") else content + bytes(missing)
+        source = pyvips.Source.new_from_memory(content)
+    else:
+        source = pyvips.Source.new_from_descriptor(file.fileno())
+    image = pyvips.Image.new_from_source(
+        source, "", fail_on="none" if lenient else "error", access="sequential"
+    )
     if image.format not in ("uchar", "ushort", "float"):
         raise TypeError(f"samples of type {image.format}")
     if (image.width, image.height) != size or image.bands > 4:
         raise ValueError(f"its header tells of {image.width}x{image.height}x{image.bands} too")
+    if lenient:
+        return _rows(image)
     pixels: NDArray[Any] = image.numpy()
     return pixels.reshape(image.height, image.width, image.bands)
 
 
-def encode_png(levels: NDArray[np.uint16], *, like: bytes, compression: int = 6) -> bytes:
-    """A PNG of 16 bits.
-
-    Args:
-        levels: (H, W, C), C as in `Picture`.
-        like: any other PNG, whose profile, text and so on are taken over.
-        compression: zlib's level.
-    """
+def _rows(image: Any) -> NDArray[Any]:
+    """The pixels from the top to where they can't be decoded, and zeros from there."""
     import pyvips
 
-    kind = "grey16" if levels.shape[2] < 3 else "rgb16"
-    image = pyvips.Image.new_from_array(levels, interpretation=kind)
-    plain = image.pngsave_buffer(bitdepth=16, compression=compression, filter="all", keep="none")
-    parts = [plain[:8]]
-    for name, chunk in _chunks(plain):
-        if name in (b"IHDR", b"IDAT", b"IEND"):
-            parts.append(chunk)
-        if name == b"IHDR":
-            parts += [other for name, other in _chunks(like) if name in _BESIDE]
-    return b"".join(parts)
+    kind = {"uchar": np.uint8, "ushort": np.uint16, "float": np.float32}[image.format]
+    pixels = np.zeros((image.height, image.width, image.bands), kind)
+    region = pyvips.Region.new(image)
+    for top in range(0, image.height, _ROWS):
+        part = pixels[top : top + _ROWS]
+        try:
+            data = region.fetch(0, top, image.width, part.shape[0])
+        except pyvips.Error:
+            if top == 0:  # nothing can be decoded
+                raise
+            break
+        part[...] = np.frombuffer(data, kind).reshape(part.shape)
+    return pixels
 
 
-_BESIDE = (b"iCCP", b"pHYs", b"eXIf", b"tEXt", b"zTXt", b"iTXt")
-
-
-def _chunks(png: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """Every chunk's name, and the whole of it."""
+def _mended(png: bytes) -> bytes:
+    """A PNG whose last chunk is whole, or it would be passed over."""
+    parts = [png[:8]]
     start = 8
-    while start < len(png):
+    while len(png) - start > 12:
         (length,) = struct.unpack_from(">I", png, start)
-        end = start + length + 12
-        yield png[start + 4 : start + 8], png[start:end]
-        start = end
+        name, body = png[start + 4 : start + 8], png[start + 8 : start + 8 + length]
+        parts += [struct.pack(">I", len(body)), name, body]
+        parts.append(struct.pack(">I", zlib.crc32(name + body)))
+        start += length + 12
+    return b"".join(parts)

@@ -6,6 +6,7 @@ import atexit
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,9 @@ os.environ |= {
 }
 
 
+NOBODY = 65534  # a user who is not root
+
+
 @pytest.fixture(scope="session")
 def tiny_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A whole weight file of `tiny_model`."""
@@ -46,3 +50,20 @@ def resshift(capsys: pytest.CaptureFixture[str]) -> Run:
         return Ran(code, *capsys.readouterr())
 
     return run
+
+
+@pytest.fixture
+def own_folder() -> Iterator[Path]:
+    """A folder of a user who is not root: permissions stop nobody else."""
+    if not hasattr(os, "setresuid"):
+        pytest.skip("needs Unix permissions")
+    with tempfile.TemporaryDirectory() as name:
+        before = os.getresuid()
+        if before[1] == 0:
+            os.chown(name, NOBODY, NOBODY)
+            os.setresuid(NOBODY, NOBODY, 0)
+        try:
+            yield Path(name)
+        finally:
+            os.setresuid(*before)
+            os.chmod(name, 0o700)

@@ -7,6 +7,7 @@ so they may be of any size.
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import re
@@ -17,7 +18,7 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from urllib.parse import urlsplit
 
 if TYPE_CHECKING:
@@ -221,8 +222,33 @@ class FileServer:
         return sum(r.sent for place in places for r in self.asked(name, place=place))
 
 
+@dataclass
+class Repository:
+    """What was published: files by name, and the messages of its commits, the last one last."""
+
+    private: bool
+    files: dict[str, bytes] = field(default_factory=dict)
+    messages: list[str] = field(default_factory=list)
+
+
 class HubServer(FileServer):
-    """The Hub: `{repo}/resolve/{revision}/{file}`, for the revisions "main" and `COMMIT`."""
+    """The Hub: `{repo}/resolve/{revision}/{file}`, for the revisions "main" and `COMMIT`.
+
+    Models can be published there, by whoever has the token `writer`.
+
+    Attributes:
+        writer: the token that may write into repositories of `user`.
+        repositories: what was published, by name.
+        uploads: what was sent to the store, by SHA-256.
+        refuse_readme: whether the front matter of every README.md is wrong.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.writer = "hf_writer"
+        self.repositories: dict[str, Repository] = {}
+        self.uploads: dict[str, bytes] = {}
+        self.refuse_readme = False
 
     def add_file(
         self, repo: str, file: str, path: Path, *, lfs: bool = True, token: str = ""
@@ -234,6 +260,11 @@ class HubServer(FileServer):
         """The repository and file that a path means."""
         match = re.fullmatch(r"/([^/]+/[^/]+)/resolve/[^/]+/(.+)", path)
         return f"{match[1]}/{match[2]}" if match else None
+
+    def published(self, path: str) -> tuple[str, Repository] | None:
+        """The repository that a path of the API asks about."""
+        name = path.removeprefix("/api/models/")
+        return (name, self.repositories[name]) if name in self.repositories else None
 
     def missing(self, path: str) -> str:
         """The error code for a path that names nothing here."""
@@ -290,6 +321,90 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         self._handle()
 
+    def do_POST(self) -> None:
+        self._receive()
+
+    def do_PUT(self) -> None:
+        self._receive()
+
+    def _receive(self) -> None:
+        """What is sent when a model is published."""
+        hub = self.server.site
+        assert isinstance(hub, HubServer)
+        content = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        path = urlsplit(self.path).path
+        token = self.headers.get("Authorization", "").removeprefix("Bearer ")
+        self.request_seen = Request(self.server.place, self.command, path, "", bool(token))
+        hub.requests.append(self.request_seen)
+        if self.server.place == "store":  # by an address that is signed, without a token
+            hub.uploads[path.removeprefix("/uploads/")] = content
+            self._answer(200, {})
+        elif path == "/api/validate-yaml":
+            wrong = {"errors": [{"message": "license is unheard of"}], "warnings": []}
+            self._document(wrong if hub.refuse_readme else {}, 400 if hub.refuse_readme else 200)
+        elif token != hub.writer:
+            known = token.startswith("hf_")  # but may only read
+            self._refuse(403 if known else 401, "")
+        elif path == "/api/repos/create":
+            self._create(hub, json.loads(content))
+        elif match := re.fullmatch(r"/api/models/(.+/.+)/preupload/main", path):
+            self._sort(json.loads(content)["files"])
+        elif match := re.fullmatch(r"/(.+/.+)\.git/info/lfs/objects/batch", path):
+            self._sign(hub, json.loads(content)["objects"])
+        elif match := re.fullmatch(r"/api/models/(.+/.+)/commit/main", path):
+            self._commit(hub, match[1], [json.loads(line) for line in content.splitlines()])
+        else:
+            self._refuse(404, "RepoNotFound")
+
+    def _create(self, hub: HubServer, asked: dict[str, str]) -> None:
+        name = f"{asked['organization']}/{asked['name']}"
+        if asked["organization"] != "user":
+            self._refuse(403, "")
+        elif name in hub.repositories:
+            self._document({"error": "You already created this model repo"}, 409)
+        else:
+            private = asked.get("visibility") == "private" or bool(asked.get("private"))
+            hub.repositories[name] = Repository(private)
+            self._document({"url": f"{hub.url}/{name}"})
+
+    def _sort(self, files: list[dict[str, str]]) -> None:
+        """Say which files go to the store, and which into the commit."""
+        modes = [
+            {
+                "path": file["path"],
+                "uploadMode": "lfs" if file["path"].endswith(".safetensors") else "regular",
+                "shouldIgnore": False,
+            }
+            for file in files
+        ]
+        self._document({"files": modes})
+
+    def _sign(self, hub: HubServer, objects: list[dict[str, str]]) -> None:
+        signed = [
+            {
+                **wanted,
+                "actions": {"upload": {"href": f"{hub.store_url}/uploads/{wanted['oid']}"}},
+            }
+            for wanted in objects
+        ]
+        self._document({"transfer": "basic", "objects": signed})
+
+    def _commit(self, hub: HubServer, name: str, lines: list[dict[str, Any]]) -> None:
+        repository = hub.repositories[name]
+        for line in lines:
+            value = line["value"]
+            if line["key"] == "header":
+                repository.messages.append(value["summary"])
+            elif line["key"] == "lfsFile":
+                repository.files[value["path"]] = hub.uploads[value["oid"]]
+            else:
+                repository.files[value["path"]] = base64.b64decode(value["content"])
+        address = f"{hub.url}/{name}/commit/{COMMIT}"
+        self._document({"commitUrl": address, "commitOid": COMMIT, "success": True})
+
+    def _document(self, content: object, status: int = 200) -> None:
+        self._answer(status, {"Content-Type": "application/json"}, json.dumps(content))
+
     def _handle(self) -> None:
         site, place = self.server.site, self.server.place
         path = urlsplit(self.path).path  # a proxy is asked for whole URLs
@@ -312,6 +427,9 @@ class _Handler(BaseHTTPRequestHandler):
     def _answer_name(self, site: FileServer, path: str) -> None:
         if path == "/api/agent-harnesses":  # what the Hub's client asks for once a day
             self._answer(200, {}, json.dumps({"standardEnvVars": [], "harnesses": {}}))
+            return
+        if isinstance(site, HubServer) and (known := site.published(path)):
+            self._document({"id": known[0], "private": known[1].private, "sha": COMMIT})
             return
         name = site.name_of(path) or ""
         served = site.files.get(name)
@@ -352,7 +470,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _answer(self, status: int, headers: dict[str, str], body: str = "") -> None:
         content = body.encode()
         self._head(status, headers | {"Content-Length": str(len(content))})
-        if self.command == "GET":
+        if self.command != "HEAD":
             self.wfile.write(content)
 
     def _head(self, status: int, headers: dict[str, str]) -> None:

@@ -151,6 +151,36 @@ def test_a_truncated_animation_is_refused_or_read_and_nothing_else(
     assert capfd.readouterr() == ("", "")
 
 
+@pytest.mark.parametrize("suffix", [".gif", ".png"])
+def test_of_a_truncated_animation_the_whole_frames_are_taken_if_that_is_allowed(
+    tmp_path: Path, suffix: str
+) -> None:
+    path = tmp_path / f"a{suffix}"
+    noise = np.random.default_rng(0).integers(0, 256, (4, 24, 32, 3), dtype=np.uint8)
+    frames = [Image.fromarray(pixels) for pixels in noise]
+    frames[0].save(path, save_all=True, append_images=frames[1:], duration=TIMES, loop=0)
+    whole, _ = shown(path)
+    content = path.read_bytes()
+    path.write_bytes(content[: int(len(content) * 0.9)])
+    with pytest.raises(ImageUnreadableError, match="frame 4"):
+        animation.probe(path)
+    found = animation.probe(path, allow_truncated=True)
+    assert found is not None
+    assert found.milliseconds == tuple(TIMES[:3])
+    assert "frame 4" in found.damage and "the 3 before it were read" in found.damage
+    read = list(animation.read(found))
+    assert len(read) == 3 and read[0].damage == found.damage
+    for picture, pixels in zip(read, whole, strict=False):
+        np.testing.assert_array_equal(np.rint(picture.pixels * 255), pixels[..., :3])
+    path.write_bytes(content[: int(len(content) * 0.2)])  # no frame is whole
+    assert animation.probe(path, allow_truncated=True) is None
+
+
+def test_a_whole_animation_is_as_it_was_where_damage_is_allowed(tmp_path: Path) -> None:
+    path = animated(tmp_path / "a.gif")
+    assert animation.probe(path, allow_truncated=True) == animation.probe(path)
+
+
 def test_too_many_pixels_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ImageUnreadableError, match="too large"):
         animation.probe(animated(tmp_path / "a.gif"), max_pixels=24 * 16 - 1)

@@ -18,13 +18,18 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from command_line import Ran, Run
+from memory import needs_proc, peak_over
 from PIL import Image
-from test_cli import files, make_photo, may_be_denied, on_a_terminal, posix, start
+from test_cli import files as files_of
+from test_cli import make_photo, may_be_denied, on_a_terminal, posix, start
 
-from resshift_cli import batch, cli, cli_batch, download, images, ledger
+from resshift_cli import batch, cli, cli_batch, download, files, images, ledger, targets
 from resshift_cli.errors import OutputError
+from resshift_cli.formats import SaveOptions
+from resshift_cli.sources import Source
 from resshift_cli.upscaler import Upscaler
 
 OURS = (ledger.NAME, ledger.LOCK)
@@ -49,10 +54,10 @@ def folder(tmp_path: Path) -> Path:
 
 def results(folder: Path) -> dict[str, bytes | None]:
     """Everything in a folder of results but what the batch keeps for itself."""
-    return {name: content for name, content in files(folder).items() if name not in OURS}
+    return {name: content for name, content in files_of(folder).items() if name not in OURS}
 
 
-def lines(folder: Path) -> list[dict[str, object]]:
+def lines(folder: Path) -> list[dict[str, Any]]:
     """The ledger, without what was about to be written."""
     found = map(json.loads, (folder / ledger.NAME).read_text().splitlines())
     return [line for line in found if line["status"] != "writing"]
@@ -113,10 +118,10 @@ def test_links_in_circles_end_and_no_folder_is_entered_twice(folder: Path, tmp_p
 
 def test_results_within_the_folder_are_not_taken_for_inputs(run: Run, folder: Path) -> None:
     assert run(folder, "-o", folder / "large").code == 0
-    before = files(folder)
+    before = files_of(folder)
     again = run(folder, "-o", folder / "large")
     assert "3 images" in again.err and "3 finished before" in again.err
-    assert files(folder) == before
+    assert files_of(folder) == before
 
 
 @pytest.mark.parametrize(
@@ -132,6 +137,23 @@ def test_results_within_the_folder_are_not_taken_for_inputs(run: Run, folder: Pa
 )
 def test_no_two_results_have_one_name(inputs: list[str], expected: list[str]) -> None:
     assert list(map(batch.name_outputs(inputs, scale=4).__getitem__, inputs)) == expected
+
+
+@pytest.mark.parametrize(
+    "inputs, expected",
+    [
+        (["a.jpg", "a.png"], ["a.jpg.png", "a.png"]),
+        (["a.gif", "A.PNG"], ["a.gif.png", "A.PNG"]),
+        (["a.jpg", "a.jpg.png"], ["a.jpg.png.png", "a.jpg.png"]),
+    ],
+)
+def test_a_format_that_was_asked_for_names_the_results(
+    inputs: list[str], expected: list[str]
+) -> None:
+    outputs = batch.name_outputs(inputs, scale=4, options=SaveOptions(format="png"))
+    assert [outputs[name] for name in inputs] == expected
+    kept = batch.name_outputs(["a.jpeg"], scale=4, options=SaveOptions(format="jpg"))
+    assert kept == {"a.jpeg": "a.jpeg"}
 
 
 def test_names_that_would_become_too_long_are_cut_and_still_differ() -> None:
@@ -166,6 +188,92 @@ def test_results_are_those_of_upscale(run: Run, folder: Path, tiny_weights: Path
     assert single.read_bytes() == (folder.with_name("in_x4") / "a.png").read_bytes()
 
 
+def test_results_are_encoded_as_asked_for_and_as_upscale_does(
+    run: Run, folder: Path, tiny_weights: Path
+) -> None:
+    options = ["--format", "webp", "--lossless", "--strip-metadata"]
+    assert run(folder, *options).code == 0
+    output = folder.with_name("in_x4")
+    assert set(results(output)) == {"a.png.webp", "b.jpg.webp", "sub", "sub/c.png.webp"}
+    single = folder.with_name("single.webp")
+    words = ["upscale", folder / "a.png", "-o", single, "--weights", tiny_weights, "--steps", 1]
+    assert cli.run([str(word) for word in (*words, *options)]) == 0
+    assert single.read_bytes() == (output / "a.png.webp").read_bytes()
+    line = lines(output)[0]
+    assert (line["format"], line["lossless"], line["strip_metadata"]) == ("webp", True, True)
+
+
+def make_animation(path: Path, frames: int = 3) -> Path:
+    still = np.random.default_rng(0).integers(0, 256, (12, 16, 3), dtype=np.uint8)
+    images = []
+    for number in range(frames):
+        pixels = still.copy()
+        pixels[:, number] = 255
+        images.append(Image.fromarray(pixels))
+    images[0].save(path, save_all=True, append_images=images[1:], duration=70, loop=0)
+    return path
+
+
+def test_animations_are_enlarged_frame_by_frame_as_upscale_does(
+    run: Run, folder: Path, tiny_weights: Path
+) -> None:
+    make_animation(folder / "m.gif")
+    assert run(folder, "--tile", 16).code == 0
+    output = folder.with_name("in_x4")
+    with Image.open(output / "m.gif.png") as image:
+        assert (image.size, image.n_frames) == ((64, 48), 3)  # type: ignore[attr-defined]
+    single = folder.with_name("single.png")
+    words = ["upscale", folder / "m.gif", "-o", single, "--weights", tiny_weights]
+    words += ["--steps", 1, "--tile", 16]
+    assert cli.run([str(word) for word in words]) == 0
+    assert single.read_bytes() == (output / "m.gif.png").read_bytes()
+    assert "4 finished before" in run(folder, "--tile", 16).err
+
+
+def test_only_the_first_frame_is_taken_where_that_was_asked_for(run: Run, folder: Path) -> None:
+    make_animation(folder / "m.gif")
+    refused = run(folder, "--format", "jpg")
+    assert refused.code == 1
+    assert "without animation" in refused.err and "3 done" in refused.err
+    ran = run(folder, "--format", "jpg", "--first-frame", "--overwrite")
+    assert (ran.code, "4 done" in ran.err) == (0, True)
+    assert batch.read_header(folder / "m.gif") == batch.Header(12, 16, False, 3)
+    assert batch.read_header(folder / "m.gif", first_frame=True) == batch.Header(12, 16, False, 1)
+
+
+@needs_proc
+def test_an_animation_of_hundreds_of_frames_is_not_held_as_floats(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    frames = [Image.effect_noise((200, 200), 99) for _ in range(120)]
+    path = folder / "m.webp"
+    frames[0].save(path, save_all=True, append_images=frames[1:], duration=70, quality=1)
+    loaded = files.load(Source(path), files.Handling())
+    as_floats = 120 * 200 * 200 * 3 * 4
+
+    def work() -> None:
+        result = files.enlarge(
+            loaded,
+            lambda pixels, told: iter([pixels]),
+            lambda done, total: None,
+            size=loaded.size,
+            note="",
+            target=Path("a.webp"),
+            options=SaveOptions(quality=1),
+        )
+        content = result.content()
+        assert not callable(content) and len(content) > 1000
+
+    work()
+    assert peak_over(work) < as_floats / 2
+
+
+def test_too_many_pixels_are_refused_where_that_was_asked_for(run: Run, folder: Path) -> None:
+    ran = run(folder, "--max-pixels", 100)
+    assert ran.code == 1
+    assert ran.err.count("is too large") == 2 and "1 done" in ran.err
+
+
 def test_the_ledger_says_what_was_made_of_what_and_how(run: Run, folder: Path) -> None:
     run(folder, "--seed", 7, "--tile", 16)
     output = folder.with_name("in_x4")
@@ -186,13 +294,13 @@ def test_the_ledger_says_what_was_made_of_what_and_how(run: Run, folder: Path) -
 def test_reading_the_next_image_and_writing_the_last_one_overlap_with_the_work(
     run: Run, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    read, enlarge, write = images.read, Upscaler.enlarge, images.write
+    read, enlarge, save = images.read, Upscaler.enlarge, targets.save
     second_is_read, second_is_begun = threading.Event(), threading.Event()
 
-    def reading(path: Path) -> images.Picture:
-        if path.name == "b.jpg":
+    def reading(source: Source, **options: Any) -> images.Picture:
+        if source.path.name == "b.jpg":
             second_is_read.set()
-        return read(path)
+        return read(source, **options)
 
     def working(self: Upscaler, pixels: Any, *rest: Any) -> Any:
         if pixels.shape[0] == 9:
@@ -201,13 +309,13 @@ def test_reading_the_next_image_and_writing_the_last_one_overlap_with_the_work(
             second_is_begun.set()
         return enlarge(self, pixels, *rest)
 
-    def writing(picture: images.Picture, path: Path, **options: Any) -> None:
+    def writing(encoded: bytes, path: Path, **options: Any) -> None:
         assert second_is_begun.wait(20)
-        write(picture, path, **options)
+        save(encoded, path, **options)
 
     monkeypatch.setattr(images, "read", reading)
     monkeypatch.setattr(Upscaler, "enlarge", working)
-    monkeypatch.setattr(images, "write", writing)
+    monkeypatch.setattr(targets, "save", writing)
     assert run(folder).code == 0
 
 
@@ -234,12 +342,12 @@ def test_the_same_command_again_does_nothing(
     run: Run, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run(folder)
-    before = files(folder.with_name("in_x4"))
+    before = files_of(folder.with_name("in_x4"))
     monkeypatch.setattr(Upscaler, "load", None)  # the model is not even loaded
     ran = run(folder)
     assert (ran.code, ran.out) == (0, "")
     assert "0 done, 3 finished before, 0 failed" in ran.err
-    assert files(folder.with_name("in_x4")) == before
+    assert files_of(folder.with_name("in_x4")) == before
 
 
 def change(folder: Path, output: Path) -> None:
@@ -330,14 +438,52 @@ def test_an_input_is_never_replaced_even_by_way_of_a_link(run: Run, folder: Path
 def test_results_with_other_settings_are_replaced_only_when_asked(run: Run, folder: Path) -> None:
     run(folder)
     output = folder.with_name("in_x4")
-    before = files(output)
+    before = files_of(output)
     refused = run(folder, "--seed", 1)
     assert refused.code == 6
     assert "in_x4 holds results that were made otherwise: seed 0, not 1." in refused.err
-    assert files(output) == before
+    assert files_of(output) == before
     assert run(folder, "--seed", 1, "--overwrite").code == 0
     assert all(results(output)[name] != before[name] for name in ("a.png", "b.jpg", "sub/c.png"))
     assert "3 finished before" in run(folder, "--seed", 1, "--overwrite").err
+
+
+@pytest.mark.parametrize(
+    "option, told",
+    [
+        (["--quality", 50], "quality by default, not 50"),
+        (["--strip-metadata"], "strip metadata False, not True"),
+        (["--depth", 8], "depth by default, not 8"),
+    ],
+)
+def test_results_that_were_encoded_otherwise_are_not_finished(
+    run: Run, folder: Path, option: list[object], told: str
+) -> None:
+    run(folder)
+    before = files_of(folder.with_name("in_x4"))
+    refused = run(folder, *option)
+    assert (refused.code, told in refused.err) == (6, True)
+    assert files_of(folder.with_name("in_x4")) == before
+    assert "3 done, 0 finished before" in run(folder, *option, "--overwrite").err
+    assert "0 done, 3 finished before" in run(folder, *option).err
+
+
+def test_a_ledger_of_before_there_were_such_options_still_holds(run: Run, folder: Path) -> None:
+    run(folder)
+    book = folder.with_name("in_x4") / ledger.NAME
+    options = {*SaveOptions.__dataclass_fields__, "first_frame"}
+    old = [
+        {name: value for name, value in json.loads(line).items() if name not in options}
+        for line in book.read_text().splitlines()
+    ]
+    book.write_text("".join(f"{json.dumps(line)}\n" for line in old))
+    assert "0 done, 3 finished before" in run(folder).err
+
+
+def test_limits_on_what_is_read_do_not_undo_what_is_finished(run: Run, folder: Path) -> None:
+    run(folder)
+    ran = run(folder, "--max-pixels", 1, "--allow-truncated")
+    assert "0 done, 3 finished before, 0 failed" in ran.err
 
 
 # Failures
@@ -358,6 +504,24 @@ def test_images_that_fail_do_not_keep_the_others_from_being_done(run: Run, folde
     assert told[-1] == f"and 2 more, see {folder.with_name('in_x4') / ledger.NAME}"
     failed = [line for line in lines(folder.with_name("in_x4")) if line["status"] == "failed"]
     assert [line["exit_code"] for line in failed] == [4] * 12
+
+
+def test_damaged_images_are_done_as_far_as_they_go_if_that_is_allowed(
+    run: Run, folder: Path
+) -> None:
+    data = (folder / "a.png").read_bytes()
+    (folder / "aa.png").write_bytes(data[: len(data) // 2])
+    (folder / "ab.webp").write_bytes(b"RIFF\x40\0\0\0WEBPVP8 ")
+    ran = run(folder, "--allow-truncated")
+    assert ran.code == 1
+    assert "4 done, 0 finished before, 1 failed" in ran.err
+    warnings = [line for line in ran.err.splitlines() if line.startswith("warning: ")]
+    assert len(warnings) == 1 and "aa.png is cut short or damaged" in warnings[0]
+    (line,) = (line for line in lines(folder.with_name("in_x4")) if "warnings" in line)
+    assert line["input"] == "aa.png"
+    assert [f"warning: {warning}" for warning in line["warnings"]] == warnings
+    report = json.loads(run(folder, "--allow-truncated", "--overwrite", "--json", "-q").out)
+    assert report["counts"]["skipped"] == 4
 
 
 def test_what_failed_is_tried_again(run: Run, folder: Path) -> None:
@@ -412,7 +576,7 @@ def test_a_folder_that_can_not_be_read_is_a_failure(run: Run, folder: Path) -> N
         ("in/a.png", 2, "in/a.png is not a folder. `resshift upscale in/a.png`"),
         ("in -o in", 2, "would fall among the inputs"),
         ("in/sub -o in", 2, "would fall among the inputs"),
-        ("in -o in/a.png", 6, "in/a.png can't be created"),
+        ("in -o in/a.png", 6, "in/a.png can't be made"),
         ("in --tile 7", 2, "A tile of 7 px is smaller"),
         ("in --device cuda:99", 8, "'cuda:99' was asked for"),
         ("in --exclude", 2, "requires an argument"),
@@ -427,11 +591,11 @@ def test_what_can_not_be_done_is_refused_on_one_line_and_leaves_nothing(
     words: str,
 ) -> None:
     monkeypatch.chdir(folder.parent)
-    before = files(folder.parent)
+    before = files_of(folder.parent)
     ran = run(*arguments.split())
     assert (ran.code, ran.out, len(ran.err.splitlines())) == (code, "", 1)
     assert words in ran.err
-    assert files(folder.parent) == before
+    assert files_of(folder.parent) == before
 
 
 def test_a_folder_without_images_is_no_failure(run: Run, tmp_path: Path) -> None:
@@ -478,7 +642,7 @@ def test_a_disk_that_fills_up_ends_the_batch_and_is_no_image_s_fault(
         except OSError as error:
             raise OutputError("It can't be written.", hint="Make room.") from error
 
-    monkeypatch.setattr(images, "write", full)
+    monkeypatch.setattr(targets, "save", full)
     ran = run(folder)
     assert ran.code == 6
     assert ran.err.count("There is no room for") == 1
@@ -519,13 +683,13 @@ def test_on_a_small_disk_only_whole_results_are_found(
 
 
 def test_a_dry_run_tells_what_it_would_take_and_writes_nothing(run: Run, folder: Path) -> None:
-    before = files(folder.parent)
+    before = files_of(folder.parent)
     ran = run(folder, "--dry-run")
     assert (ran.code, ran.out) == (0, "")
     assert "3 to do, 0 finished before" in ran.err
     told = r"About \d+ \w+ on \w+ in \w+, \d+ MB of memory at the peak, and up to about .* free"
     assert re.search(told, ran.err)
-    assert files(folder.parent) == before
+    assert files_of(folder.parent) == before
 
 
 def test_a_dry_run_knows_what_is_finished_and_what_would_be_refused(run: Run, folder: Path) -> None:
@@ -533,13 +697,13 @@ def test_a_dry_run_knows_what_is_finished_and_what_would_be_refused(run: Run, fo
     output = folder.with_name("in_x4")
     (output / "b.jpg").write_bytes(b"edited")
     make_photo(folder / "d.png", 9, 9)
-    before = files(output)
+    before = files_of(output)
     report = json.loads(run(folder, "--dry-run", "--json").out)
     assert report["counts"]["skipped"] == 2
     assert report["dry_run"]["images"] == 1
     assert [refused["input"] for refused in report["dry_run"]["refused"]] == ["b.jpg"]
     assert report["dry_run"]["disk_bytes"] == 16 * (folder / "d.png").stat().st_size
-    assert files(output) == before
+    assert files_of(output) == before
 
 
 # What is printed
@@ -673,10 +837,10 @@ def test_an_input_that_changes_while_it_is_read_is_a_failure(
 ) -> None:
     read = images.read
 
-    def slowly(path: Path) -> images.Picture:
-        picture = read(path)
-        if path.name == "a.png":
-            make_photo(path, 5, 5)
+    def slowly(source: Source, **options: Any) -> images.Picture:
+        picture = read(source, **options)
+        if source.path.name == "a.png":
+            make_photo(source.path, 5, 5)
         return picture
 
     monkeypatch.setattr(images, "read", slowly)

@@ -15,7 +15,7 @@ import pyvips  # type: ignore[import-untyped]
 from numpy.typing import NDArray
 from PIL import Image, ImageCms
 
-from resshift_cli import images
+from resshift_cli import images, targets
 from resshift_cli.errors import (
     ImageUnreadableError,
     OutputError,
@@ -341,7 +341,7 @@ def test_a_missing_extra_is_named(
     with pytest.raises(UnsupportedImageError, match="not installed") as reading:
         images.read(path)
     with pytest.raises(OutputError, match="not installed") as writing:
-        images.check_writable(tmp_path / f"b{suffix}", overwrite=False)
+        targets.check_writable(tmp_path / f"b{suffix}", overwrite=False)
     for caught in (reading, writing):
         assert f"pip install 'resshift[{extra}]'" in caught.value.hint
 
@@ -404,7 +404,7 @@ def test_lossless_is_refused_where_there_is_loss(suffix: str) -> None:
 
 def test_a_format_names_the_outputs_and_decides_over_the_extension(tmp_path: Path) -> None:
     options = SaveOptions(format="webp")
-    planned = images.plan_outputs([Path("a.jpg"), Path("b.gif")], scale=4, options=options)
+    planned = targets.plan_outputs([Path("a.jpg"), Path("b.gif")], scale=4, options=options)
     assert planned == [Path("a_x4.webp"), Path("b_x4.webp")]
     images.write(picture(levels(3, 8)), tmp_path / "c.dat", overwrite=False, options=options)
     with Image.open(tmp_path / "c.dat") as file:
@@ -426,5 +426,5 @@ def test_an_option_outside_its_range_is_refused(
 
 def test_an_unknown_extension_is_named_with_the_list(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"extension \.xyz") as caught:
-        images.check_writable(tmp_path / "a.xyz", overwrite=False)
+        targets.check_writable(tmp_path / "a.xyz", overwrite=False)
     assert all(suffix in caught.value.hint for suffix in FORMATS)

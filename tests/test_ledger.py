@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 
 from resshift_cli import ledger
 from resshift_cli.errors import OutputError
+from resshift_cli.formats import SaveOptions
 from resshift_cli.ledger import Ledger, Record
 
 RECORD = Record(
@@ -93,6 +94,14 @@ def test_what_a_later_version_adds_is_passed_over(tmp_path: Path) -> None:
     line = json.dumps(RECORD.facts() | {"colour": "red"})
     (tmp_path / ledger.NAME).write_text(f"{line}\n")
     assert Ledger(tmp_path).results == {"a.png": RECORD}
+
+
+def test_a_line_of_before_there_were_options_means_their_defaults(tmp_path: Path) -> None:
+    options = {**asdict(SaveOptions()), "first_frame": False}
+    line = {name: value for name, value in RECORD.facts().items() if name not in options}
+    (tmp_path / ledger.NAME).write_text(f"{json.dumps(line)}\n")
+    (record,) = Ledger(tmp_path).results.values()
+    assert {name: getattr(record, name) for name in options} == options
 
 
 def test_a_result_is_begun_until_it_is_done_or_failed(tmp_path: Path) -> None:

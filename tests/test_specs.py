@@ -10,7 +10,7 @@ import pytest
 from goldens_support import small_unet_spec, small_vq_spec
 from tiny_model import tiny_spec
 
-from resshift_cli.degrade import DegradeSpec
+from resshift_cli.degrade import MildSpec
 from resshift_cli.errors import ModelUnavailableError
 from resshift_cli.specs import (
     ModelSpec,
@@ -126,7 +126,7 @@ def test_a_kind_takes_its_own_keys_only() -> None:
 @pytest.mark.parametrize("jpeg", [[50], [50, 60, 70], []])
 def test_a_list_of_fixed_length_has_that_length(jpeg: list[int]) -> None:
     with pytest.raises(SpecError, match=r"here\.jpeg must be a list of 2"):
-        from_table(DegradeSpec, {"share": 0, "blur": 0, "noise": 0, "jpeg": jpeg}, "here")
+        from_table(MildSpec, {"share": 0, "blur": 0, "noise": 0, "jpeg": jpeg}, "here")
 
 
 @pytest.mark.parametrize("text", ["", "{", "\ud800", "[" * 3, "1" * 5000])

@@ -40,6 +40,7 @@ def loaded(*arguments: str, folder: Path | None = None) -> tuple[int, set[str]]:
         "",
         "upscale --help",
         "batch --help",
+        "eval --help",
         "train --help",
         "models --help",
         "models list --help",

@@ -1,0 +1,241 @@
+"""File in, file out: read an image or an animation, enlarge it, and encode the result.
+
+    load -> check -> enlarge (or compute elsewhere, and `finish`) -> Result.content -> targets
+
+What enlarges pixels is handed in, so that this room needs no torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from resshift_cli import animation, images
+from resshift_cli.animation import Animation
+from resshift_cli.errors import ImageUnreadableError
+from resshift_cli.formats import AS_IT_IS, FORMATS, SaveOptions, extension
+from resshift_cli.images import MAX_PIXELS, Picture
+from resshift_cli.sources import Source, State
+from resshift_cli.targets import Content
+
+Pixels = NDArray[np.float32]
+
+Enlarge = Callable[[Pixels, Callable[[int, int], None]], Iterator[Pixels]]
+"""(H, W, C) in, bands (n, W', C) of the larger image out; what it is given besides is called with
+units done and in all."""
+
+LARGE = 1 << 26
+"""Results of more pixels are written as their rows come, where the format allows it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Handling:
+    """How image files are read and written.
+
+    Attributes:
+        options: how results are encoded.
+        first_frame: take the first frame or page of a file only.
+        max_pixels: refuse what is larger.
+        allow_truncated: read damaged files as far as they go.
+    """
+
+    options: SaveOptions = AS_IT_IS
+    first_frame: bool = False
+    max_pixels: int = MAX_PIXELS
+    allow_truncated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A file that was read.
+
+    Attributes:
+        source: the file.
+        state: what it was like.
+        picture: its image, or the first frame of its animation.
+        animation: what else there is to know of an animation; None of an image.
+    """
+
+    source: Source
+    state: State | None
+    picture: Picture
+    animation: Animation | None
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width."""
+        height, width, _ = self.picture.pixels.shape
+        return height, width
+
+    @property
+    def frames(self) -> int:
+        """How many; 1 of an image."""
+        return 1 if self.animation is None else len(self.animation.milliseconds)
+
+    @property
+    def warnings(self) -> list[str]:
+        """What has to be told of it."""
+        return [self.picture.damage] if self.picture.damage else []
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """An enlarged image or animation.
+
+    Attributes:
+        size: height and width.
+        encode: gives the file's bytes; an image is only encoded when they are asked for. None of
+            what is too large to be held. Raises as `images.encode`.
+        stream: of that, computes it while it writes the file. Raises as `images.write_rows`.
+        most: about the bytes that `stream` writes at most.
+    """
+
+    size: tuple[int, int]
+    encode: Callable[[], bytes | memoryview] | None = None
+    stream: Callable[[BinaryIO], None] | None = None
+    most: int = 0
+
+    def content(self) -> Content:
+        """What goes into the file; an image is encoded first."""
+        if self.encode is not None:
+            return self.encode()
+        assert self.stream is not None  # it has one of them
+        return self.stream
+
+
+def load(source: Source, handling: Handling) -> Loaded:
+    """Read a file; of an animation every frame is decoded once, and the first one kept.
+
+    Raises:
+        InputMissingError, UsageError, UnsupportedImageError: as `images.read`.
+        ImageUnreadableError: likewise, or the file changed while it was read.
+    """
+    state = source.state()
+    try:
+        moving = (
+            None
+            if handling.first_frame
+            else animation.probe(
+                source,
+                max_pixels=handling.max_pixels,
+                allow_truncated=handling.allow_truncated,
+            )
+        )
+        if moving is None:
+            picture = images.read(
+                source,
+                max_pixels=handling.max_pixels,
+                first_frame=handling.first_frame,
+                allow_truncated=handling.allow_truncated,
+            )
+        else:
+            with closing(animation.read(moving)) as frames:
+                picture = next(frames)
+    except ImageUnreadableError:
+        source.check_unchanged(state)  # else it was damaged while somebody still wrote it
+        raise
+    source.check_unchanged(state)
+    return Loaded(source, state, picture, moving)
+
+
+def check(loaded: Loaded, target: Path, *, size: tuple[int, int], options: SaveOptions) -> None:
+    """Find out before the work whether the format of `target` can hold a result.
+
+    Args:
+        loaded: the input.
+        target: only its extension counts, if at all.
+        size: (height, width) of the result.
+        options: how it will be encoded.
+
+    Raises:
+        UsageError, OutputError: as `images.check_encodable` and `animation.check_target`.
+    """
+    if loaded.animation is not None:
+        animation.check_target(target, options=options)
+    images.check_encodable(loaded.picture, target, size=size, options=options)
+
+
+def without_a_name(loaded: Loaded, options: SaveOptions) -> SaveOptions:
+    """The options for a result that has no extension: the input's format if that is kept, or PNG.
+
+    A format that the options name is left as it is.
+    """
+    own = extension(loaded.picture.format.replace("MPO", "JPEG"))
+    kept = own is not None and FORMATS[f".{own}"].implied
+    return replace(options, format=options.format or (own if kept else "png"))
+
+
+def enlarge(
+    loaded: Loaded,
+    run: Enlarge,
+    told: Callable[[int, int], None],
+    *,
+    size: tuple[int, int],
+    note: str,
+    target: Path,
+    options: SaveOptions,
+) -> Result:
+    """Enlarge a file.
+
+    The frames of an animation are read, enlarged and encoded one after the other. A large image
+    is not computed before it is written.
+
+    Args:
+        loaded: the file.
+        run: what enlarges pixels, the same way every time: then what stands still stays so.
+        told: called with units done and in all, of all frames together.
+        size: (height, width) of the result.
+        note: for the result's metadata.
+        target: as `check`.
+        options: as `check`.
+
+    Raises:
+        ImageUnreadableError: the file of an animation has changed since it was loaded.
+        UsageError, OutputError: an animation can't be encoded.
+        MemoryError: the result can't be held.
+    """
+    from resshift_cli.memory import collected
+
+    moving, shape = loaded.animation, (*size, loaded.picture.pixels.shape[2])
+    if moving is None:
+        rows = run(loaded.picture.pixels, told)
+        if size[0] * size[1] > LARGE and options.format_of(target) in images.STREAMED:
+            # Of the pixels only the shape is wanted; this takes no memory.
+            blank = np.broadcast_to(np.float32(0), shape)
+            picture = replace(loaded.picture, pixels=blank, note=note)
+
+            def stream(file: BinaryIO) -> None:
+                images.write_rows(file, rows, picture, target, options=options)
+
+            return Result(size, stream=stream, most=blank.size * loaded.picture.depth // 8)
+        pixels = collected(rows, shape)
+        return finish(loaded, pixels, note=note, target=target, options=options)
+
+    def enlarged(number: int, frame: Picture) -> Picture:
+        rows = run(
+            frame.pixels,
+            lambda done, total: told(number * total + done, loaded.frames * total),
+        )
+        return replace(frame, pixels=collected(rows, shape), note=note)
+
+    with closing(animation.read(moving)) as frames:
+        results = (enlarged(number, frame) for number, frame in enumerate(frames))
+        encoded = animation.encode(results, moving, target, options=options)
+    loaded.source.check_unchanged(loaded.state)
+    return Result(size, lambda: encoded)
+
+
+def finish(
+    loaded: Loaded, pixels: Pixels, *, note: str, target: Path, options: SaveOptions
+) -> Result:
+    """What becomes of an image whose pixels have been enlarged; the arguments are `enlarge`'s."""
+    picture = replace(loaded.picture, pixels=pixels, note=note)
+    size = pixels.shape[0], pixels.shape[1]
+    return Result(size, partial(images.encode, picture, target, options=options))

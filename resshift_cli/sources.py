@@ -1,0 +1,172 @@
+"""Where images come from: files of this machine, and stdin."""
+
+from __future__ import annotations
+
+import os
+import stat
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from difflib import get_close_matches
+from itertools import islice
+from pathlib import Path
+from typing import BinaryIO, NamedTuple
+
+from resshift_cli.errors import (
+    ImageUnreadableError,
+    InputMissingError,
+    OutputError,
+    UsageError,
+    printable,
+)
+
+_BLOCK = 1 << 20  # bytes
+
+
+class State(NamedTuple):
+    """What tells one content of a file from another without reading it."""
+
+    size: int
+    mtime_ns: int
+    inode: int
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Something that an image is read from, again and again if need be.
+
+    Attributes:
+        path: the file, or what messages call it.
+        spool: its content, where `path` is no file.
+    """
+
+    path: Path
+    spool: BinaryIO | None = None
+
+    @property
+    def name(self) -> str:
+        """For messages."""
+        return printable(self.path)
+
+    def open(self) -> BinaryIO:
+        """Open it, as a file of the system.
+
+        Raises:
+            InputMissingError: there is no such file, or it can't be opened.
+            UsageError: it is a folder, or not a regular file.
+        """
+        if self.spool is None:
+            return _open(self.path)
+        file = os.fdopen(os.dup(self.spool.fileno()), "rb")
+        file.seek(0)
+        return file
+
+    def state(self) -> State | None:
+        """What it is like now; None where there is nothing."""
+        try:
+            found = self.path.stat() if self.spool is None else os.fstat(self.spool.fileno())
+        except OSError:
+            return None
+        return State(found.st_size, found.st_mtime_ns, found.st_ino)
+
+    def check_unchanged(self, since: State | None) -> None:
+        """Make sure that it is still what it was.
+
+        Raises:
+            ImageUnreadableError: somebody has written to it, or replaced it.
+        """
+        if self.state() != since:
+            raise ImageUnreadableError(
+                f"{self.name} changed while it was read.",
+                hint="Run the same command again when it is complete.",
+            )
+
+
+@contextmanager
+def stdin() -> Iterator[Source]:
+    """All that comes in on stdin, in a file without a name, which is gone whatever happens.
+
+    Raises:
+        InputMissingError: stdin is closed, or can't be read.
+        ImageUnreadableError: nothing comes in.
+        OutputError: the file can't be written.
+    """
+    if sys.stdin is None:
+        raise InputMissingError("stdin is closed.", hint="Give the name of a file instead of -.")
+    source = Path("<stdin>")
+    with tempfile.TemporaryFile(prefix="resshift-") as spool:
+        try:
+            while block := _read_stdin():
+                spool.write(block)
+            spool.flush()
+        except OSError as error:
+            raise OutputError(
+                f"What comes in on stdin can't be kept in {printable(tempfile.gettempdir())}: "
+                f"{error.strerror or printable(error)}.",
+                hint="Make room there, or set TMPDIR to another folder.",
+            ) from error
+        if not spool.tell():
+            raise ImageUnreadableError(
+                "Nothing came in on stdin.", hint="Check the command before the pipe."
+            )
+        yield Source(source, spool)
+
+
+def check_stdin() -> None:
+    """Find out before the work whether an image may come in on stdin.
+
+    Raises:
+        UsageError: it is a terminal, where nobody types an image.
+    """
+    if sys.stdin is not None and sys.stdin.isatty():
+        raise UsageError(
+            "stdin is a terminal, and - reads an image from it.",
+            hint="Feed it a file: resshift upscale - < photo.png",
+        )
+
+
+def _read_stdin() -> bytes:
+    try:
+        return sys.stdin.buffer.read(_BLOCK)
+    except OSError as error:
+        raise InputMissingError(
+            f"stdin can't be read: {error.strerror or printable(error)}.",
+            hint="Give the name of a file instead of -.",
+        ) from error
+
+
+def _open(path: Path) -> BinaryIO:
+    name = printable(path)
+    try:
+        mode = path.stat().st_mode
+        if stat.S_ISDIR(mode):
+            raise UsageError(
+                f"{name} is a folder.", hint=f"Name the files in it, such as {name}/*.png"
+            )
+        if not stat.S_ISREG(mode):
+            raise UsageError(
+                f"{name} is not a regular file.", hint="Save the image to a file and give its name."
+            )
+        return path.open("rb")
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise InputMissingError(f"There is no file {name}.", hint=_nearest(path)) from error
+    except OSError as error:
+        raise InputMissingError(
+            f"{name} can't be opened: {error.strerror or printable(error)}.",
+            hint="Check its name and whether you may read it (`ls -l` shows that).",
+        ) from error
+
+
+def _nearest(path: Path) -> str:
+    """A hint that names what the user may have meant instead of `path`."""
+    folder = path.parent
+    if not os.path.isdir(folder):
+        return f"There is no folder {printable(folder)} either; check the path."
+    try:
+        names = {p.name.lower(): p for p in islice(folder.iterdir(), 10_000) if p.is_file()}
+    except OSError:
+        names = {}
+    near = get_close_matches(path.name.lower(), names, n=1)
+    return f"Did you mean {printable(names[near[0]])}?" if near else "Check its name and folder."

@@ -1,0 +1,289 @@
+"""Where results go: what they are called, whether they can be written, and how they are.
+
+A file appears whole or not at all; stdout gets nothing before all of it is there.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import BinaryIO
+
+from resshift_cli import atomic
+from resshift_cli.errors import OutputError, UsageError, printable
+from resshift_cli.formats import AS_IT_IS, FORMATS, SaveOptions
+
+Content = bytes | memoryview | Callable[[BinaryIO], object]
+"""A file's bytes, or what writes them to a new file."""
+
+STDOUT = Path("<stdout>")
+"""What messages call it."""
+
+
+def output_folder(destination: str | Path | None, *, several: bool) -> Path | None:
+    """The folder that `-o` means, or None where it means a file or is absent.
+
+    It means a folder if it is one, ends with a slash, or has to take several results. Give it as
+    the string that was typed: a `Path` has lost its slash.
+
+    Raises:
+        UsageError: several results are to go to what looks like, or is, a single file.
+    """
+    if destination is None:
+        return None
+    folder = Path(destination)
+    if os.path.isdir(folder) or str(destination).endswith(("/", os.sep)):
+        return folder
+    if not several:
+        return None
+    if os.path.exists(folder) or folder.suffix.lower() in FORMATS:
+        raise UsageError(
+            f"Several results can't all go to the file {printable(folder)}.",
+            hint="Give a folder, such as: -o results/",
+        )
+    return folder
+
+
+def output_path(
+    source: Path,
+    *,
+    scale: float,
+    destination: str | Path | None = None,
+    several: bool = False,
+    options: SaveOptions = AS_IT_IS,
+) -> Path:
+    """Where the result of one input goes.
+
+    `photo.png` becomes `photo_x4.png` beside it, or in the folder that `destination` means; a
+    destination that is a file is taken as it is. The extension is that of `options.format`; without
+    one it is kept if results can be written with it, whatever the file holds, and otherwise (GIF
+    with its 256 colours, none at all) it is `.png`.
+
+    Raises:
+        UsageError: as `output_folder`.
+    """
+    folder = output_folder(destination, several=several)
+    if destination is not None and folder is None:
+        return Path(destination)
+    kept = FORMATS.get(source.suffix.lower())
+    suffix = source.suffix if kept is not None and kept.implied else ".png"
+    if options.format is not None:
+        suffix = f".{options.format}"
+    return (folder or source.parent) / f"{source.stem}_x{scale:g}{suffix}"
+
+
+def plan_outputs(
+    sources: Sequence[Path],
+    *,
+    scale: float,
+    destination: str | Path | None = None,
+    options: SaveOptions = AS_IT_IS,
+) -> list[Path]:
+    """Where the result of every input goes; nothing is created.
+
+    Raises:
+        UsageError: two results would have the same name, one would replace an input (refused even
+            where overwriting is allowed), or as `output_folder`.
+    """
+    several = len(sources) > 1
+    outputs = [
+        output_path(source, scale=scale, destination=destination, several=several, options=options)
+        for source in sources
+    ]
+    inputs = {_identity(source): source for source in sources}
+    makers: dict[str, Path] = {}
+    for source, output in zip(sources, outputs, strict=True):
+        key = _identity(output)
+        if key in makers:
+            raise UsageError(
+                f"{printable(makers[key])} and {printable(source)} would both be written to"
+                f" {printable(output)}.",
+                hint="Upscale them one by one, each with a name of its own after -o.",
+            )
+        if key in inputs:
+            raise UsageError(
+                f"The result of {printable(source)} would replace the input"
+                f" {printable(inputs[key])}.",
+                hint="Give another file or folder with -o; inputs are never overwritten.",
+            )
+        makers[key] = source
+    return outputs
+
+
+def check_writable(path: Path, *, overwrite: bool, options: SaveOptions = AS_IT_IS) -> None:
+    """Find out before the work, as far as possible, whether its result can be saved.
+
+    A small file is created in the folder and removed again.
+
+    Raises:
+        UsageError: the extension is none that results are written with.
+        OutputError: the file exists and `overwrite` is false, it is a folder or a device, or the
+            folder is missing or not writable.
+    """
+    options.format_of(path)
+    check_replaceable(path, overwrite=overwrite)
+    target = _real(path)
+    trial = atomic.temporary(target)
+    try:
+        with trial.open("xb"):
+            pass
+    except OSError as error:
+        raise _write_error(path, error) from error
+    finally:
+        atomic.remove(trial)
+
+
+def save(content: Content, path: Path, *, overwrite: bool) -> None:
+    """Save a file: all of it, or nothing.
+
+    The content goes to a file without a name, where the system has such, or else to a hidden one
+    beside `path`, reaches the disk, and then takes its name in one step, so that nobody ever sees
+    half a file. Whatever goes wrong, Ctrl-C included, that file is removed. Where `path` is a
+    link, what it points at is replaced.
+
+    Raises:
+        OutputError: as `check_writable`, or the file appeared in the meantime and `overwrite` is
+            false, or the disk is full.
+    """
+    check_replaceable(path, overwrite=overwrite)
+    target = _real(path)
+    temporary = atomic.temporary(target)
+    try:
+        with atomic.unnamed(target.parent) or temporary.open("xb") as file:
+            _put(content, file)
+            file.flush()
+            os.fsync(file.fileno())
+            if not temporary.exists():
+                atomic.name(file, temporary)
+        if overwrite:
+            os.replace(temporary, target)
+        else:
+            _rename_to_new(temporary, target)
+    except FileExistsError as error:
+        raise _exists_error(path) from error
+    except OSError as error:
+        raise _write_error(path, error) from error
+    finally:
+        atomic.remove(temporary)
+
+
+def check_stdout() -> None:
+    """Find out before the work whether a result may go to stdout.
+
+    Raises:
+        UsageError: it is a terminal, where nobody looks at an image's bytes.
+        OutputError: it is closed.
+    """
+    if sys.stdout is None:
+        raise OutputError("stdout is closed.", hint="Give a file with -o.")
+    if sys.stdout.isatty():
+        raise UsageError(
+            "stdout is a terminal, and the result would be written to it.",
+            hint="Give a file with -o, or feed it to a file: > large.png",
+        )
+
+
+def to_stdout(content: Content) -> None:
+    """Write a result to stdout, once it is whole.
+
+    Raises:
+        BrokenPipeError: nobody reads it.
+        OutputError: it can't be written.
+    """
+    try:
+        with tempfile.TemporaryFile(prefix="resshift-") as spool:
+            _put(content, spool)
+            spool.seek(0)
+            sys.stdout.flush()
+            shutil.copyfileobj(spool, sys.stdout.buffer, 1 << 20)
+            sys.stdout.buffer.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise _write_error(STDOUT, error) from error
+
+
+def _put(content: Content, file: BinaryIO) -> None:
+    if callable(content):
+        content(file)
+    else:
+        file.write(content)
+
+
+def check_replaceable(path: Path, *, overwrite: bool) -> None:
+    """Refuse what can't or must not be replaced, and a folder that is not there.
+
+    Raises:
+        OutputError: as `check_writable`.
+    """
+    name, folder = printable(path), printable(path.parent)
+    target = _real(path)
+    try:
+        mode: int | None = path.lstat().st_mode
+        if target.exists():
+            mode = target.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        mode = None
+    except OSError as error:
+        raise _write_error(path, error) from error
+    if mode is not None and stat.S_ISDIR(mode):
+        raise OutputError(f"{name} is a folder.", hint="Name a file in it, or end it with a slash.")
+    if mode is not None and not overwrite:
+        raise _exists_error(path)
+    if mode is not None and not (stat.S_ISREG(mode) or stat.S_ISLNK(mode)):
+        raise OutputError(f"{name} is not a regular file.", hint="Give another file with -o.")
+    if mode is not None and target.exists() and not os.access(target, os.W_OK):
+        raise OutputError(f"{name} is write-protected.", hint="Give another file with -o.")
+    if os.path.exists(target.parent) and not os.path.isdir(target.parent):
+        raise OutputError(
+            f"{name} can't be written: {folder} is not a folder.",
+            hint="Give another file or folder with -o.",
+        )
+    if not os.path.isdir(target.parent):
+        raise OutputError(
+            f"{name} can't be written: there is no folder {folder}.",
+            hint=f"Create it first (`mkdir -p {folder}`), or give a folder: -o {folder}/",
+        )
+
+
+def _rename_to_new(temporary: Path, target: Path) -> None:
+    """Rename in one step unless `target` exists, also if it appeared only just now."""
+    try:
+        os.link(temporary, target)
+    except FileExistsError:
+        raise
+    except OSError:  # FAT and some network folders have no hard links
+        target.open("xb").close()  # takes the name, or raises FileExistsError
+        try:
+            os.replace(temporary, target)
+        except BaseException:
+            atomic.remove(target)
+            raise
+
+
+def _real(path: Path) -> Path:
+    return Path(os.path.realpath(path))
+
+
+def _identity(path: Path) -> str:
+    """The same string for two paths of one file, whether it exists or not."""
+    return os.path.normcase(_real(path))
+
+
+def _exists_error(path: Path) -> OutputError:
+    return OutputError(
+        f"{printable(path)} exists already.",
+        hint="Use --overwrite to replace it, or give another file with -o.",
+    )
+
+
+def _write_error(path: Path, error: OSError) -> OutputError:
+    return OutputError(
+        f"{printable(path)} can't be written: {error.strerror or printable(error)}.",
+        hint="Give another file or folder with -o, or make room and check your permissions.",
+    )

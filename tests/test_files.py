@@ -1,0 +1,192 @@
+"""One file in, one out: what becomes of it between reading and writing."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from resshift_cli import files
+from resshift_cli.errors import ImageUnreadableError, UsageError
+from resshift_cli.files import Handling, Loaded, Result
+from resshift_cli.formats import SaveOptions
+from resshift_cli.sources import Source
+
+Pixels = NDArray[np.float32]
+
+
+def twice(pixels: Pixels, told: Callable[[int, int], None]) -> Iterator[Pixels]:
+    """Enlarge in two steps of work, each of which gives a band."""
+    for number, half in enumerate(np.array_split(pixels, 2), 1):
+        told(number, 2)
+        yield half.repeat(2, 0).repeat(2, 1)
+
+
+def make_animation(path: Path) -> Path:
+    frames = [Image.new("RGB", (6, 4), colour) for colour in ("red", "lime", "blue")]
+    frames[0].save(path, save_all=True, append_images=frames[1:], duration=70, loop=0)
+    return path
+
+
+@pytest.fixture
+def photo(tmp_path: Path) -> Path:
+    Image.new("RGB", (6, 4), "teal").save(tmp_path / "a.png")
+    return tmp_path / "a.png"
+
+
+def load(path: Path, *, first_frame: bool = False, allow_truncated: bool = False) -> Loaded:
+    handling = Handling(first_frame=first_frame, allow_truncated=allow_truncated)
+    return files.load(Source(path), handling)
+
+
+def enlarged(loaded: Loaded, name: str, told: list[tuple[int, int]] | None = None) -> Result:
+    return files.enlarge(
+        loaded,
+        twice,
+        lambda done, total: None if told is None else told.append((done, total)),
+        size=(2 * loaded.size[0], 2 * loaded.size[1]),
+        note="by a test",
+        target=Path(name),
+        options=SaveOptions(),
+    )
+
+
+def content(result: Result) -> bytes:
+    file = io.BytesIO()
+    given = result.content()
+    if callable(given):
+        given(file)
+    else:
+        file.write(given)
+    return file.getvalue()
+
+
+def test_an_image_is_enlarged_with_its_progress_told(photo: Path, tmp_path: Path) -> None:
+    told: list[tuple[int, int]] = []
+    result = enlarged(load(photo), "b.png", told)
+    assert (result.size, told) == ((8, 12), [(1, 2), (2, 2)])
+    (tmp_path / "b.png").write_bytes(content(result))
+    assert load(tmp_path / "b.png").size == (8, 12)
+
+
+def test_pixels_that_were_enlarged_elsewhere_give_the_same_file(photo: Path) -> None:
+    loaded = load(photo)
+    pixels = np.concatenate(list(twice(loaded.picture.pixels, lambda done, total: None)))
+    other = files.finish(
+        loaded, pixels, note="by a test", target=Path("b.png"), options=SaveOptions()
+    )
+    assert content(other) == content(enlarged(loaded, "b.png"))
+
+
+@pytest.mark.parametrize("name", ["b.png", "b.jpg", "b.tif"])
+def test_a_large_result_is_computed_as_it_is_written(
+    photo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """And is the same image, with the same beside it."""
+    loaded = load(photo)
+    small = content(enlarged(loaded, name))
+    monkeypatch.setattr(files, "LARGE", 10)
+    told: list[tuple[int, int]] = []
+    result = enlarged(loaded, name, told)
+    assert result.encode is None and told == []
+    large = content(result)
+    assert told == [(1, 2), (2, 2)]
+    pictures = []
+    for part in (small, large):
+        (tmp_path / name).write_bytes(part)
+        pictures.append(load(tmp_path / name).picture)
+    assert np.abs(pictures[0].pixels - pictures[1].pixels).max() <= 2 / 255
+    assert pictures[0].exif == pictures[1].exif
+    assert b"by a test" in (pictures[1].exif or b"")
+
+
+def test_a_large_result_of_another_format_is_held(
+    photo: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files, "LARGE", 10)
+    assert enlarged(load(photo), "b.webp").encode is not None
+
+
+def test_an_animation_is_enlarged_frame_by_frame_with_one_progress(tmp_path: Path) -> None:
+    told: list[tuple[int, int]] = []
+    loaded = load(make_animation(tmp_path / "a.gif"))
+    assert (loaded.frames, loaded.size) == (3, (4, 6))
+    result = enlarged(loaded, "b.png", told)
+    assert result.size == (8, 12)
+    assert told == [(number, 6) for number in range(1, 7)]
+    (tmp_path / "b.png").write_bytes(content(result))
+    assert load(tmp_path / "b.png").frames == 3
+    assert load(tmp_path / "b.png", first_frame=True).frames == 1
+
+
+@pytest.mark.parametrize("moving", [False, True])
+def test_a_file_that_is_damaged_because_it_is_still_written_is_called_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moving: bool
+) -> None:
+    path = tmp_path / "a.gif"
+    make_animation(path)
+    path.write_bytes(path.read_bytes()[:-40])
+    states = iter([Source(path).state(), None])
+    monkeypatch.setattr(Source, "state", lambda self: next(states))
+    with pytest.raises(ImageUnreadableError, match="changed while it was read"):
+        load(path, first_frame=not moving)
+
+
+def test_an_animation_that_changes_while_it_is_enlarged_is_refused(tmp_path: Path) -> None:
+    loaded = load(make_animation(tmp_path / "a.webp"))
+
+    def slowly(pixels: Pixels, told: Callable[[int, int], None]) -> Iterator[Pixels]:
+        with (tmp_path / "a.webp").open("ab") as file:
+            file.write(b"more")
+        yield pixels
+
+    with pytest.raises(ImageUnreadableError, match="changed while it was read"):
+        files.enlarge(
+            loaded,
+            slowly,
+            lambda done, total: None,
+            size=loaded.size,
+            note="",
+            target=Path("b.webp"),
+            options=SaveOptions(),
+        )
+
+
+def test_an_animation_is_not_for_every_format(tmp_path: Path) -> None:
+    loaded = load(make_animation(tmp_path / "a.gif"))
+    with pytest.raises(UsageError, match="without animation"):
+        files.check(loaded, Path("b.jpg"), size=(8, 12), options=SaveOptions())
+    files.check(loaded, Path("b.webp"), size=(8, 12), options=SaveOptions())
+
+
+@pytest.mark.parametrize(
+    "name, options, expected",
+    [
+        ("a.png", {}, "png"),
+        ("a.jpg", {}, "jpg"),
+        ("a.tif", {}, "tif"),
+        ("a.bmp", {}, "bmp"),
+        ("a.avif", {}, "avif"),
+        ("a.gif", {}, "png"),
+        ("a.jpg", {"format": "webp"}, "webp"),
+    ],
+)
+def test_a_result_without_a_name_is_of_the_format_that_is_due(
+    tmp_path: Path, name: str, options: dict[str, str], expected: str
+) -> None:
+    Image.new("RGB", (6, 4)).save(tmp_path / name)
+    given = SaveOptions(format=options.get("format"), quality=50)
+    found = files.without_a_name(load(tmp_path / name), given)
+    assert (found.format, found.quality) == (expected, 50)
+
+
+def test_what_goes_in_damaged_is_warned_of(photo: Path) -> None:
+    assert load(photo).warnings == []
+    photo.write_bytes(photo.read_bytes()[:-30])
+    (warning,) = load(photo, allow_truncated=True).warnings
+    assert str(photo) in warning

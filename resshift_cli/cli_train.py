@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
+import sys
+from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from resshift_cli import console, jobs
-from resshift_cli.errors import InputMissingError
-from resshift_cli.options import DebugOption, DeviceOption, SeedOption
+from resshift_cli import cli_models, console, jobs
+from resshift_cli.errors import InputMissingError, UsageError, printable
+from resshift_cli.options import (
+    DebugOption,
+    DeviceOption,
+    OfflineOption,
+    SeedOption,
+)
+
+if TYPE_CHECKING:
+    from resshift_cli.recipe import RunSpec
+    from resshift_cli.registry import ModelEntry
+    from resshift_cli.store import Files
 
 
 def train(
@@ -20,50 +33,108 @@ def train(
         ),
     ],
     photos: Annotated[
-        Path,
+        list[Path],
         typer.Option(
-            metavar="DIR", readable=False, help="The folder of pictures.", show_default=False
+            metavar="DIR",
+            readable=False,
+            help="A folder of pictures; may be repeated.",
+            show_default=False,
         ),
     ],
     out: Annotated[
-        Path,
+        Path | None,
         typer.Option(
             metavar="DIR",
             help="The folder of the run: its state, its metrics, and model.safetensors for "
             "--weights. A run that is there already goes on.",
-            show_default=False,
         ),
-    ],
+    ] = None,
+    preview: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE.png",
+            help="Train nothing, and save a sheet of the first crops that --seed trains on, each "
+            "beside its low-resolution partner.",
+        ),
+    ] = None,
     seed: SeedOption = 0,
     device: DeviceOption = "auto",
     init: Annotated[
-        Path | None,
+        str | None,
         typer.Option(
-            metavar="FILE.safetensors", readable=False, help="A weight file to start from."
+            metavar="FILE.safetensors|MODEL",
+            help="Weights to start from: a file, or a model of `resshift models list`.",
         ),
     ] = None,
+    autoencoder: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE.safetensors|MODEL",
+            help="The autoencoder's weights, for models that have one: a file, or the model that "
+            "has it. By default as the configuration says.",
+        ),
+    ] = None,
+    workers: Annotated[
+        int,
+        typer.Option(
+            metavar="N",
+            min=0,
+            help="Processes that make batches ahead of time; the batches are the same for any "
+            "number.",
+        ),
+    ] = 0,
+    offline: OfflineOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Train a model, or go on where an earlier run was interrupted."""
+    """Train a model, or go on where an earlier run was interrupted.
+
+    `torchrun --nproc-per-node=N -m resshift_cli train ...` shares each batch among N processes.
+    """
     for path, kind, there in (
         (config, "file", config.is_file()),
-        (photos, "folder", photos.is_dir()),
-        (init, "file", init is None or init.is_file()),
+        *((folder, "folder", folder.is_dir()) for folder in photos),
     ):
         if not there:
-            raise InputMissingError(f"There is no {kind} {path}.", hint="Check its name.")
+            raise InputMissingError(
+                f"There is no {kind} {printable(path)}.", hint="Check its name."
+            )
+    if preview is not None:
+        _preview(config, photos, preview, seed)
+        return
+    if out is None:
+        raise UsageError("The run has no folder.", hint="Give --out DIR, or --preview FILE.png.")
     with console.waiting("Starting"):
+        from resshift_cli import ranks as processes
+        from resshift_cli import recipe
         from resshift_cli import train as training
         from resshift_cli.device import choose_device
 
-        total = training.read_config(config).train.steps
-        run_on = choose_device(device)
-    steps = training.train(config, photos, out, seed=seed, device=run_on, init=init)
-    gain = ""
+        ranks = processes.from_environment()
+        run = recipe.read(config)
+        run_on = choose_device(ranks.gpu(device))
+    source = _autoencoder(run, autoencoder, config)
+    fetch = _Fetch(offline=offline, quiet=not ranks.leads)
+    steps = training.train(
+        config,
+        photos,
+        out,
+        seed=seed,
+        device=run_on,
+        init=None if init is None else fetch.weights(init, run),
+        autoencoder=None if source is None else fetch.autoencoder(source),
+        workers=workers,
+        ranks=ranks,
+        command=sys.argv,
+    )
+    if ranks.leads and find_spec("tensorboard") is None:
+        console.note("No TensorBoard here, so no events: `pip install 'resshift[train]'`.")
+    total, gain = run.train.steps, ""
     try:
         with (
-            jobs.memory_limit(f"Lower `batch` or `crop` in {config}."),
-            console.progress(out.name, "steps") as advance,
+            jobs.memory_limit(
+                f"Lower `batch` or `crop` in {printable(config)}, or raise `accumulate`."
+            ),
+            console.progress(out.name, "steps", quiet=not ranks.leads) as advance,
         ):
             for metrics in steps:
                 if "gain_db" in metrics:
@@ -72,6 +143,85 @@ def train(
     except KeyboardInterrupt as interrupt:
         interrupt.args = ("the same command goes on from the last saved step",)
         raise
-    weights = out / "model.safetensors"
-    console.note(f"{total} steps of training are done{gain}: {weights}")
-    console.result(weights)
+    if ranks.leads:
+        weights = out / "model.safetensors"
+        console.note(f"{total} steps of training are done{gain}: {weights}")
+        console.result(weights)
+
+
+def _preview(config: Path, photos: list[Path], path: Path, seed: int) -> None:
+    """Save a sheet of what would be trained on."""
+    with console.waiting("Making pairs"):
+        import io
+
+        from resshift_cli import atomic, dataset, recipe
+        from resshift_cli import preview as previews
+
+        run = recipe.read(config)
+        listed = config.parent / run.photos if run.photos else None
+        training, _ = dataset.open_pictures(photos, listed, run.data)
+        buffer = io.BytesIO()
+        previews.sheet(training, run.data, seed, previews.PAIRS).save(buffer, "PNG")
+        atomic.write(path, buffer.getvalue())
+    console.result(path)
+
+
+def _autoencoder(run: RunSpec, option: str | None, config: Path) -> str | None:
+    """What names the autoencoder's weights: the option, or the configuration."""
+    if run.model.autoencoder.kind != "vq":
+        if option is not None:
+            raise UsageError(
+                f"The model of {printable(config)} has no autoencoder to load.",
+                hint="Leave it out.",
+            )
+        return None
+    if option is not None or not run.autoencoder:
+        return option
+    beside = config.parent / run.autoencoder
+    return str(beside) if beside.is_file() else run.autoencoder
+
+
+@dataclass(frozen=True)
+class _Fetch:
+    """Files, or models of the registry -> files on this machine."""
+
+    offline: bool
+    quiet: bool
+
+    def weights(self, source: str, run: RunSpec) -> Path:
+        """The file that a run starts from."""
+        if _is_file(source):
+            return Path(source)
+        from resshift_cli import store
+        from resshift_cli.train import check_start
+
+        entry, files = self._model(source)
+        check_start(run.model, store.spec_of(entry, files.weights), source)
+        return files.weights
+
+    def autoencoder(self, source: str) -> Path:
+        """The file that holds an autoencoder's weights."""
+        if _is_file(source):
+            return Path(source)
+        _, files = self._model(source)
+        return files.autoencoder or files.weights  # which may hold both
+
+    def _model(self, name: str) -> tuple[ModelEntry, Files]:
+        from resshift_cli import registry
+
+        entry = registry.find(name)
+        return entry, cli_models.fetch(entry, offline=self.offline, quiet=self.quiet)
+
+
+def _is_file(source: str) -> bool:
+    """Whether a source is a file; else it is a model's name.
+
+    Raises:
+        InputMissingError: it looks like a file, and is not there.
+    """
+    path = Path(source)
+    if path.is_file():
+        return True
+    if path.suffix == ".safetensors" or path.name != source:
+        raise InputMissingError(f"There is no file {printable(source)}.", hint="Check its name.")
+    return False

@@ -2,21 +2,37 @@
 
 from __future__ import annotations
 
-import io
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from PIL import Image
 from torch import Tensor
+
+from resshift_cli import realistic
+from resshift_cli.realistic import RealisticSpec, jpeg
 
 Pixels = NDArray[np.uint8]
 
 
 @dataclass(frozen=True, slots=True)
-class DegradeSpec:
+class BicubicSpec:
+    """Antialiased bicubic reduction alone."""
+
+    kind: Literal["bicubic"] = "bicubic"
+
+    @property
+    def problem(self) -> str | None:
+        """What is wrong with the numbers, if anything."""
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class MildSpec:
     """A mildly realistic degradation; `share` of the pictures get it, the others stay clean.
 
     Attributes:
@@ -30,6 +46,19 @@ class DegradeSpec:
     blur: float
     noise: float
     jpeg: tuple[int, int]
+    kind: Literal["mild"] = "mild"
+
+    @property
+    def problem(self) -> str | None:
+        """What is wrong with the numbers, if anything."""
+        if not 1 <= self.jpeg[0] <= self.jpeg[1] <= 100:
+            return "degrade.jpeg must be two rising qualities within 1..100"
+        if min(self.blur, self.noise) < 0:
+            return "degrade.blur and degrade.noise can't be negative"
+        return None
+
+
+Degradation = BicubicSpec | MildSpec | RealisticSpec
 
 
 def shrink(image: Tensor, scale: int) -> Tensor:
@@ -44,18 +73,40 @@ def enlarge(image: Tensor, scale: int) -> Tensor:
     return F.interpolate(image, scale_factor=scale, mode="bicubic", align_corners=False)
 
 
-def degrade(image: Tensor, scale: int, spec: DegradeSpec, rng: np.random.Generator) -> Tensor:
-    """Blur, shrink, add noise and compress one picture, each by a random amount.
+def degrade(image: Tensor, scale: int, spec: Degradation, rng: np.random.Generator) -> Tensor:
+    """Make the low-resolution partner of one picture.
 
     Args:
         image: (1, 3, H, W) in [0, 1].
         scale: reduction along each side; H and W are multiples of it.
-        spec: how strong.
+        spec: the kind of degradation, and how strong it is.
         rng: source of every random choice.
 
     Returns:
-        (1, 3, H / scale, W / scale) in [0, 1], rounded to 8 bits.
+        (1, 3, H // scale, W // scale) in [0, 1], rounded to 8 bits; the same for any number of
+        threads.
     """
+    with _one_thread():
+        if isinstance(spec, BicubicSpec):
+            return shrink(image, scale)
+        if isinstance(spec, RealisticSpec):
+            return realistic.degrade(image, scale, spec, rng)
+        return _degrade_mildly(image, scale, spec, rng)
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Compute with one thread, since with more the results differ in their last bits."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _degrade_mildly(image: Tensor, scale: int, spec: MildSpec, rng: np.random.Generator) -> Tensor:
+    """Blur, shrink, add noise and compress, each by a random amount."""
     if rng.random() >= spec.share:
         return shrink(image, scale)
     small = shrink(_blur(image, rng.uniform(0.0, spec.blur)), scale)
@@ -65,7 +116,8 @@ def degrade(image: Tensor, scale: int, spec: DegradeSpec, rng: np.random.Generat
         noise = np.broadcast_to(noise[:, :1], small.shape)
     small = (small + std * torch.from_numpy(np.ascontiguousarray(noise))).clamp(0, 1)
     if rng.random() < 0.75:
-        small = _jpeg(small, int(rng.integers(spec.jpeg[0], spec.jpeg[1] + 1)), rng.random() < 0.5)
+        quality = int(rng.integers(spec.jpeg[0], spec.jpeg[1] + 1))
+        small = jpeg(small, quality, full_chroma=rng.random() < 0.5)
     return (small * 255).round() / 255
 
 
@@ -79,33 +131,3 @@ def _blur(image: Tensor, std: float) -> Tensor:
     image = F.pad(image, (radius, radius, radius, radius), mode="reflect")
     image = F.conv2d(image, kernel, groups=image.shape[1])
     return F.conv2d(image, kernel.transpose(2, 3), groups=image.shape[1])
-
-
-def _jpeg(image: Tensor, quality: int, full_chroma: bool) -> Tensor:
-    levels = (image[0].permute(1, 2, 0) * 255).round().to(torch.uint8).numpy()
-    buffer = io.BytesIO()
-    Image.fromarray(levels).save(
-        buffer, "JPEG", quality=quality, subsampling=0 if full_chroma else 2
-    )
-    with Image.open(buffer) as decoded:
-        return torch.from_numpy(np.array(decoded)).permute(2, 0, 1)[None].float() / 255
-
-
-def pick_crop(image: Pixels, size: int, tries: int, rng: np.random.Generator) -> Pixels:
-    """The most detailed of a few random (size, size, 3) crops of (H, W, 3), flipped and turned.
-
-    Most of a photo is sky and blur: detail is where a network has something to learn.
-    """
-    crops = []
-    for _ in range(tries):
-        y = rng.integers(image.shape[0] - size + 1)
-        x = rng.integers(image.shape[1] - size + 1)
-        crops.append(image[y : y + size, x : x + size])
-    best = max(crops, key=_detail)
-    best = np.rot90(best, int(rng.integers(4)))
-    return best[:, ::-1] if rng.random() < 0.5 else best
-
-
-def _detail(crop: Pixels) -> float:
-    green = crop[::2, ::2, 1].astype(np.float32)
-    return float(np.abs(np.diff(green, axis=0)).mean() + np.abs(np.diff(green, axis=1)).mean())

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -8,10 +9,11 @@ import torch
 from torch import Tensor
 from torch.testing import assert_close
 
-from resshift_cli import degrade
-from resshift_cli.degrade import DegradeSpec
+from resshift_cli import degrade, realistic
+from resshift_cli.degrade import BicubicSpec, Degradation, MildSpec
+from resshift_cli.realistic import RealisticSpec
 
-ALWAYS = DegradeSpec(share=1.0, blur=1.0, noise=8.0, jpeg=(50, 95))
+ALWAYS = MildSpec(share=1.0, blur=1.0, noise=8.0, jpeg=(50, 95))
 
 
 def photo(height: int = 64, width: int = 96) -> Tensor:
@@ -21,7 +23,7 @@ def photo(height: int = 64, width: int = 96) -> Tensor:
     return (ramp + 0.1 * torch.randn(1, 3, height, width, generator=generator)).clamp(0, 1)
 
 
-def degraded(spec: DegradeSpec, seed: int) -> Tensor:
+def degraded(spec: MildSpec, seed: int) -> Tensor:
     return degrade.degrade(photo(), 4, spec, np.random.default_rng(seed))
 
 
@@ -94,9 +96,9 @@ def test_about_the_share_is_degraded() -> None:
 def test_each_part_makes_a_difference_of_its_own() -> None:
     gray = photo()[:, :1].expand(1, 3, -1, -1)  # the best JPEG hardly changes what has no colour
     clean = degrade.shrink(gray, 4)
-    fine = DegradeSpec(share=1.0, blur=0.0, noise=0.0, jpeg=(100, 100))
+    fine = MildSpec(share=1.0, blur=0.0, noise=0.0, jpeg=(100, 100))
 
-    def change(spec: DegradeSpec) -> float:
+    def change(spec: MildSpec) -> float:
         """Largest of a few pictures, in levels."""
         small = [degrade.degrade(gray, 4, spec, np.random.default_rng(seed)) for seed in range(8)]
         return max((image - clean).abs().max().item() for image in small) * 255
@@ -109,7 +111,7 @@ def test_each_part_makes_a_difference_of_its_own() -> None:
 
 def test_noise_is_as_strong_as_the_spec_says_at_most() -> None:
     gray = torch.full((1, 3, 128, 128), 128 / 255)
-    spec = DegradeSpec(share=1.0, blur=0.0, noise=8.0, jpeg=(100, 100))
+    spec = MildSpec(share=1.0, blur=0.0, noise=8.0, jpeg=(100, 100))
     stds = [
         degrade.degrade(gray, 4, spec, np.random.default_rng(seed)).std().item() * 255
         for seed in range(30)
@@ -123,42 +125,51 @@ def test_blur_keeps_the_mean_and_takes_the_detail() -> None:
     assert blurred.diff(dim=2).abs().mean() < 0.2 * photo().diff(dim=2).abs().mean()
 
 
-# Crops
+# Kinds
 
 
-def half_detailed(side: int = 64) -> degrade.Pixels:
-    """Flat above, noise below."""
-    image = np.full((side, side, 3), 100, np.uint8)
-    image[side // 2 :] = np.random.default_rng(0).integers(256, size=(side // 2, side, 3))
-    return image
+def test_the_bicubic_kind_only_shrinks() -> None:
+    rng = np.random.default_rng(0)
+    assert torch.equal(degrade.degrade(photo(), 4, BicubicSpec(), rng), degrade.shrink(photo(), 4))
 
 
-def test_the_most_detailed_of_many_crops_is_taken() -> None:
-    image = half_detailed()
-    few = [degrade.pick_crop(image, 16, 1, np.random.default_rng(s)) for s in range(20)]
-    many = [degrade.pick_crop(image, 16, 12, np.random.default_rng(s)) for s in range(20)]
-    assert min(crop.std() for crop in few) < 1
-    assert min(crop.std() for crop in many) > 50
+def test_the_realistic_kind_is_the_two_stage_pipeline() -> None:
+    whole = [
+        made(photo(), 4, RealisticSpec(), np.random.default_rng(5))
+        for made in (degrade.degrade, realistic.degrade)
+    ]
+    assert torch.equal(*whole)
+    assert not torch.equal(whole[0], degrade.shrink(photo(), 4))
 
 
-def test_a_crop_is_a_part_of_the_image_flipped_and_turned() -> None:
-    image = np.arange(8 * 8 * 3, dtype=np.uint8).reshape(8, 8, 3)
-    found = set()
-    for seed in range(60):
-        crop = degrade.pick_crop(image, 8, 1, np.random.default_rng(seed))
-        found.add(crop.tobytes())
-    turned = [np.rot90(image, turns) for turns in range(4)]
-    assert found == {view.tobytes() for one in turned for view in (one, one[:, ::-1])}
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({"jpeg": (95, 50)}, "two rising qualities"),
+        ({"jpeg": (0, 50)}, "two rising qualities"),
+        ({"noise": -1.0}, "can't be negative"),
+        ({"blur": -0.1}, "can't be negative"),
+    ],
+)
+def test_what_is_wrong_with_a_mild_degradation_is_said(
+    changes: dict[str, Any], problem: str
+) -> None:
+    assert ALWAYS.problem is None and BicubicSpec().problem is None
+    assert problem in (replace(ALWAYS, **changes).problem or "")
 
 
-@pytest.mark.parametrize(("height", "width"), [(16, 16), (16, 40), (33, 17)])
-def test_crops_reach_every_border_and_stay_inside(height: int, width: int) -> None:
-    rows, columns = np.mgrid[:height, :width]
-    image = np.stack([rows, columns, rows], axis=2).astype(np.uint8)
-    corners = set()
-    for seed in range(400):
-        crop = degrade.pick_crop(image, 16, 1, np.random.default_rng(seed))
-        assert crop.shape == (16, 16, 3)
-        corners.add((int(crop[..., 0].min()), int(crop[..., 1].min())))
-    assert {y for y, _ in corners} == set(range(height - 15))
-    assert {x for _, x in corners} == set(range(width - 15))
+@pytest.mark.parametrize("spec", [ALWAYS, RealisticSpec()], ids=["mild", "realistic"])
+def test_the_number_of_threads_does_not_matter(spec: Degradation) -> None:
+    threads = torch.get_num_threads()
+    image = photo(288, 288)
+    try:
+        made = []
+        for count in (1, 3):
+            torch.set_num_threads(count)
+            made.append(
+                [degrade.degrade(image, 4, spec, np.random.default_rng(s)) for s in range(8)]
+            )
+            assert torch.get_num_threads() == count
+    finally:
+        torch.set_num_threads(threads)
+    assert all(torch.equal(one, other) for one, other in zip(*made, strict=True))

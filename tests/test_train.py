@@ -1,8 +1,9 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,70 +11,32 @@ import numpy as np
 import pytest
 import torch
 from goldens_support import small_vq_spec
+from pictures import made_up_photo
 from PIL import Image
+from safetensors.torch import load_file
 from tiny_model import tiny_spec
+from tiny_run import RUN, write_config
 from torch.testing import assert_close
 
-from resshift_cli import train
-from resshift_cli.degrade import DegradeSpec, Pixels
+from resshift_cli import autoencoder, chain, checkpoint, dataset, recipe, train
+from resshift_cli.dataset import to_tensor
+from resshift_cli.degrade import BicubicSpec, Pixels
 from resshift_cli.denoiser import SwinUNet
 from resshift_cli.errors import (
-    ImageUnreadableError,
     InputMissingError,
     ModelUnavailableError,
     OutputError,
     ResShiftError,
     UsageError,
 )
+from resshift_cli.photos import Pictures
+from resshift_cli.ranks import Ranks
+from resshift_cli.recipe import PerceptualSpec, RunSpec
 from resshift_cli.specs import SpecError
-from resshift_cli.train import RunSpec, Trainer, TrainSpec
+from resshift_cli.train import Trainer
 from resshift_cli.upscaler import Upscaler
 
 CPU = torch.device("cpu")
-RUN = RunSpec(
-    photos="",
-    model=tiny_spec(),
-    train=TrainSpec(
-        steps=6,
-        batch=2,
-        crop=64,
-        crop_tries=2,
-        learning_rate=2e-3,
-        warmup=2,
-        weight_decay=0.01,
-        clip_norm=1.0,
-        ema=0.9,
-        late_steps=1.0,
-        last_share=0.0,
-        save_every=2,
-        validate_every=3,
-        degrade=DegradeSpec(share=0.5, blur=1.0, noise=8.0, jpeg=(50, 95)),
-    ),
-)
-
-
-def made_up_photo(seed: int, side: int) -> Pixels:
-    """Two gradients under waves, so that there is something to learn."""
-    rng = np.random.default_rng(seed)
-    rows, columns = np.mgrid[:side, :side] / side
-    waves = [np.sin(40 * (a * rows + b * columns)) for a, b in rng.normal(size=(3, 2))]
-    levels = 128 + 60 * (rows - columns)[..., None] + 50 * np.stack(waves, axis=2)
-    return levels.clip(0, 255).astype(np.uint8)
-
-
-def toml(value: Any) -> str:
-    if isinstance(value, dict):
-        given = {key: v for key, v in value.items() if v is not None}
-        return "{ " + ", ".join(f"{key} = {toml(v)}" for key, v in given.items()) + " }"
-    return json.dumps(value)
-
-
-def write_config(path: Path, run: RunSpec = RUN, **changes: Any) -> Path:
-    """A configuration file; changes are of the table `train`, and None takes a key away."""
-    table = asdict(run)
-    table["train"] = {k: v for k, v in (table["train"] | changes).items() if v is not None}
-    path.write_text("".join(f"{key} = {toml(value)}\n" for key, value in table.items()))
-    return path
 
 
 @pytest.fixture
@@ -90,7 +53,7 @@ def photos(tmp_path: Path) -> Path:
 def start(photos: Path, tmp_path: Path) -> Callable[..., Iterator[dict[str, float]]]:
     def start(out: str, *, seed: int = 0, **changes: Any) -> Iterator[dict[str, float]]:
         config = write_config(tmp_path / "run.toml", **changes)
-        return train.train(config, photos, tmp_path / out, seed=seed, device=CPU)
+        return train.train(config, [photos], tmp_path / out, seed=seed, device=CPU)
 
     return start
 
@@ -98,162 +61,15 @@ def start(photos: Path, tmp_path: Path) -> Callable[..., Iterator[dict[str, floa
 Start = Callable[..., Iterator[dict[str, float]]]
 
 
-# Configurations
+def batch(run: RunSpec = RUN, number: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+    return dataset.make_batch(Pictures([made_up_photo(0, 96)]), run.data, 0, number)
 
 
-def test_a_configuration_is_read_as_it_was_written(tmp_path: Path) -> None:
-    assert train.read_config(write_config(tmp_path / "run.toml")) == RUN
-
-
-def test_the_configuration_of_the_bundled_model_is_valid() -> None:
-    config = Path(__file__).parent.parent / "training" / "tiny-x4.toml"
-    run = train.read_config(config)
-    splits = train._read_splits(config.parent / run.photos)
-    assert splits["train"] and splits["held-out"]
-    assert not set(splits["train"]) & set(splits["held-out"])
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"steps": "6"}, r"run.toml.train.steps must be of type int"),
-        ({"batch": 1.5}, r"run.toml.train.batch must be of type int"),
-        ({"warmup": None}, r"run.toml.train lacks the key 'warmup'"),
-        ({"momentum": 0.9}, r"run.toml.train has the unknown key 'momentum'"),
-        ({"degrade": {"share": 0.5}}, r"run.toml.train.degrade lacks the key 'blur'"),
-    ],
-)
-def test_a_key_that_does_not_fit_is_refused_with_its_table_s_name(
-    tmp_path: Path, changes: dict[str, Any], message: str
-) -> None:
-    with pytest.raises(SpecError, match=message):
-        train.read_config(write_config(tmp_path / "run.toml", **changes))
-
-
-@pytest.mark.parametrize("content", [b"steps = \n", b"\xff\xfe"])
-def test_what_is_not_toml_is_refused(tmp_path: Path, content: bytes) -> None:
-    path = tmp_path / "run.toml"
-    path.write_bytes(content)
-    with pytest.raises(SpecError, match="run.toml is not TOML"):
-        train.read_config(path)
-
-
-def test_a_missing_configuration_is_said_to_be_missing(tmp_path: Path) -> None:
-    with pytest.raises(InputMissingError, match="can't be read: No such file") as caught:
-        train.read_config(tmp_path / "none.toml")
-    assert "tiny-x4.toml" in caught.value.hint
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"crop": 100}, "crop 100 is no multiple of 32"),
-        ({"crop": 0}, "crop must be at least 1"),
-        ({"steps": 0}, "steps must be at least 1"),
-        ({"batch": -1}, "batch must be at least 1"),
-        ({"crop_tries": 0}, "crop_tries must be at least 1"),
-        ({"last_share": 1.5}, "last_share must be within 0..1"),
-        ({"save_every": 0}, "save_every must be at least 1"),
-        ({"validate_every": 0}, "validate_every must be at least 1"),
-        ({"degrade": asdict(replace(RUN.train.degrade, jpeg=(95, 50)))}, "two rising qualities"),
-        ({"degrade": asdict(replace(RUN.train.degrade, noise=-1.0))}, "can't be negative"),
-    ],
-)
-def test_numbers_that_nothing_can_be_trained_with_are_refused(
-    tmp_path: Path, changes: dict[str, Any], message: str
-) -> None:
-    with pytest.raises(UsageError, match=message) as caught:
-        train.read_config(write_config(tmp_path / "run.toml", **changes))
-    assert "run.toml" in caught.value.hint
-
-
-def test_a_model_whose_autoencoder_needs_weights_is_refused(tmp_path: Path) -> None:
-    vq = small_vq_spec(z_channels=48)
-    config = write_config(tmp_path / "run.toml", replace(RUN, model=tiny_spec(autoencoder=vq)))
-    with pytest.raises(UsageError, match="only space-to-depth models"):
-        train.read_config(config)
+def held_out(*photos: Pixels) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    return dataset.validation_pairs(Pictures(photos), RUN.data)
 
 
 # Photos
-
-
-def listing(folder: Path, rows: str) -> Path:
-    (folder / "photos.csv").write_text(rows)
-    return folder / "run.toml"
-
-
-LISTED = replace(RUN, photos="photos.csv")
-
-
-def test_the_list_decides_which_photos_are_held_out(photos: Path, tmp_path: Path) -> None:
-    rows = "file,split,licence\n2.png,held-out,CC0\n1.png,train,CC0\n0.png,train,CC0\n"
-    kept, held_out = train.split_photos(listing(tmp_path, rows), LISTED, photos)
-    assert kept == [photos / "1.png", photos / "0.png"]
-    assert held_out == [photos / "2.png"]
-
-
-def test_without_a_list_every_tenth_image_of_the_folder_is_held_out(tmp_path: Path) -> None:
-    (tmp_path / "deep").mkdir()
-    images = [tmp_path / f"{i:02}.png" for i in range(11)] + [tmp_path / "deep" / "x.JPG"]
-    for path in [*images, tmp_path / "notes.txt"]:
-        path.touch()
-    kept, held_out = train.split_photos(tmp_path / "run.toml", RUN, tmp_path)
-    assert held_out == sorted(images)[::10]
-    assert sorted(kept + held_out) == sorted(images)
-
-
-@pytest.mark.parametrize("images", [[], ["only.png"]])
-def test_a_folder_with_too_few_images_is_refused(tmp_path: Path, images: list[str]) -> None:
-    for name in images:
-        (tmp_path / name).touch()
-    with pytest.raises(InputMissingError, match="too few images") as caught:
-        train.split_photos(tmp_path / "run.toml", RUN, tmp_path)
-    assert "--photos" in caught.value.hint
-
-
-def test_a_listed_photo_that_is_missing_is_named(photos: Path, tmp_path: Path) -> None:
-    rows = "file,split\n0.png,held-out\n1.png,train\nlost.png,train\n"
-    with pytest.raises(InputMissingError, match=r"lost\.png is missing"):
-        train.split_photos(listing(tmp_path, rows), LISTED, photos)
-
-
-def test_a_missing_list_is_said_to_be_missing(photos: Path, tmp_path: Path) -> None:
-    with pytest.raises(InputMissingError, match=r"photos\.csv can't be read"):
-        train.split_photos(tmp_path / "run.toml", LISTED, photos)
-
-
-@pytest.mark.parametrize(
-    "rows", ["name,split\n0.png,train\n", "file\n0.png\n", "file,split\n0,x\n"]
-)
-def test_a_list_without_its_columns_or_splits_is_refused(
-    photos: Path, tmp_path: Path, rows: str
-) -> None:
-    with pytest.raises(UsageError, match=r"photos\.csv does not fit") as caught:
-        train.split_photos(listing(tmp_path, rows), LISTED, photos)
-    assert "`held-out`" in caught.value.hint
-
-
-def test_photos_are_rgb_and_the_small_ones_are_left_out(tmp_path: Path) -> None:
-    paths = [tmp_path / f"{side}.png" for side in (64, 63, 80)]
-    Image.new("L", (64, 64), 7).save(paths[0])
-    Image.new("RGB", (63, 200)).save(paths[1])
-    Image.new("RGBA", (90, 80)).save(paths[2])
-    loaded = train.load_photos(paths, 64)
-    assert [photo.shape for photo in loaded] == [(64, 64, 3), (80, 90, 3)]
-    assert loaded[0].dtype == np.uint8 and (loaded[0] == 7).all()
-
-
-def test_a_file_that_is_no_image_is_named(tmp_path: Path) -> None:
-    (tmp_path / "fake.png").write_text("no image")
-    with pytest.raises(ImageUnreadableError, match=r"fake\.png can't be decoded"):
-        train.load_photos([tmp_path / "fake.png"], 64)
-
-
-def test_a_truncated_photo_is_named(photos: Path) -> None:
-    whole = (photos / "0.png").read_bytes()
-    (photos / "0.png").write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(ImageUnreadableError, match=r"0\.png can't be decoded"):
-        train.load_photos([photos / "0.png"], 64)
 
 
 @pytest.mark.parametrize(("small", "least"), [("0.png", 256), ("1.png", 96)])
@@ -269,73 +85,12 @@ def test_photos_that_are_all_too_small_are_a_usage_error(
     assert not (tmp_path / "run").exists()
 
 
-# Batches
-
-
-def batch(step: int, seed: int = 0, **changes: Any) -> tuple[torch.Tensor, torch.Tensor]:
-    run = replace(RUN, train=replace(RUN.train, **changes))
-    return train.make_batch([made_up_photo(0, 96), made_up_photo(1, 120)], run, seed, step)
-
-
-def test_a_batch_is_crops_and_their_low_resolution_partners() -> None:
-    sharp, blurry = batch(0, batch=3)
-    assert sharp.shape == (3, 3, 64, 64)
-    assert blurry.shape == (3, 3, 16, 16)
-    for image in (sharp, blurry):
-        assert image.min() >= 0 and image.max() <= 1
-
-
-def test_partners_show_the_same_place() -> None:
-    clean = replace(RUN.train.degrade, share=0.0)
-    for step in range(8):
-        sharp, blurry = batch(step, degrade=clean)
-        inside = (..., slice(2, -2), slice(2, -2))  # the partner saw beyond the crop's border
-        means = torch.nn.functional.avg_pool2d(sharp, 4)[inside]
-        assert_close(blurry[inside], means, rtol=0.0, atol=0.05)
-
-
-def test_a_batch_follows_from_seed_and_step_alone() -> None:
-    first = batch(4)
-    np.random.default_rng(99).random()
-    assert all(torch.equal(a, b) for a, b in zip(first, batch(4), strict=True))
-    assert not torch.equal(first[0], batch(5)[0])
-    assert not torch.equal(first[0], batch(4, seed=1)[0])
-
-
-@pytest.mark.parametrize("power", [0.0, 1.5])
-@pytest.mark.parametrize("count", [1, 2, 64])
-def test_drawn_steps_stay_within_the_chain(count: int, power: float) -> None:
-    rng = np.random.default_rng(0)
-    drawn = torch.cat([train.draw_steps(count, 15, power, 0.0, rng) for _ in range(2000 // count)])
-    assert drawn.dtype == torch.int64
-    assert set(drawn.tolist()) == set(range(1, 16))
-
-
-def test_steps_are_drawn_in_proportion_to_a_power_of_their_number() -> None:
-    drawn = train.draw_steps(10_000, 4, 1.0, 0.0, np.random.default_rng(0))
-    shares = torch.bincount(drawn, minlength=5)[1:] / len(drawn)
-    assert_close(shares, torch.tensor([0.1, 0.2, 0.3, 0.4]), rtol=0.0, atol=2e-3)
-
-
-def test_a_share_of_the_crops_can_be_given_the_last_step() -> None:
-    drawn = train.draw_steps(10_000, 4, 1.0, 0.5, np.random.default_rng(0))
-    shares = torch.bincount(drawn, minlength=5)[1:] / len(drawn)
-    assert_close(shares, torch.tensor([0.05, 0.1, 0.15, 0.7]), rtol=0.0, atol=2e-3)
-
-
-def test_a_batch_covers_the_chain_evenly() -> None:
-    for seed in range(20):
-        drawn = train.draw_steps(15, 15, 0.0, 0.0, np.random.default_rng(seed))
-        assert len(set(drawn.tolist())) >= 8
-        assert (drawn <= 8).sum() in (7, 8, 9)
-
-
 # The start
 
 
 def test_an_untrained_preconditioned_network_returns_zero() -> None:
     network = SwinUNet(replace(RUN.model.denoiser, swin_levels=(0,)))
-    train.initialise(network)
+    train.initialise(network, preconditioned=True)
     torch.manual_seed(0)
     x, lq = torch.randn(2, 48, 16, 16), torch.randn(2, 3, 16, 16)
     with torch.no_grad():
@@ -344,7 +99,7 @@ def test_an_untrained_preconditioned_network_returns_zero() -> None:
 
 def test_residual_branches_start_at_zero_and_swin_layers_at_the_identity() -> None:
     network = SwinUNet(RUN.model.denoiser)
-    train.initialise(network)
+    train.initialise(network, preconditioned=True)
     torch.manual_seed(0)
     h, time = torch.randn(2, 32, 16, 16), torch.randn(2, 128)
     first, swin, _ = network.middle_block
@@ -355,7 +110,7 @@ def test_residual_branches_start_at_zero_and_swin_layers_at_the_identity() -> No
 
 def test_half_of_the_first_features_are_differences_within_the_low_quality_image() -> None:
     network = SwinUNet(RUN.model.denoiser)
-    train.initialise(network)
+    train.initialise(network, preconditioned=True)
     weight = network.get_parameter("input_blocks.0.0.weight")
     assert not weight[:16, :48].any() and not weight[16:, 48:].any()
     assert_close(weight[:16, 48:].sum((2, 3)), torch.zeros(16, 3), rtol=0.0, atol=1e-5)
@@ -375,30 +130,31 @@ def test_the_learning_rate_rises_and_then_falls_along_a_cosine() -> None:
 
 
 def test_the_loss_falls_on_a_single_photo() -> None:
-    clean = replace(RUN.train.degrade, share=0.0)
-    settings = replace(RUN.train, steps=40, warmup=5, learning_rate=5e-3, degrade=clean)
+    settings = replace(RUN.train, steps=40, warmup=5, learning_rate=5e-3, degrade=BicubicSpec())
     trainer = Trainer(replace(RUN, train=settings), seed=0, device=CPU)
-    photo = [made_up_photo(0, 96)]
+    photo = Pictures([made_up_photo(0, 96)])
 
     @torch.no_grad()
     def loss() -> float:
         """Mean over draws that stay the same, since it depends on them more than on anything."""
         at, losses = trainer.step, []
         for trainer.step in range(8):
-            losses.append(trainer.loss(*train.make_batch(photo, trainer.run, 0, trainer.step)))
+            losses.append(
+                trainer.loss(*dataset.make_batch(photo, trainer.run.data, 0, trainer.step))
+            )
         trainer.step = at
         return torch.stack(losses).mean().item()
 
     before = loss()
     for _ in range(settings.steps):
-        trainer.advance(photo)
+        trainer.advance(*dataset.make_batch(photo, trainer.run.data, 0, trainer.step))
     assert loss() < 0.9 * before
 
 
 def test_the_average_follows_the_weights() -> None:
     trainer = Trainer(RUN, seed=0, device=CPU)
     before = trainer.denoiser.network.get_parameter("out.2.weight").clone()
-    trainer.advance([made_up_photo(0, 96)])
+    trainer.advance(*batch())
     after = trainer.denoiser.network.get_parameter("out.2.weight")
     average = trainer.average.network.get_parameter("out.2.weight")
     keep = 2 / 11  # early on, less is kept than `ema` says
@@ -458,7 +214,11 @@ def test_a_run_leaves_its_state_its_metrics_and_a_model_that_runs(
 ) -> None:
     yielded = list(start("run"))
     out = tmp_path / "run"
-    assert sorted(path.name for path in out.iterdir()) == [
+    assert sorted(path.name for path in out.iterdir() if path.name != ".lock") == [
+        "README.md",
+        "config.toml",
+        "environment.json",
+        "events",
         "metrics.jsonl",
         "model.safetensors",
         "state.pt",
@@ -482,9 +242,11 @@ def test_a_run_can_start_from_a_weight_file(
     photos: Path, tiny_weights: Path, tmp_path: Path
 ) -> None:
     config = write_config(tmp_path / "run.toml", learning_rate=0.0, weight_decay=0.0, steps=1)
-    for _ in train.train(config, photos, tmp_path / "run", device=CPU, init=tiny_weights):
+    for _ in train.train(config, [photos], tmp_path / "run", device=CPU, init=tiny_weights):
         pass
     assert (tmp_path / "run" / "model.safetensors").read_bytes() == tiny_weights.read_bytes()
+    card = (tmp_path / "run" / "README.md").read_text()
+    assert "started from `tiny.safetensors`, whose licence may bind this model" in card
 
 
 def test_a_weight_file_of_another_network_is_refused(
@@ -493,7 +255,7 @@ def test_a_weight_file_of_another_network_is_refused(
     narrow = replace(RUN.model.denoiser, mlp_ratio=2)
     config = write_config(tmp_path / "run.toml", replace(RUN, model=tiny_spec(denoiser=narrow)))
     with pytest.raises(ModelUnavailableError, match="does not fit its network"):
-        next(train.train(config, photos, tmp_path / "run", device=CPU, init=tiny_weights))
+        next(train.train(config, [photos], tmp_path / "run", device=CPU, init=tiny_weights))
 
 
 def test_a_state_of_another_model_is_refused(start: Start, photos: Path, tmp_path: Path) -> None:
@@ -501,7 +263,7 @@ def test_a_state_of_another_model_is_refused(start: Start, photos: Path, tmp_pat
     narrow = replace(RUN.model.denoiser, mlp_ratio=2)
     config = write_config(tmp_path / "run.toml", replace(RUN, model=tiny_spec(denoiser=narrow)))
     with pytest.raises(ModelUnavailableError, match="a run of another model") as caught:
-        next(train.train(config, photos, tmp_path / "run", device=CPU))
+        next(train.train(config, [photos], tmp_path / "run", device=CPU))
     assert "--out" in caught.value.hint
 
 
@@ -540,24 +302,411 @@ def test_a_folder_that_can_t_be_made_is_an_output_error(start: Start, tmp_path: 
     assert "--out" in caught.value.hint
 
 
+def test_two_runs_do_not_share_a_folder(start: Start, photos: Path, tmp_path: Path) -> None:
+    first = start("run")
+    next(first)
+    with pytest.raises(OutputError, match="Another process trains in") as caught:
+        next(train.train(tmp_path / "run.toml", [photos], tmp_path / "run"))
+    assert "--out" in caught.value.hint
+    assert list(first)[-1]["step"] == 6
+
+
+def test_what_a_killed_process_was_writing_is_cleared_away(start: Start, tmp_path: Path) -> None:
+    next(start("run"))
+    left = tmp_path / "run" / ".state.pt.0123abcd.tmp"
+    left.write_text("half")
+    next(start("run"))
+    assert not left.exists()
+
+
 def test_the_gain_is_that_of_the_averaged_network_over_bicubic(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     trainer = Trainer(RUN, seed=0, device=CPU)
     image = np.random.default_rng(0).integers(80, 176, (256, 256, 3), np.uint8)
-    sharp = trainer.autoencoder.encode(train.to_tensor(image) * 2 - 1)
+    sharp = trainer.autoencoder.encode(to_tensor(image) * 2 - 1)
     monkeypatch.setattr(trainer, "average", lambda x_t, y0, *others: y0)
-    assert trainer.validate([image])["gain_db"] == pytest.approx(0.0, abs=0.01)
+    assert trainer.validate(held_out(image))["gain_db"] == pytest.approx(0.0, abs=0.01)
     monkeypatch.setattr(trainer, "average", lambda x_t, y0, *others: sharp.lerp(y0, 0.1))
-    assert trainer.validate([image])["gain_db"] == pytest.approx(20.0, abs=2.0)
+    assert trainer.validate(held_out(image))["gain_db"] == pytest.approx(20.0, abs=2.0)
 
 
 def test_validation_averages_over_the_middles_of_the_photos() -> None:
     trainer = Trainer(RUN, seed=0, device=CPU)
     image = made_up_photo(0, 256)
     larger = np.pad(image, ((10, 10), (20, 20), (0, 0)))
-    gains = [trainer.validate([photo]) for photo in (image, larger, made_up_photo(1, 256))]
+    gains = [trainer.validate(held_out(photo)) for photo in (image, larger, made_up_photo(1, 256))]
     assert gains[0] == gains[1]  # the middle is what counts
-    both = trainer.validate([image, made_up_photo(1, 256)])
+    both = trainer.validate(held_out(image, made_up_photo(1, 256)))
     assert both["gain_db"] == pytest.approx((gains[0]["gain_db"] + gains[2]["gain_db"]) / 2)
     assert both["worst_db"] == min(gains[0]["worst_db"], gains[2]["worst_db"])
+
+
+# How a step is computed
+
+
+def gradients(run: RunSpec, **more: Any) -> dict[str, torch.Tensor]:
+    """Of the loss of one batch, in a network that has left its start."""
+    trainer = Trainer(run, seed=0, device=CPU, **more)
+    torch.manual_seed(1)
+    with torch.no_grad():
+        for parameter in trainer.denoiser.parameters():
+            parameter.add_(0.02 * torch.randn_like(parameter))
+    trainer.loss(*batch(run)).backward()  # type: ignore[no-untyped-call]  # torch's own
+    return {n: p.grad for n, p in trainer.denoiser.named_parameters() if p.grad is not None}
+
+
+def changed(**changes: Any) -> RunSpec:
+    return replace(RUN, train=replace(RUN.train, **changes))
+
+
+def after_two_steps(run: RunSpec) -> dict[str, torch.Tensor]:
+    trainer = Trainer(run, seed=0, device=CPU)
+    for number in range(2):
+        trainer.advance(*batch(run, number))
+    return dict(trainer.denoiser.state_dict())
+
+
+def test_recomputed_activations_give_the_very_same_gradients() -> None:
+    kept = gradients(RUN)
+    recomputed = gradients(changed(checkpointing=True))
+    assert kept.keys() == recomputed.keys() and kept
+    assert all(torch.equal(recomputed[name], kept[name]) for name in kept)
+
+
+def test_recomputed_activations_are_not_kept() -> None:
+    def saved(run: RunSpec) -> int:
+        trainer, kept = Trainer(run, seed=0, device=CPU), []
+        with torch.autograd.graph.saved_tensors_hooks(
+            lambda tensor: kept.append(tensor.nbytes), lambda nothing: nothing
+        ):
+            trainer.loss(*batch(run))
+        return sum(kept)
+
+    assert saved(changed(checkpointing=True)) < 0.6 * saved(RUN)
+
+
+def test_a_batch_computed_in_parts_leads_to_the_same_weights() -> None:
+    whole = after_two_steps(changed(batch=4, amp="off"))
+    parts = after_two_steps(changed(batch=4, amp="off", accumulate=2))
+    for name in whole:
+        assert_close(parts[name], whole[name], rtol=0.0, atol=1e-4)
+    start = Trainer(RUN, seed=0, device=CPU).denoiser.state_dict()
+    assert any(not torch.allclose(start[name], whole[name], atol=1e-3) for name in whole)
+
+
+@pytest.mark.parametrize(("amp", "share"), [("bf16", 0.1), ("fp16", 0.02)])
+def test_half_precision_gives_nearly_the_same_gradients(amp: str, share: float) -> None:
+    exact, half = gradients(changed(amp="off")), gradients(changed(amp=amp))
+    apart = sum((half[name] - exact[name]).square().sum() for name in exact)
+    size = sum(exact[name].square().sum() for name in exact)
+    assert 0 < (apart / size) ** 0.5 < share
+
+
+def test_a_float16_gradient_that_overflows_is_skipped_and_its_scale_lowered() -> None:
+    trainer = Trainer(changed(amp="fp16"), seed=0, device=CPU)
+    before = {name: t.clone() for name, t in trainer.denoiser.state_dict().items()}
+    trainer.scaler.load_state_dict(trainer.scaler.state_dict() | {"scale": 2.0**40})
+    trainer.advance(*batch())
+    assert trainer.scaler.get_scale() == 2.0**39
+    assert all(torch.equal(before[n], t) for n, t in trainer.denoiser.state_dict().items())
+
+
+def test_a_float16_gradient_that_never_fits_ends_the_run() -> None:
+    trainer = Trainer(changed(amp="fp16"), seed=0, device=CPU)
+    trainer.scaler.load_state_dict(trainer.scaler.state_dict() | {"scale": 1.0})
+    with torch.no_grad():
+        trainer.denoiser.network.get_parameter("out.2.bias").fill_(float("nan"))
+    with pytest.raises(ResShiftError, match="gradient of step 1 is not finite"):
+        trainer.advance(*batch())
+
+
+def test_the_scale_of_float16_gradients_is_part_of_the_state(tmp_path: Path) -> None:
+    trainer = Trainer(changed(amp="fp16"), seed=0, device=CPU)
+    trainer.scaler.load_state_dict(trainer.scaler.state_dict() | {"scale": 2.0**40})
+    trainer.advance(*batch())
+    trainer.save(tmp_path / "state.pt")
+    again = Trainer(changed(amp="fp16"), seed=0, device=CPU)
+    again.restore(tmp_path / "state.pt")
+    assert again.scaler.get_scale() == 2.0**39 and again.step == 1
+
+
+def test_automatic_precision_is_the_fastest_that_is_safe(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(train, "has_fast_bf16", lambda device: True)
+    assert train.amp_dtype("auto", CPU) == torch.bfloat16
+    monkeypatch.setattr(train, "has_fast_bf16", lambda device: False)
+    assert train.amp_dtype("auto", CPU) is None
+    assert train.amp_dtype("auto", torch.device("cuda")) == torch.float16
+
+
+@pytest.mark.parametrize("ranks", [Ranks(count=3), Ranks(count=2, rank=1)])
+def test_a_batch_that_processes_can_t_share_evenly_is_refused(ranks: Ranks) -> None:
+    with pytest.raises(UsageError, match=r"batch 2 can't be shared by \d processes") as caught:
+        Trainer(changed(accumulate=2), seed=0, device=CPU, ranks=ranks)
+    assert "multiple of" in caught.value.hint
+
+
+# Perceptual term
+
+
+class Means(torch.nn.Module):
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.avg_pool2d(images, 2)
+
+
+def test_the_perceptual_term_adds_the_distance_of_the_decoded_pictures(tmp_path: Path) -> None:
+    crops = torch.rand(2, 3, 64, 64)
+    torch.export.save(torch.export.export(Means(), (crops,)), tmp_path / "means.pt2")
+    run = changed(perceptual=PerceptualSpec(weight=3.0, features="means.pt2"))
+    plain = Trainer(RUN, seed=0, device=CPU)
+    with_term = Trainer(run, seed=0, device=CPU, features=tmp_path / "means.pt2")
+    assert with_term.features is not None
+    sharp, blurry = batch()
+    t, noise = plain.drawn(2, (48, 16, 16))
+    x0, y0 = (plain.autoencoder.encode(x) for x in (sharp * 2 - 1, plain.enlarged(blurry)))
+    with torch.no_grad():
+        x_t = chain.shift(x0, y0, noise, plain.schedule, t)
+        restored = plain.denoiser(x_t, y0, blurry * 2 - 1, plain.schedule, t)
+        pixels = plain.autoencoder.decode(restored) / 2 + 0.5
+        distance = with_term.features(pixels, sharp).mean()
+        added = with_term.loss(sharp, blurry) - plain.loss(sharp, blurry)
+    assert distance > 0
+    assert_close(added, 3 * distance, rtol=0.05, atol=1e-6)
+
+
+def test_a_run_takes_its_feature_network_from_beside_its_configuration(
+    start: Start, tmp_path: Path
+) -> None:
+    term = {"weight": 0.1, "features": "lost.pt2"}
+    with pytest.raises(InputMissingError, match=f"no feature network {tmp_path}/lost.pt2"):
+        next(start("run", perceptual=term))
+
+
+# Autoencoders with weights
+
+VQ_RUN = replace(
+    RUN,
+    model=tiny_spec(
+        predict="x0",
+        precondition=False,
+        denoiser=replace(RUN.model.denoiser, latent_channels=3),
+        autoencoder=small_vq_spec(codes=16),
+    ),
+    train=replace(RUN.train, objective="plain", steps=1, samples=0),
+)
+
+
+@pytest.fixture
+def vq_weights(tmp_path: Path) -> Path:
+    torch.manual_seed(7)
+    codec = autoencoder.build(VQ_RUN.model.autoencoder)
+    path = tmp_path / "vq.safetensors"
+    checkpoint.write(path, checkpoint.own_tensors(codec), {})
+    return path
+
+
+def test_a_model_with_an_autoencoder_is_trained_around_it(
+    photos: Path, vq_weights: Path, tmp_path: Path
+) -> None:
+    config = write_config(tmp_path / "run.toml", replace(VQ_RUN, autoencoder="vq.safetensors"))
+    for _ in train.train(config, [photos], tmp_path / "run", autoencoder=vq_weights):
+        pass
+    upscaler = Upscaler.from_file(
+        tmp_path / "run" / "model.safetensors", device="cpu", precision="fp32"
+    )
+    assert upscaler(np.full((9, 7, 3), 128, np.uint8)).shape == (36, 28, 3)
+    kept = load_file(vq_weights)
+    for name, tensor in upscaler.autoencoder.state_dict().items():
+        assert torch.equal(tensor, kept[name].half().float()), name
+    assert "holds the autoencoder of `vq.safetensors`" in (tmp_path / "run/README.md").read_text()
+
+
+def test_an_autoencoder_can_come_from_the_file_of_a_model_that_holds_it(
+    vq_weights: Path, tmp_path: Path
+) -> None:
+    trainer = Trainer(VQ_RUN, seed=0, device=CPU, autoencoder=vq_weights)
+    trainer.export(tmp_path / "whole.safetensors")
+    again = Trainer(VQ_RUN, seed=1, device=CPU, autoencoder=tmp_path / "whole.safetensors")
+    for name, tensor in again.autoencoder.state_dict().items():
+        assert torch.equal(tensor, trainer.autoencoder.state_dict()[name].half().float())
+
+
+def test_an_autoencoder_without_a_file_is_asked_for(photos: Path, tmp_path: Path) -> None:
+    config = write_config(tmp_path / "run.toml", VQ_RUN)
+    with pytest.raises(UsageError, match="does not say where they are") as caught:
+        next(train.train(config, [photos], tmp_path / "run"))
+    assert "--autoencoder" in caught.value.hint
+
+
+def test_a_file_of_another_autoencoder_is_refused_by_name(vq_weights: Path, tmp_path: Path) -> None:
+    other = replace(VQ_RUN.model, autoencoder=small_vq_spec(codes=32))
+    with pytest.raises(
+        ModelUnavailableError, match=r"quantize.embedding.weight of shape \(16, 3\)"
+    ):
+        Trainer(replace(VQ_RUN, model=other), seed=0, device=CPU, autoencoder=vq_weights)
+
+
+def test_no_gradient_goes_through_the_encoder(vq_weights: Path) -> None:
+    trainer = Trainer(VQ_RUN, seed=0, device=CPU, autoencoder=vq_weights)
+    trainer.loss(*batch(VQ_RUN)).backward()  # type: ignore[no-untyped-call]  # torch's own
+    assert all(p.grad is None for p in trainer.autoencoder.parameters())
+
+
+# Where a run starts
+
+
+def test_initial_weights_that_mean_something_else_are_refused(
+    photos: Path, tiny_weights: Path, tmp_path: Path
+) -> None:
+    model = tiny_spec(precondition=False)
+    config = write_config(tmp_path / "run.toml", replace(RUN, model=model))
+    with pytest.raises(SpecError, match="was trained with precondition = True, and this run has"):
+        next(train.train(config, [photos], tmp_path / "run", init=tiny_weights))
+
+
+def test_a_run_can_start_from_a_network_of_another_chain(
+    photos: Path, tiny_weights: Path, tmp_path: Path
+) -> None:
+    model = tiny_spec(schedule=replace(RUN.model.schedule, steps=9, kappa=1.0))
+    config = write_config(tmp_path / "run.toml", replace(RUN, model=model), steps=1)
+    assert list(train.train(config, [photos], tmp_path / "run", init=tiny_weights))
+
+
+def test_a_run_goes_on_with_its_own_seed_only(start: Start) -> None:
+    next(start("run"))
+    with pytest.raises(UsageError, match="run with seed 0, not 1") as caught:
+        next(start("run", seed=1))
+    assert "--seed 0" in caught.value.hint
+
+
+# What a run leaves
+
+
+def test_a_run_keeps_its_very_configuration(photos: Path, tmp_path: Path) -> None:
+    rows = "file,split\n0.png,held-out\n1.png,train\n2.png,train\n"
+    (tmp_path / "list.csv").write_text(rows)
+    config = write_config(tmp_path / "run.toml", replace(RUN, photos="list.csv"), steps=2)
+    config.write_text(config.read_text() + "# a remark\n")
+    out = tmp_path / "run"
+    for _ in train.train(config, [photos], out):
+        pass
+    assert (out / "config.toml").read_bytes() == config.read_bytes()
+    assert recipe.read(out / "config.toml") == recipe.read(config)
+    assert (out / "list.csv").read_text() == rows
+
+
+def test_a_configuration_that_was_changed_on_the_way_is_kept_as_well(
+    start: Start, tmp_path: Path
+) -> None:
+    list(start("run", steps=2))
+    before = (tmp_path / "run" / "config.toml").read_bytes()
+    list(start("run", steps=4))
+    assert (tmp_path / "run" / "config-until-000002.toml").read_bytes() == before
+    assert recipe.read(tmp_path / "run" / "config.toml").train.steps == 4
+
+
+def test_a_run_tells_where_it_ran_each_time(start: Start, photos: Path, tmp_path: Path) -> None:
+    next(start("run", seed=5))
+    config, out = tmp_path / "run.toml", tmp_path / "run"
+    list(train.train(config, [photos], out, seed=5, command=["resshift", "train", "x"]))
+    first, second = json.loads((out / "environment.json").read_text())["sessions"]
+    assert (first["from_step"], second["from_step"]) == (0, 2)
+    assert second["seed"] == 5 and second["device"] == "cpu" and second["processes"] == 1
+    assert second["command"] == ["resshift", "train", "x"]
+    assert second["pictures"] == {"training": 2, "held out": 1}
+    assert second["versions"]["torch"] == torch.__version__
+
+
+def test_no_step_is_told_twice_after_an_interruption(start: Start, tmp_path: Path) -> None:
+    metrics = tmp_path / "run" / "metrics.jsonl"
+    interrupted = start("run", save_every=4, validate_every=1)
+    while next(interrupted)["step"] < 5:
+        pass
+    interrupted.close()  # type: ignore[attr-defined]  # a generator
+    with metrics.open("a") as file:
+        file.write('{"step": 6, "lo')  # as if it had been killed while writing
+    list(start("run", save_every=4, validate_every=1))
+    assert [json.loads(line)["step"] for line in metrics.read_text().splitlines()] == [*range(1, 7)]
+
+
+def test_events_for_tensorboard_say_the_same_as_the_metrics(start: Start, tmp_path: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import (  # type: ignore[import-untyped]
+        EventAccumulator,
+    )
+
+    told = list(start("run"))
+    events = EventAccumulator(str(tmp_path / "run" / "events"))
+    events.Reload()
+    for name in ("loss", "gain_db", "learning_rate"):
+        expected = [(m["step"], pytest.approx(m[name])) for m in told if name in m]
+        assert [(e.step, e.value) for e in events.Scalars(name)] == expected
+
+
+def test_a_run_without_tensorboard_writes_no_events(
+    start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    list(start("run", steps=2))
+    assert not (tmp_path / "run" / "events").exists()
+    assert (tmp_path / "run" / "metrics.jsonl").exists()
+
+
+def test_each_validation_leaves_a_sheet_of_samples(start: Start, tmp_path: Path) -> None:
+    list(start("run", samples=4))
+    sheets = sorted((tmp_path / "run" / "samples").iterdir())
+    assert [path.name for path in sheets] == ["000003.png", "000006.png"]
+    with Image.open(sheets[0]) as sheet:
+        assert sheet.size == (4 * 256 + 3 * 4, 256)  # one held-out photo
+
+
+def test_samples_end_with_the_original_and_begin_with_what_it_became() -> None:
+    trainer = Trainer(RUN, seed=0, device=CPU)
+    photo = made_up_photo(0, 300)
+    ((degraded, mean, walked, sharp),) = trainer.samples(held_out(photo))
+    assert degraded.shape == (1, 3, 64, 64)
+    assert torch.equal(sharp, to_tensor(photo[22:278, 22:278]))
+    for restored in (mean, walked):  # by a network that knows nothing yet
+        assert restored.shape == sharp.shape
+    assert not torch.equal(mean, walked)
+
+
+def test_a_run_drafts_the_card_of_its_model(start: Start, tmp_path: Path) -> None:
+    told = list(start("run"))
+    card = (tmp_path / "run" / "README.md").read_text()
+    assert card.startswith("---\nlicense: unknown")
+    assert "| training | 6 of 6 steps, 2 crops of 64 px each, objective balanced |" in card
+    assert "| pictures | 2 to train on, 1 held out |" in card
+    assert f"{told[-1]['gain_db']:+.2f} dB on held-out pictures" in card
+
+
+def test_a_card_that_somebody_has_filled_in_stays(start: Start, tmp_path: Path) -> None:
+    list(start("run", steps=2))
+    card = tmp_path / "run" / "README.md"
+    filled = card.read_text().replace("license: unknown", "license: mit")
+    card.write_text(filled)
+    list(start("run", steps=4))
+    assert card.read_text() == filled
+
+
+@pytest.mark.parametrize("content", ["no JSON", "[]", '{"sessions": 3}'])
+def test_a_damaged_record_of_where_it_ran_is_told(
+    start: Start, tmp_path: Path, content: str
+) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "environment.json").write_text(content)
+    with pytest.raises(ModelUnavailableError, match=r"environment\.json is damaged") as caught:
+        next(start("run"))
+    assert "Delete it" in caught.value.hint
+
+
+@pytest.mark.full_size  # compiling takes a minute
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch's own, of torch
+def test_a_compiled_network_trains_to_the_same_weights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
+    plain = after_two_steps(changed(amp="off"))
+    compiled = after_two_steps(changed(amp="off", compile=True))
+    assert compiled.keys() == plain.keys()
+    for name in plain:
+        assert_close(compiled[name], plain[name], rtol=0.0, atol=1e-4)

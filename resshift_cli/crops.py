@@ -1,0 +1,75 @@
+"""Where to cut training crops from pictures, and how to flip and turn them."""
+
+from __future__ import annotations
+
+import numpy as np
+from PIL import Image
+
+from resshift_cli.degrade import Pixels
+
+
+def detailed(image: Pixels, size: int, tries: int, rng: np.random.Generator) -> Pixels:
+    """The most detailed of a few random (size, size, 3) crops of (H, W, 3), flipped and turned.
+
+    Most of a photo is sky and blur: detail is where a network has something to learn.
+    """
+    crops = []
+    for _ in range(tries):
+        y = rng.integers(image.shape[0] - size + 1)
+        x = rng.integers(image.shape[1] - size + 1)
+        crops.append(image[y : y + size, x : x + size])
+    return _turned([max(crops, key=_detail)], rng)[0]
+
+
+def detailed_pair(
+    hq: Pixels, lq: Pixels, size: int, tries: int, rng: np.random.Generator
+) -> tuple[Pixels, Pixels]:
+    """The same place of a picture and of its smaller partner, chosen as `detailed` does.
+
+    Args:
+        hq: (H, W, 3), H and W being the same multiple of `lq`'s.
+        lq: (h, w, 3).
+        size: side of the crop of `hq`, a multiple of that factor.
+        tries: how many random places are compared.
+        rng: source of every random choice.
+    """
+    scale = hq.shape[0] // lq.shape[0]
+    side = size // scale
+    pairs: list[list[Pixels]] = []
+    for _ in range(tries):
+        y = rng.integers(lq.shape[0] - side + 1)
+        x = rng.integers(lq.shape[1] - side + 1)
+        large = hq[y * scale :, x * scale :][:size, :size]
+        pairs.append([large, lq[y : y + side, x : x + side]])
+    large, small = _turned(max(pairs, key=lambda pair: _detail(pair[0])), rng)
+    return large, small
+
+
+def largest(image: Pixels, size: int, rng: np.random.Generator) -> Pixels:
+    """A random square as large as (H, W, 3) allows, reduced to (size, size, 3); half are mirrored.
+
+    So the published models were trained. Pictures smaller than `size` are reflected at their
+    borders.
+    """
+    missing = [max(size - side, 0) for side in image.shape[:2]]
+    image = np.pad(image, ((0, missing[0]), (0, missing[1]), (0, 0)), mode="reflect")
+    side = min(image.shape[:2])
+    y = rng.integers(image.shape[0] - side + 1)
+    x = rng.integers(image.shape[1] - side + 1)
+    crop = image[y : y + side, x : x + side]
+    if side != size:
+        square = Image.fromarray(np.ascontiguousarray(crop))
+        crop = np.array(square.resize((size, size), Image.Resampling.BOX))
+    return crop[:, ::-1] if rng.random() < 0.5 else crop
+
+
+def _turned(crops: list[Pixels], rng: np.random.Generator) -> list[Pixels]:
+    """All of them in the same of eight random positions."""
+    quarters, mirrored = int(rng.integers(4)), rng.random() < 0.5
+    turned = [np.rot90(crop, quarters) for crop in crops]
+    return [crop[:, ::-1] for crop in turned] if mirrored else turned
+
+
+def _detail(crop: Pixels) -> float:
+    green = crop[::2, ::2, 1].astype(np.float32)
+    return float(np.abs(np.diff(green, axis=0)).mean() + np.abs(np.diff(green, axis=1)).mean())

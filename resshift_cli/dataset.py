@@ -1,0 +1,269 @@
+"""Pictures -> batches of crops and their low-resolution partners, to train on.
+
+Everything random in a batch follows from the run's seed and the batch's number, so it does not
+matter which process makes it, or after which other one.
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from resshift_cli import crops, degrade, photos
+from resshift_cli.degrade import BicubicSpec, Degradation, MildSpec, Pixels
+from resshift_cli.errors import ResShiftError
+from resshift_cli.photos import Pictures
+
+VALIDATION_CROP = 256  # high-resolution pixels from the middle of each held-out photo
+MARGIN = 8  # low-resolution pixels by which a degraded patch is larger than its crop
+
+
+@dataclass(frozen=True, slots=True)
+class PairedSpec:
+    """Partners are files: the folder has `hq` and, with the same names in it, `lq`."""
+
+    kind: Literal["paired"] = "paired"
+
+    @property
+    def problem(self) -> str | None:
+        """What is wrong with the numbers: there are none."""
+        return None
+
+
+Partners = Degradation | PairedSpec
+
+
+@dataclass(frozen=True, slots=True)
+class DataSpec:
+    """What batches are made of.
+
+    Attributes:
+        scale: high-resolution pixels per low-resolution one, along each side.
+        batch: crops per batch.
+        crop: side of a crop in high-resolution pixels.
+        crop_tries: each crop is the most detailed of so many random ones.
+        degrade: how low-resolution partners are made, or that they are files.
+        cut: `detail`, crops in full resolution as `crops.detailed` chooses them; or `largest`,
+            large squares that are reduced, see `crops.largest`.
+    """
+
+    scale: int
+    batch: int
+    crop: int
+    crop_tries: int
+    degrade: Partners
+    cut: Literal["detail", "largest"] = "detail"
+
+    @property
+    def problem(self) -> str | None:
+        """What is wrong with the numbers, if anything."""
+        if isinstance(self.degrade, PairedSpec) and self.cut == "largest":
+            return 'cut = "largest" reduces pictures, which pairs can\'t be'
+        return self.degrade.problem
+
+    @property
+    def patch(self) -> int:
+        """Side of what is degraded, in pixels; the crop is cut from within."""
+        return self.crop + MARGIN * self.scale
+
+    @property
+    def smallest(self) -> int:
+        """Shortest side of a picture that crops can be cut from, in pixels."""
+        if self.cut == "largest":
+            return 1
+        return self.crop if isinstance(self.degrade, PairedSpec) else self.patch
+
+
+def open_pictures(
+    folders: Sequence[Path], listed: Path | None, spec: DataSpec
+) -> tuple[Pictures, Pictures]:
+    """The pictures to train on, and those held out for validation.
+
+    Pictures too small for a crop are left out. If all fit into memory they are decoded now, so
+    that a damaged one is found before anything is trained; else whenever they are needed.
+
+    Args:
+        folders: where they are, at any depth. Every tenth is held out.
+        listed: which files of the first folder to take, see `photos.split`.
+        spec: what they are for.
+
+    Raises:
+        InputMissingError: the list, a listed picture, a partner, or any picture at all, is missing.
+        ImageUnreadableError: a file is no image, or a damaged one.
+        UsageError: the list does not fit, all pictures are too small, or partners do not have the
+            size that goes with `spec.scale`.
+    """
+    scale = spec.scale if isinstance(spec.degrade, PairedSpec) else None
+    kept, held_out = photos.split(folders, listed, paired=scale is not None)
+    return (
+        photos.open_pictures(kept, spec.smallest, scale),
+        photos.open_pictures(held_out, VALIDATION_CROP, scale),
+    )
+
+
+def to_tensor(pixels: Pixels) -> Tensor:
+    """Uint8 (H, W, 3) to float32 (1, 3, H, W) in [0, 1]."""
+    return torch.from_numpy(np.ascontiguousarray(pixels)).permute(2, 0, 1)[None].float() / 255
+
+
+def make_batch(
+    pictures: Pictures, spec: DataSpec, seed: int, number: int, share: range | None = None
+) -> tuple[Tensor, Tensor]:
+    """The crops of batch `number`: (N, 3, crop, crop) and their low-resolution partners, in [0, 1].
+
+    With a `share`, only those crops of the batch; they are the same.
+
+    Raises:
+        ImageUnreadableError: a picture is damaged.
+    """
+    share = range(spec.batch) if share is None else share
+    # A source for all crops goes on from each to the next, so none before the last can be spared.
+    made = range(share.stop) if isinstance(spec.degrade, MildSpec) else share
+    sources = enumerate(_generators(spec, seed, number))
+    pairs = {index: _pair(pictures, spec, rng) for index, rng in sources if index in made}
+    sharp, blurry = zip(*(pairs[index] for index in share), strict=True)
+    return torch.cat(sharp), torch.cat(blurry)
+
+
+def _generators(spec: DataSpec, seed: int, number: int) -> Iterator[np.random.Generator]:
+    """The source of each crop's random choices."""
+    together = np.random.default_rng([seed, number])
+    for index in range(spec.batch):
+        # Runs with the mild degradation began with one source for all, and go on with it.
+        mild = isinstance(spec.degrade, MildSpec)
+        yield together if mild else np.random.default_rng([seed, number, index])
+
+
+def _pair(pictures: Pictures, spec: DataSpec, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+    """A crop and its partner.
+
+    Partners are cut from a larger degraded patch at a random offset, since the blocks of a JPEG
+    may lie anywhere.
+    """
+    scale, index = spec.scale, int(rng.integers(len(pictures)))
+    photo = pictures.hq[index]
+    if isinstance(spec.degrade, PairedSpec):
+        partner = pictures.partners[index]
+        pair = crops.detailed_pair(photo, partner, spec.crop, spec.crop_tries, rng)
+        return to_tensor(pair[0]), to_tensor(pair[1])
+    if spec.cut == "largest":
+        patch = crops.largest(photo, spec.patch, rng)
+    else:
+        patch = crops.detailed(photo, spec.patch, spec.crop_tries, rng)
+    hq = to_tensor(patch)
+    lq = degrade.degrade(hq, scale, spec.degrade, rng)
+    y, x = rng.integers(MARGIN + 1, size=2)
+    side = spec.crop // scale
+    sharp = hq[..., y * scale :, x * scale :][..., : spec.crop, : spec.crop]
+    return sharp, lq[..., y : y + side, x : x + side]
+
+
+def validation_pairs(pictures: Pictures, spec: DataSpec) -> list[tuple[Tensor, Tensor]]:
+    """The middles of pictures, (1, 3, 256, 256), and their partners, the same every time.
+
+    Partners are made as in training, but for the mild degradation: it leaves a share of the
+    pictures clean, and here it leaves all.
+
+    Raises:
+        ImageUnreadableError: a picture is damaged.
+    """
+    pairs = []
+    side, scale = VALIDATION_CROP, spec.scale
+    for index, photo in enumerate(pictures.hq):
+        top, left = ((length - side) // 2 for length in photo.shape[:2])
+        if isinstance(spec.degrade, PairedSpec):
+            y, x, small = top // scale, left // scale, side // scale
+            blurry = to_tensor(pictures.partners[index][y : y + small, x : x + small])
+            sharp = to_tensor(photo[y * scale :, x * scale :][:side, :side])
+        else:
+            sharp = to_tensor(photo[top : top + side, left : left + side])
+            kind = BicubicSpec() if isinstance(spec.degrade, MildSpec) else spec.degrade
+            blurry = degrade.degrade(sharp, scale, kind, np.random.default_rng(index))
+        pairs.append((sharp, blurry))
+    return pairs
+
+
+def batches(
+    pictures: Pictures,
+    spec: DataSpec,
+    seed: int,
+    numbers: Sequence[int],
+    workers: int = 0,
+    share: range | None = None,
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Batches one after the other, made in this process or ahead of time by others.
+
+    They are the same for any number of workers, which end with the iterator.
+
+    Args:
+        pictures: what to cut from.
+        spec: what the batches are made of.
+        seed: of everything random.
+        numbers: which batches.
+        workers: processes that make them, two batches ahead each; 0 for this one, when asked.
+        share: which crops of each batch, where several processes train; by default all.
+
+    Raises:
+        ImageUnreadableError: a picture is damaged.
+    """
+    loader = DataLoader(
+        _Batches(pictures.shared_out(workers) if workers else pictures, spec, seed, share),
+        batch_size=None,
+        sampler=numbers,
+        num_workers=workers,
+        multiprocessing_context="spawn" if workers else None,  # safe beside CUDA and threads
+        generator=torch.Generator(),  # torch's own is the trainer's
+    )
+    with _without_interrupts():
+        ahead = iter(loader)
+    for made in ahead:
+        if isinstance(made, _Failure):
+            raise made.kind(made.message, hint=made.hint)
+        sharp, blurry = made
+        yield sharp, blurry
+
+
+@contextmanager
+def _without_interrupts() -> Iterator[None]:
+    """Processes that are started now take no notice of Ctrl-C, which is this one's to heed."""
+    if threading.current_thread() is not threading.main_thread():  # which alone may say so
+        yield
+        return
+    heeded = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, heeded)
+
+
+@dataclass(frozen=True, slots=True)
+class _Failure:
+    """An expected error on its way from a worker, where it would lose its hint."""
+
+    kind: type[ResShiftError]
+    message: str
+    hint: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Batches(Dataset[Any]):
+    pictures: Pictures
+    spec: DataSpec
+    seed: int
+    share: range | None
+
+    def __getitem__(self, number: int) -> tuple[Tensor, Tensor] | _Failure:
+        try:
+            return make_batch(self.pictures, self.spec, self.seed, number, self.share)
+        except ResShiftError as error:
+            return _Failure(type(error), str(error), error.hint)

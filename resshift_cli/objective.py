@@ -1,0 +1,164 @@
+"""What training minimises: steps of the chain are drawn, and errors of x_0 weighed."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from resshift_cli.autoencoder import Autoencoder, VQAutoencoder
+from resshift_cli.denoiser import Denoiser
+from resshift_cli.errors import InputMissingError, ModelUnavailableError, printable
+from resshift_cli.recipe import Objective
+from resshift_cli.schedule import ShiftSchedule
+
+_EXPORT = "torch.export.save(torch.export.export(network, (crops,)), FILE) writes one."
+
+
+def draw_steps(
+    count: int, chain_length: int, power: float, last_share: float, rng: np.random.Generator
+) -> Tensor:
+    """Steps t of the chain, (count,), spread evenly over the batch.
+
+    They are drawn in proportion to t^power, but for `last_share` of them that are the last.
+    """
+    weights = np.arange(1, chain_length + 1, dtype=np.float64) ** power
+    weights *= (1 - last_share) / weights.sum()
+    weights[-1] += last_share
+    edges = np.cumsum(weights)
+    even = (rng.permutation(count) + rng.random(count)) / count
+    return torch.from_numpy(np.minimum(np.searchsorted(edges, even), chain_length - 1) + 1)
+
+
+def bound_weights(schedule: ShiftSchedule) -> tuple[float, ...]:
+    """Weight of the squared error of x_0 at each step in the variational bound.
+
+    alpha_t^2 / (2 eta_t^2 v_t) with the posterior's variance v_t (equations 6 and 7 of the
+    paper); v_1, which is 0, is replaced by v_2.
+    """
+    found = []
+    for t in range(1, schedule.steps + 1):
+        _, weight, _ = schedule.posterior(t)  # alpha_t / eta_t
+        _, _, std = schedule.posterior(max(t, 2))
+        found.append(weight**2 / (2 * std**2))
+    return tuple(found)
+
+
+def output_scale(denoiser: Denoiser, schedule: ShiftSchedule, t: Tensor) -> Tensor:
+    """How far x_0 moves when the network's output moves by 1: (N, 1, 1, 1).
+
+    1, or for a preconditioned network kappa sqrt(eta / v), see `Denoiser`.
+    """
+    scales = [1.0] * len(t)
+    if denoiser.precondition:
+        signal = [1.0 - schedule.eta(step) for step in t.tolist()]
+        sigma = [schedule.noise_std(step) for step in t.tolist()]
+        scales = [b / math.hypot(a, b) for a, b in zip(signal, sigma, strict=True)]
+    return torch.tensor(scales, dtype=torch.float32, device=t.device).view(-1, 1, 1, 1)
+
+
+def denoising_loss(
+    predicted: Tensor,
+    x0: Tensor,
+    y0: Tensor,
+    denoiser: Denoiser,
+    schedule: ShiftSchedule,
+    t: Tensor,
+    kind: Objective,
+) -> Tensor:
+    """Squared error of each crop, (N,), in the mean over its latent.
+
+    `plain` is the error of the network's output (equation 12 of the paper). `weighted` is the
+    error of x_0 times `bound_weights`. `balanced` is `plain`, where each crop counts in proportion
+    to 1 / (energy of its residual): decibels are relative, and otherwise the few busiest crops
+    would drown all others.
+
+    Args:
+        predicted: x_0 as the network has it, (N, C, H, W).
+        x0: sharp latent.
+        y0: latent of the enlarged low-quality image.
+        denoiser: what predicted it.
+        schedule: the chain.
+        t: int64 (N,), 1-based steps.
+        kind: which of the three.
+    """
+    error = predicted - x0
+    if kind == "weighted":
+        weights = bound_weights(schedule)
+        of_step = torch.tensor([weights[step - 1] for step in t.tolist()], device=t.device)
+        return error.square().mean((1, 2, 3)) * of_step
+    loss = (error / output_scale(denoiser, schedule, t)).square().mean((1, 2, 3))
+    if kind == "balanced":
+        loss = loss / ((y0 - x0).square().mean((1, 2, 3)) + 0.5)
+    return loss
+
+
+def decode(codec: Autoencoder, latent: Tensor) -> Tensor:
+    """As `Autoencoder.decode`, but with a gradient through the codebook's lookup.
+
+    The nearest codes are constant almost everywhere; the gradient passes them unchanged (the
+    straight-through estimator of VQ-VAE, arXiv:1711.00937).
+    """
+    if isinstance(codec, VQAutoencoder) and codec.snap:
+        latent = latent + (codec.quantize(latent) - latent).detach()
+        pixels: Tensor = codec.decoder(codec.post_quant_conv(latent))
+        return pixels
+    return codec.decode(latent)
+
+
+class FeatureDistance:
+    """Squared distance of features that a network of the user's own sees in two images.
+
+    The network takes images (N, 3, H, W) in [0, 1] and returns a tensor or several, each
+    (N, ...). LPIPS is of this kind if the network returns the normalised features of each layer,
+    times the square roots of that layer's weights.
+
+    Args:
+        path: file that `torch.export.save` wrote; its batch and sides fit the crops. Only files
+            whose origin is trusted should be loaded.
+        device: where to compute.
+
+    Raises:
+        InputMissingError: there is no such file.
+        ModelUnavailableError: it holds no exported network.
+    """
+
+    def __init__(self, path: Path, device: torch.device) -> None:
+        self.path = path
+        if not path.is_file():
+            raise InputMissingError(f"There is no feature network {printable(path)}.", hint=_EXPORT)
+        try:
+            self.network: nn.Module = torch.export.load(path).module().to(device)
+        except Exception as error:  # torch raises many kinds for what it can't read
+            raise ModelUnavailableError(
+                f"{printable(path)} holds no network that torch.export saved "
+                f"({type(error).__name__}).",
+                hint=_EXPORT,
+            ) from error
+        self.network.requires_grad_(False)
+
+    def __call__(self, images: Tensor, references: Tensor) -> Tensor:
+        """Distance of each image from its reference, (N,); both (N, 3, H, W) in [0, 1].
+
+        Raises:
+            ModelUnavailableError: the network does not take such images.
+        """
+        try:
+            pairs = zip(self._features(images), self._features(references), strict=True)
+            apart = [(a - b.detach()).square().flatten(1).mean(1) for a, b in pairs]
+        except (AssertionError, RuntimeError, ValueError) as error:
+            if "memory" in str(error):
+                raise
+            raise ModelUnavailableError(
+                f"{printable(self.path)} takes no images of {tuple(images.shape)}: "
+                f"{str(error).splitlines()[0]}",
+                hint="Export it for crops of that shape, or with dynamic sizes.",
+            ) from error
+        return torch.stack(apart).sum(0)
+
+    def _features(self, images: Tensor) -> list[Tensor]:
+        found = self.network(images)
+        return [found] if isinstance(found, Tensor) else list(found)

@@ -1,0 +1,235 @@
+"""A training configuration: what is trained, and how, as frozen types from one TOML file."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from resshift_cli import registry, specs
+from resshift_cli.dataset import VALIDATION_CROP, DataSpec, Partners
+from resshift_cli.errors import InputMissingError, UsageError, printable
+from resshift_cli.specs import ModelSpec, SpecError, from_table
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+Objective = Literal["plain", "weighted", "balanced"]
+Amp = Literal["auto", "off", "bf16", "fp16"]
+
+
+_COUNTS = (
+    *("steps", "batch", "crop", "crop_tries", "save_every", "validate_every"),
+    *("validate_on", "accumulate"),
+)
+_AMOUNTS = ("learning_rate", "final_rate", "warmup", "weight_decay", "late_steps", "samples")
+
+
+@dataclass(frozen=True, slots=True)
+class PerceptualSpec:
+    """A distance of features of the decoded x_0, added to the loss.
+
+    Attributes:
+        weight: what it is multiplied by.
+        features: file of a network exported by `torch.export.save`, beside the configuration; see
+            `objective.FeatureDistance`.
+    """
+
+    weight: float
+    features: str
+
+
+@dataclass(frozen=True, slots=True)
+class TrainSpec:
+    """How a model is trained.
+
+    Attributes:
+        steps: optimiser steps in all.
+        batch: crops per optimiser step, over all processes.
+        crop: side of a crop in high-resolution pixels.
+        crop_tries: each crop is the most detailed of so many random ones.
+        learning_rate: peak, reached after `warmup` steps and lowered to `final_rate` along a
+            cosine.
+        warmup: steps of linear warm-up.
+        weight_decay: of AdamW, on weights of two or more dimensions.
+        clip_norm: largest norm of the gradient.
+        ema: decay of the averaged weights, which are the ones that get exported.
+        late_steps: step t of the chain is drawn in proportion to t to this power.
+        last_share: fraction of crops that get the last step T instead, on which alone a chain of
+            one step relies; 0 to 1.
+        save_every: optimiser steps between saved states.
+        validate_every: optimiser steps between validations.
+        degrade: how low-resolution partners are made, or that they are files.
+        objective: see `objective.denoising_loss`.
+        perceptual: a second term of the loss.
+        final_rate: learning rate at the end.
+        beta2: how much AdamW keeps of its average of squared gradients; 0 to 1.
+        accumulate: parts that each process computes its share of a batch in, one after the
+            other, to save memory.
+        amp: what the network computes in beside float32: `bf16`, `fp16` with scaled gradients,
+            `off`, or `auto`, the fastest that is safe on the device.
+        checkpointing: compute activations anew for the gradient, to save memory.
+        compile: have the network compiled, which takes a minute and pays off in long runs.
+        cut: how crops are cut, see `DataSpec`.
+        validate_on: held-out pictures to validate on, at most.
+        samples: held-out crops on the sheet that each validation writes; 0 for no sheets.
+    """
+
+    steps: int
+    batch: int
+    crop: int
+    crop_tries: int
+    learning_rate: float
+    warmup: int
+    weight_decay: float
+    clip_norm: float
+    ema: float
+    late_steps: float
+    last_share: float
+    save_every: int
+    validate_every: int
+    degrade: Partners
+    objective: Objective = "balanced"
+    perceptual: PerceptualSpec | None = None
+    final_rate: float = 0.0
+    beta2: float = 0.99
+    accumulate: int = 1
+    amp: Amp = "auto"
+    checkpointing: bool = False
+    compile: bool = False
+    cut: Literal["detail", "largest"] = "detail"
+    validate_on: int = 100
+    samples: int = 4
+
+
+@dataclass(frozen=True, slots=True)
+class RunSpec:
+    """A training configuration file.
+
+    Attributes:
+        photos: CSV beside the configuration with the columns `file` and `split` (`train` or
+            `held-out`), or "" to take every image of the folder and hold out every tenth.
+        model: what is trained. In the file it may say `like = "NAME"`: it then is the model of
+            that name in the registry, but for what it says itself.
+        train: how.
+        autoencoder: for a VQGAN, the registry's name of a model that has it, or a safetensors
+            file beside the configuration; it stays as it is.
+    """
+
+    photos: str
+    model: ModelSpec
+    train: TrainSpec
+    autoencoder: str = ""
+
+    @property
+    def data(self) -> DataSpec:
+        """What batches are made of."""
+        train = self.train
+        return DataSpec(
+            self.model.scale, train.batch, train.crop, train.crop_tries, train.degrade, train.cut
+        )
+
+
+def read(path: Path) -> RunSpec:
+    """Read a training configuration.
+
+    Raises:
+        InputMissingError: the file can't be read.
+        SpecError: not TOML, or keys that do not fit.
+        UnknownModelError: it is like a model that does not exist.
+        UsageError: numbers that nothing can be trained with.
+    """
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputMissingError(
+            f"The configuration {printable(path)} can't be read: {error.strerror}.",
+            hint="training/tiny-x4.toml in the repository is an example.",
+        ) from error
+    except ValueError as error:  # also what is not UTF-8
+        raise SpecError(
+            f"{printable(path)} is not TOML: {error}.", hint="Mend that line."
+        ) from error
+    train = table.get("train")
+    degradation = train.get("degrade") if isinstance(train, dict) else None
+    if isinstance(degradation, dict):
+        degradation.setdefault("kind", "mild")  # the only kind of earlier configurations
+    if isinstance(table.get("model"), dict):
+        table["model"] = _inherited(table["model"], path)
+    run = from_table(RunSpec, table, str(path))
+    _check(run, path)
+    return run
+
+
+def _inherited(table: dict[str, Any], path: Path) -> dict[str, Any]:
+    """A model's table with what it takes over from the registry's model that it is like."""
+    name = table.pop("like", None)
+    if name is None:
+        return table
+    spec = registry.find(name).spec if isinstance(name, str) else None
+    if spec is None:
+        raise SpecError(
+            f"{printable(path)}.model is like {name!r}, whose table is not in the registry.",
+            hint="`like` names a model whose network weights.toml describes.",
+        )
+    return _merged(json.loads(specs.to_json(spec)), table)
+
+
+def _merged(base: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in own.items():
+        both = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)
+        merged[key] = _merged(merged[key], value) if both else value
+    return merged
+
+
+def _check(run: RunSpec, path: Path) -> None:
+    """Refuse numbers that would fail later, or in the middle of the run."""
+    train, model = run.train, run.model
+    multiple = model.autoencoder.factor * model.denoiser.size_multiple
+    too_small = [name for name in _COUNTS if getattr(train, name) < 1]
+    negative = [name for name in _AMOUNTS if getattr(train, name) < 0]
+    problem = None
+    if too_small:
+        problem = f"{too_small[0]} must be at least 1"
+    elif negative:
+        problem = f"{negative[0]} can't be negative"
+    elif (
+        model.scale < 2
+        or model.denoiser.lq_mask
+        or model.denoiser.noise_channels
+        or model.condition != "pixels"
+    ):
+        problem = "only models that enlarge, and are shown the image but no mask or noise, train"
+    elif train.crop % multiple:
+        problem = f"crop {train.crop} is no multiple of {multiple}"
+    elif VALIDATION_CROP % multiple:
+        problem = f"it is validated on {VALIDATION_CROP} pixels, which is no multiple of {multiple}"
+    elif train.batch % train.accumulate:
+        problem = f"batch {train.batch} can't be computed in {train.accumulate} equal parts"
+    elif not 0 <= train.last_share <= 1:
+        problem = "last_share must be within 0..1"
+    elif not (0 <= train.ema < 1 and 0 <= train.beta2 < 1):
+        problem = "ema and beta2 must be at least 0 and below 1"
+    elif train.clip_norm <= 0:
+        problem = "clip_norm must be above 0"
+    elif train.perceptual is not None and train.perceptual.weight < 0:
+        problem = "perceptual.weight can't be negative"
+    elif run.autoencoder and model.autoencoder.kind != "vq":
+        problem = "a space-to-depth model has no autoencoder to load"
+    else:
+        problem = run.data.problem
+    if problem is not None:
+        raise UsageError(f"{printable(path)}: {problem}.", hint=f"Change it in {printable(path)}.")
+
+
+def to_table(run: RunSpec) -> dict[str, Any]:
+    """A configuration as plain data, for comparing and for JSON."""
+    table: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(run)))
+    return table

@@ -1,0 +1,177 @@
+"""The folder of a training run: what was asked for, where it ran, and what was measured."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import platform
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from resshift_cli import __version__, atomic
+from resshift_cli.errors import ModelUnavailableError, OutputError, printable
+
+STATE, WEIGHTS, CARD, METRICS = "state.pt", "model.safetensors", "README.md", "metrics.jsonl"
+CONFIG, ENVIRONMENT, SAMPLES = "config.toml", "environment.json", "samples"
+LOCK = ".lock"
+_FILES = (STATE, WEIGHTS, CARD, METRICS, CONFIG, ENVIRONMENT)
+_PACKAGES = ("torch", "numpy", "PIL", "safetensors")
+
+
+@contextmanager
+def held(out: Path) -> Iterator[None]:
+    """Have the folder of a run for this process alone, and clear away what a killed one left.
+
+    Raises:
+        OutputError: the folder can't be made or written to, or another process has it.
+    """
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(out / LOCK, timeout=0)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+    except Timeout as error:
+        raise OutputError(
+            f"Another process trains in {printable(out)}.",
+            hint="Wait for it, or give another --out.",
+        ) from error
+    except OSError as error:
+        raise OutputError(
+            f"The folder {printable(out)} can't be made or written to: {error.strerror}.",
+            hint="Give another folder with --out.",
+        ) from error
+    try:
+        atomic.remove_temporaries(out / name for name in _FILES)
+        yield
+    finally:
+        lock.release()
+
+
+def keep_config(out: Path, config: Path, listed: Path | None, step: int) -> None:
+    """Copy a configuration, and its list of photos, into the folder of its run.
+
+    If the run was begun with another one, that is kept as `config-until-STEP.toml`.
+
+    Args:
+        out: the folder.
+        config: the file.
+        listed: CSV of photos that it names.
+        step: how far the run is.
+
+    Raises:
+        OutputError: it can't be written.
+    """
+    kept = out / CONFIG
+    content = config.read_bytes()
+    before = kept.read_bytes() if kept.exists() else content
+    if before != content:
+        atomic.write(out / f"config-until-{step:06}.toml", before)
+    atomic.write(kept, content)
+    if listed is not None:
+        atomic.write(out / listed.name, listed.read_bytes())
+
+
+def note_session(out: Path, facts: Mapping[str, object]) -> None:
+    """Add a start, or a resumption, to `environment.json`.
+
+    Args:
+        out: the folder of the run.
+        facts: what is to be told beside time and versions.
+
+    Raises:
+        OutputError: it can't be written.
+        ModelUnavailableError: the file is damaged.
+    """
+    path = out / ENVIRONMENT
+    try:
+        sessions = json.loads(path.read_text(encoding="utf-8"))["sessions"] if path.exists() else []
+        sessions.append(
+            {
+                "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+                **facts,
+                "platform": platform.platform(),
+                "versions": {"resshift": __version__, "python": platform.python_version()}
+                | {name: str(importlib.import_module(name).__version__) for name in _PACKAGES},
+            }
+        )
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ModelUnavailableError(
+            f"{printable(path)} is damaged.",
+            hint="Delete it; the run goes on without its earlier entries.",
+        ) from error
+    atomic.write(path, json.dumps({"sessions": sessions}, indent=2).encode() + b"\n")
+
+
+def start_of(out: Path) -> str:
+    """Name of the weight file that a run started from, or ""."""
+    sessions = json.loads((out / ENVIRONMENT).read_text(encoding="utf-8"))["sessions"]
+    return Path([s["init"] for s in sessions if s["from_step"] == 0][-1]).name
+
+
+def measured(out: Path) -> Iterator[dict[str, float]]:
+    """The whole lines of `metrics.jsonl`; one that was cut off ends it."""
+    path = out / METRICS
+    for line in path.read_bytes().splitlines(keepends=True) if path.exists() else ():
+        try:
+            entry = json.loads(line)
+        except ValueError:
+            return
+        if not line.endswith(b"\n") or not isinstance(entry, dict) or "step" not in entry:
+            return
+        yield entry
+
+
+@contextmanager
+def log(out: Path, step: int) -> Iterator[Callable[[Mapping[str, float]], None]]:
+    """Have measurements written as JSON lines and, if the package is there, for TensorBoard.
+
+    Args:
+        out: the folder of the run.
+        step: of the state that the run goes on from; what was measured after it is dropped, as
+            it is measured again.
+
+    Yields:
+        What takes the measurements of a step, which raises OutputError if they can't be written.
+
+    Raises:
+        OutputError: the file can't be written.
+    """
+    path = out / METRICS
+    kept = [entry for entry in measured(out) if entry["step"] <= step]
+    atomic.write(path, "".join(json.dumps(entry) + "\n" for entry in kept).encode())
+    events = _event_writer(out, step)
+
+    def write(metrics: Mapping[str, float]) -> None:
+        try:
+            with path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(metrics) + "\n")
+        except OSError as error:
+            raise OutputError(
+                f"{printable(path)} can't be written: {error.strerror}.", hint="Make room for it."
+            ) from error
+        if events is not None:
+            for name, value in metrics.items():
+                if name != "step":
+                    events.add_scalar(name, value, int(metrics["step"]))
+            events.flush()
+
+    try:
+        yield write
+    finally:
+        if events is not None:
+            events.close()
+
+
+def _event_writer(out: Path, step: int) -> Any:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError:
+            return None
+        return SummaryWriter(str(out / "events"), purge_step=step + 1)

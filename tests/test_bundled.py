@@ -57,7 +57,7 @@ def test_a_call_costs_at_most_ten_gigaflop() -> None:
     assert counter.get_total_flops() <= 10e9
 
 
-# Quality. The whole set of held-out photos is measured by scripts/measure_quality.py.
+# Quality. The whole set of held-out photos is measured by scripts/measure_bars.py.
 
 
 @pytest.mark.parametrize("name", ["dragonfly", "window"])

@@ -1,13 +1,27 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
+from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from torch import Tensor
 
 from resshift_cli.degrade import enlarge, shrink
-from resshift_cli.evaluate import luma, psnr_y, sharpness
+from resshift_cli.evaluate import (
+    colour_shift,
+    levels,
+    luma,
+    psnr_rgb,
+    psnr_y,
+    relative_sharpness,
+    sharpness,
+    ssim_rgb,
+    ssim_y,
+)
 
 
 def noise(side: int = 32) -> Tensor:
@@ -85,3 +99,79 @@ def test_sharpness_is_in_proportion_to_contrast() -> None:
     # Each pixel differs by 20 levels from all four neighbours: root mean square of 80 levels.
     assert sharpness(image) == pytest.approx(80 * 219 / 255, rel=1e-3)
     assert sharpness(gray(100) + checks * 40 / 255) == pytest.approx(2 * sharpness(image), rel=1e-3)
+
+
+def test_sharpness_is_relative_to_the_original_s() -> None:
+    blurred = enlarge(shrink(noise(), 4), 4)
+    expected = sharpness(blurred) / sharpness(noise())
+    assert relative_sharpness(blurred, noise()) == pytest.approx(expected)
+    assert math.isnan(relative_sharpness(noise(), gray(90, 32)))
+
+
+def test_the_colour_shift_is_that_of_the_worst_channel() -> None:
+    shifted = gray(100)
+    shifted[:, 0] += 3 / 255
+    shifted[:, 2] -= 7 / 255
+    assert colour_shift(shifted, gray(100)) == pytest.approx(7)
+
+
+# scikit-image is the reference for the two figures of the papers.
+
+
+def pair(height: int, width: int) -> tuple[Tensor, Tensor]:
+    """Two images that differ as enlargements do, of every brightness and kind of detail."""
+    generator = torch.Generator().manual_seed(height * width)
+    coarse = torch.rand(1, 3, height // 4, width // 4, generator=generator)
+    smooth = torch.nn.functional.interpolate(coarse, (height, width), mode="bicubic")
+    original = smooth + 0.1 * torch.randn(1, 3, height, width, generator=generator)
+    return smooth.clamp(0, 1), original.clamp(0, 1)
+
+
+def luma_array(image: Tensor) -> NDArray[Any]:
+    return luma(levels(image))[0, 0].numpy()
+
+
+def rgb_array(image: Tensor) -> NDArray[Any]:
+    return levels(image)[0].permute(1, 2, 0).numpy() * 255
+
+
+SIZES = [(64, 64), (48, 132), (20, 40)]
+
+
+@pytest.mark.parametrize(("height", "width"), SIZES)
+@pytest.mark.parametrize("border", [0, 4])
+def test_psnr_is_scikit_image_s(height: int, width: int, border: int) -> None:
+    images = pair(height, width)
+    inside = np.s_[border : height - border, border : width - border]
+    for ours, as_array in ((psnr_y, luma_array), (psnr_rgb, rgb_array)):
+        a, b = (as_array(image)[inside] for image in images)
+        expected = peak_signal_noise_ratio(b, a, data_range=255)
+        assert ours(*images, border) == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.parametrize(("height", "width"), SIZES)
+@pytest.mark.parametrize("border", [0, 4])
+def test_ssim_is_scikit_image_s_with_the_paper_s_window(
+    height: int, width: int, border: int
+) -> None:
+    images = pair(height, width)
+    inside = np.s_[border : height - border, border : width - border]
+    how = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False}
+    luma_pair = [luma_array(image)[inside] for image in images]
+    rgb_pair = [rgb_array(image)[inside] for image in images]
+    expected = structural_similarity(*luma_pair, data_range=255, **how)
+    assert ssim_y(*images, border) == pytest.approx(expected, abs=1e-6)
+    expected = structural_similarity(*rgb_pair, data_range=255, channel_axis=2, **how)
+    assert ssim_rgb(*images, border) == pytest.approx(expected, abs=1e-6)
+
+
+def test_ssim_is_one_for_equal_images_and_lower_for_all_others() -> None:
+    image, original = pair(64, 64)
+    assert ssim_y(original, original) == pytest.approx(1.0)
+    assert ssim_y(1 - original, original) < 0 < ssim_y(image, original) < 1
+
+
+def test_an_image_without_room_for_the_window_is_refused() -> None:
+    assert 0 < ssim_y(*pair(20, 20), border=4) < 1
+    with pytest.raises(ValueError, match="window"):
+        ssim_y(*pair(16, 20), border=4)

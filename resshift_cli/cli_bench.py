@@ -1,0 +1,285 @@
+"""`resshift bench`: how fast this machine is."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from resshift_cli import cli_models, console, jobs
+from resshift_cli.errors import OutputError, UsageError
+from resshift_cli.options import (
+    DEFAULT_MODEL,
+    DEFAULT_VARIABLE,
+    DebugOption,
+    DeviceOption,
+    JsonOption,
+    ModelsOption,
+    OfflineOption,
+    PrecisionsOption,
+    QuietOption,
+    RegistryOption,
+    StepsOption,
+    WeightsOption,
+)
+
+if TYPE_CHECKING:
+    from resshift_cli.bench import Group, Task
+    from resshift_cli.registry import ModelEntry
+
+
+def _counts(values: list[int] | None) -> list[int] | None:
+    for value in values or ():
+        if value < 1:
+            raise typer.BadParameter(f"{value} is not 1 or more.")
+    return values
+
+
+def bench(
+    model: ModelsOption = None,
+    weights: WeightsOption = None,
+    random: Annotated[
+        bool,
+        typer.Option(
+            "--random", help="Fetch no weights: random ones in the same networks are as fast."
+        ),
+    ] = False,
+    registry: RegistryOption = None,
+    offline: OfflineOption = False,
+    device: DeviceOption = "auto",
+    precision: PrecisionsOption = None,
+    tile: Annotated[
+        list[int] | None,
+        typer.Option(
+            metavar="PIXELS",
+            callback=_counts,
+            help="Side of the tiles, in pixels of the input; may be repeated. By default the "
+            "model's own, and half of it.",
+        ),
+    ] = None,
+    batch: Annotated[
+        list[int] | None,
+        typer.Option(
+            metavar="N",
+            callback=_counts,
+            help="Tiles per call of a network; may be repeated. By default as many as `upscale` "
+            "takes on the device.",
+        ),
+    ] = None,
+    size: Annotated[
+        int | None,
+        typer.Option(
+            metavar="PIXELS",
+            min=1,
+            help="Side of a square image, cut into tiles that overlap as always. By default the "
+            "image is one batch of tiles side by side, so that nothing is computed twice.",
+        ),
+    ] = None,
+    steps: StepsOption = None,
+    repeat: Annotated[
+        int, typer.Option(metavar="N", min=1, help="Runs that count, after one that does not.")
+    ] = 3,
+    plain: Annotated[
+        bool,
+        typer.Option(
+            "--plain",
+            help="Measure float32 without anything done for speed too, in turns with the others, "
+            "and tell how many times faster they are.",
+        ),
+    ] = False,
+    compare: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE.json", readable=False, help="What an earlier run with --json printed."
+        ),
+    ] = None,
+    quiet: QuietOption = False,
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Measure how fast models run on this machine, and how much memory they take.
+
+    A megapixel is one of output. Medians are shown, with quartiles. Later estimates of time, such
+    as `resshift batch --dry-run` gives, go by what was measured. With --json, stdout gets one
+    object that holds everything.
+    """
+    if weights is not None and (random or len(model or ()) > 1):
+        raise UsageError(
+            "--weights names one file with one layout.", hint="Leave out --random, or a --model."
+        )
+    with console.waiting("Starting", quiet=quiet):
+        from resshift_cli import bench as room
+        from resshift_cli.device import choose_device
+
+        earlier = None if compare is None else room.read(compare)
+        run_on = choose_device(device)
+    names: Sequence[str | None] = list(dict.fromkeys(model or ())) or [None]
+    if random and names == [None]:
+        names = [os.environ.get(DEFAULT_VARIABLE) or DEFAULT_MODEL]
+    entries = [cli_models.choose(name, weights, registry, offline=offline) for name in names]
+    groups = [
+        room.Group(tasks)
+        for entry in entries
+        for tasks in _tasks(
+            entry,
+            device=str(run_on),
+            precisions=precision or ["fp32", "auto"],
+            tiles=tile,
+            batches=batch,
+            size=size,
+            steps=steps,
+            plain=plain,
+            random=random,
+            offline=offline,
+            quiet=quiet,
+        )
+    ]
+    done, total = 0, sum(len(group.tasks) for group in groups) * (repeat + 1)
+    try:
+        with console.progress("Measuring", "runs", quiet=quiet) as advance:
+
+            def tell(task: Task) -> None:
+                nonlocal done
+                done += 1
+                advance(done, total, task.title)
+
+            for group in groups:
+                group.run(repeat, tell)
+    except KeyboardInterrupt as interrupt:
+        interrupt.args = (f"{done} of {total} runs were done",)
+        raise
+    finally:
+        report = room.document(groups, run_on)
+        if earlier is not None:
+            room.compare(report, earlier)
+        if as_json:
+            console.document(report)
+        else:
+            _show(report)
+        if not quiet:
+            _remark(report, compare)
+        _remember(groups)
+    for error in report["errors"]:
+        console.error(f"{error['task']}: {error['message']}", error["hint"])
+    if report["errors"]:
+        raise typer.Exit(report["errors"][0]["exit_code"])
+
+
+def _tasks(
+    entry: ModelEntry,
+    *,
+    device: str,
+    precisions: Sequence[str],
+    tiles: Sequence[int] | None,
+    batches: Sequence[int] | None,
+    size: int | None,
+    steps: int | None,
+    plain: bool,
+    random: bool,
+    offline: bool,
+    quiet: bool,
+) -> Iterator[list[Task]]:
+    """A list for each size of tile and of batch: the precisions, which take turns."""
+    from resshift_cli import bench as room
+    from resshift_cli.device import choose_device, choose_dtype, tiles_at_once
+
+    run_on = choose_device(device)
+    chosen = dict.fromkeys(
+        jobs.precision_name(choose_dtype(precision, run_on)) for precision in precisions
+    )
+    kinds = [(precision, False) for precision in chosen] + [("fp32", True)] * plain
+    spec = jobs.spec_of(entry, offline=offline, quiet=quiet)
+    files = None if random else cli_models.fetch(entry, offline=offline, quiet=quiet)
+    for side in tiles or _sides(spec.tile.size, spec.denoiser.size_multiple * spec.lq_pixels):
+        for count in batches or [tiles_at_once(run_on)]:
+            yield [
+                room.task(
+                    entry.name,
+                    spec,
+                    files,
+                    device=run_on,
+                    precision=precision,
+                    plain=is_plain,
+                    tile=side,
+                    batch=count,
+                    size=size,
+                    steps=steps,
+                )
+                for precision, is_plain in kinds
+            ]
+
+
+def _sides(own: int, multiple: int) -> list[int]:
+    """About half of a model's own tile, and the whole."""
+    return list(dict.fromkeys((max(multiple, own // 2 // multiple * multiple), own)))
+
+
+def _show(report: dict[str, Any]) -> None:
+    """The rows as a table."""
+    columns: dict[str, Callable[[dict[str, Any]], str]] = {
+        "MODEL": lambda row: row["model"],
+        "IN": lambda row: "plain" if row["plain"] else row["precision"],
+        "TILE": lambda row: str(row["tile"]),
+        "BATCH": lambda row: str(row["batch"]),
+        "S/MPX": lambda row: _number(row["seconds_per_megapixel"]["median"]),
+        "QUARTILES": lambda row: "-".join(
+            _number(row["seconds_per_megapixel"][end]) for end in ("low", "high")
+        ),
+        "GFLOP/S": lambda row: f"{row['flops_per_second'] / 1e9:.0f}",
+        "OF PEAK": lambda row: f"{row['share_of_peak']:.0%}",
+        "MEMORY": lambda row: console.size(row["peak_bytes"] or 0),
+        "START": lambda row: f"{row['start']['load'] + row['start']['first_tile']:.1f} s",
+        "VS PLAIN": lambda row: _times(row.get("times_plain", {}).get("median")),
+        "VS EARLIER": lambda row: _times(row.get("times_earlier")),
+    }
+    if not any(row["plain"] for row in report["rows"]):
+        del columns["VS PLAIN"]
+    if "comparison" not in report:
+        del columns["VS EARLIER"]
+    if report["rows"]:
+        rows = [[cell(row) for cell in columns.values()] for row in report["rows"]]
+        console.table(list(columns), rows)
+
+
+def _number(value: float) -> str:
+    """Three digits that count."""
+    return f"{value:.{max(0, 2 - math.floor(math.log10(value)))}f}"
+
+
+def _times(ratio: float | None) -> str:
+    return "" if ratio is None else f"{ratio:.2f}x"
+
+
+def _remark(report: dict[str, Any], compared: Path | None) -> None:
+    """What the table has no place for."""
+    machine = report["machine"]
+    starts = [row["start"]["torch"] for row in report["rows"]]
+    if starts:
+        threads = "1 thread" if machine["threads"] == 1 else f"{machine['threads']} threads"
+        console.note(
+            f"{machine['device']} of {machine['cpu']}, {threads}, torch {machine['torch']}. Before "
+            f"the start comes that of torch: {max(starts):.1f} s."
+        )
+    comparison = report.get("comparison")
+    if comparison is None:
+        return
+    for name, (before, now) in comparison["machine"].items():
+        console.note(f"{compared} was measured with {name} {before}, this with {now}.")
+    for here, there in (
+        ("only_now", f"Not in {compared}"),
+        ("only_earlier", f"Only in {compared}"),
+    ):
+        for row in comparison[here]:
+            console.note(f"{there}: {', '.join(f'{name} {row[name]}' for name in row)}.")
+
+
+def _remember(groups: Sequence[Group]) -> None:
+    try:
+        for group in groups:
+            group.remember()
+    except OutputError as error:  # the measurements are told all the same
+        console.warning(f"Later estimates won't know of this. {error} {error.hint}")

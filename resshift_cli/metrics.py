@@ -1,0 +1,125 @@
+"""What `resshift eval` can measure, by name: our own figures, and those of the package pyiqa."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import redirect_stdout
+from dataclasses import dataclass
+from difflib import get_close_matches
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from resshift_cli import evaluate
+from resshift_cli.errors import ModelUnavailableError, ResShiftError, UsageError, printable
+
+PYIQA = ("lpips", "clipiqa", "musiq", "niqe")
+"""What papers report beside PSNR and SSIM; pyiqa has many more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """A figure of one restored image.
+
+    Attributes:
+        name: what --metric calls it.
+        title: what tables call it.
+        better: "higher", "lower", or "near 1".
+        digits: decimals that tables have of it.
+        measure: (image, original, border) -> value; images are (1, 3, H, W) in [0, 1], and
+            `border` pixels at each side do not count where papers leave them out.
+    """
+
+    name: str
+    title: str
+    better: str
+    digits: int
+    measure: Callable[[Tensor, Tensor, int], float]
+
+
+OWN = {
+    metric.name: metric
+    for metric in (
+        Metric("psnr-y", "PSNR-Y, dB", "higher", 2, evaluate.psnr_y),
+        Metric("ssim-y", "SSIM-Y", "higher", 4, evaluate.ssim_y),
+        Metric("psnr-rgb", "PSNR-RGB, dB", "higher", 2, evaluate.psnr_rgb),
+        Metric("ssim-rgb", "SSIM-RGB", "higher", 4, evaluate.ssim_rgb),
+        Metric(
+            "sharpness",
+            "sharpness",
+            "near 1",
+            3,
+            lambda image, original, border: evaluate.relative_sharpness(image, original),
+        ),
+        Metric(
+            "colour-shift",
+            "colour shift",
+            "lower",
+            2,
+            lambda image, original, border: evaluate.colour_shift(image, original),
+        ),
+    )
+}
+
+
+def find(name: str, device: torch.device) -> Metric:
+    """A metric by its name, with its network loaded if it has one.
+
+    Args:
+        name: one of `OWN`, or of pyiqa's.
+        device: where pyiqa's networks run.
+
+    Raises:
+        UsageError: there is no such metric, or it needs pyiqa, which is not installed.
+        ModelUnavailableError: its weights can't be fetched.
+    """
+    if name in OWN:
+        return OWN[name]
+    try:
+        import pyiqa
+    except ImportError as error:
+        if name in PYIQA:
+            raise UsageError(
+                f"The metric '{name}' needs the package pyiqa.",
+                hint="pip install 'resshift[metrics]'; its terms allow non-commercial use only.",
+            ) from error
+        raise _unknown(name, PYIQA) from error
+    if name not in pyiqa.list_models():
+        raise _unknown(name, pyiqa.list_models())
+    try:
+        with redirect_stdout(sys.stderr):  # it tells of what it loads
+            network: Any = pyiqa.create_metric(name, device=device)
+    except Exception as error:  # downloads, files and networks fail in many ways
+        reason = printable(str(error) or type(error).__name__).rstrip(".")
+        raise ModelUnavailableError(
+            f"pyiqa can't make the metric '{name}' ready: {reason}.",
+            hint="pyiqa fetches its weights itself when a metric is first used: go online once.",
+        ) from error
+    better = "lower" if network.lower_better else "higher"
+    return Metric(name, name, better, 4, partial(_by_pyiqa, name, network, device))
+
+
+def _by_pyiqa(
+    name: str, network: Any, device: torch.device, image: Tensor, original: Tensor, border: int
+) -> float:
+    """Whole images, on the levels that files have; those without a reference ignore it."""
+    images = [evaluate.levels(x).float().to(device) for x in (image, original)]
+    try:
+        with torch.inference_mode():
+            return float(network(*(images[:1] if network.metric_mode == "NR" else images)))
+    except Exception as error:  # some are for images of some sizes only, or for whole sets
+        reason = printable(str(error) or type(error).__name__).rstrip(".")
+        raise ResShiftError(
+            f"pyiqa's metric '{name}' fails on an image of {image.shape[3]}x{image.shape[2]}: "
+            f"{reason}.",
+            hint="Leave that --metric out, or that image.",
+        ) from error
+
+
+def _unknown(name: str, more: Sequence[str]) -> UsageError:
+    near = get_close_matches(name, OWN, n=1) or get_close_matches(name, more, n=1)
+    hint = f"Did you mean '{near[0]}'?" if near else f"Known are {', '.join([*OWN, *PYIQA])}."
+    return UsageError(f"There is no metric named '{printable(name)}'.", hint=hint)

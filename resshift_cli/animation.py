@@ -81,7 +81,7 @@ def probe(
         first = int(bool(image.info.get("default_image")))
         numbers: Iterable[int]
         try:
-            with images.decoding():
+            with images.decoding(max_pixels=max_pixels):
                 count = images.frame_count(image, source.name)
             if count == 1:
                 return None
@@ -93,7 +93,7 @@ def probe(
         milliseconds: list[float] = []
         alpha, damage = False, ""
         try:
-            for frame in _frames(image, numbers, source.name):
+            for frame in _frames(image, numbers, source.name, max_pixels):
                 milliseconds.append(float(frame.info.get("duration", 0)))
                 if frame.has_transparency_data:
                     with images.decoding():
@@ -128,7 +128,7 @@ def read(animation: Animation) -> Generator[Picture, None, None]:
     """
     with images.opened(animation.source, max_pixels=animation.max_pixels) as image:
         numbers = range(animation.first, animation.first + len(animation.milliseconds))
-        for frame in _frames(image, numbers, animation.source.name):
+        for frame in _frames(image, numbers, animation.source.name, animation.max_pixels):
             text = metadata.text(image)
             with images.decoding():
                 picture = Picture.from_pil(frame.convert("RGBA" if animation.alpha else "RGB"))
@@ -235,11 +235,13 @@ def _may_move(source: Source) -> bool:
         return False
 
 
-def _frames(image: Image.Image, numbers: Iterable[int], name: str) -> Iterator[Image.Image]:
+def _frames(
+    image: Image.Image, numbers: Iterable[int], name: str, max_pixels: int
+) -> Iterator[Image.Image]:
     """Have Pillow stand at one frame after the other."""
     for number in numbers:
         try:
-            with images.decoding():
+            with images.decoding(max_pixels=max_pixels):
                 image.seek(number)
                 image.load()
         except Exception as error:  # decoders raise nearly anything on a damaged file

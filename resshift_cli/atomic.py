@@ -72,10 +72,11 @@ def unnamed(folder: Path) -> BinaryIO | None:
     """A new file in a folder that is gone when it is closed, also by a kill, unless it is named.
 
     Returns:
-        None where the system, or the file system, has no such files.
+        None where the system, or the file system, has no such files, or there is no /proc to name
+        them by.
     """
     flag = getattr(os, "O_TMPFILE", None)  # Linux
-    if flag is None:
+    if flag is None or not os.path.isdir("/proc/self/fd"):
         return None
     try:
         return os.fdopen(os.open(folder, flag | os.O_RDWR, 0o666), "w+b")

@@ -15,10 +15,11 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,7 +32,7 @@ from resshift_cli.errors import (
     ResShiftError,
     printable,
 )
-from resshift_cli.files import Handling, Loaded, Result
+from resshift_cli.files import Enlarge, Handling, Loaded, Pixels, Result
 from resshift_cli.formats import AS_IT_IS, FORMATS, SaveOptions
 from resshift_cli.jobs import enlarging, memory_limit
 from resshift_cli.ledger import Ledger, Record
@@ -98,6 +99,22 @@ class Job:
     target: Path
     replaces: bool
     work: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Jobs that are computed at a time.
+
+    Attributes:
+        jobs: one, or small images that are padded to one size.
+        count: how many images the networks are given, whatever became of some of them: a result
+            depends on it, by rounding.
+        size: what they are padded to; None of a job alone.
+    """
+
+    jobs: list[Job]
+    count: int = 1
+    size: tuple[int, int] | None = None
 
 
 @dataclass(slots=True)
@@ -264,15 +281,18 @@ def sort_out(
     return result
 
 
-def read_header(path: Path, *, first_frame: bool = False) -> Header | None:
+def read_header(
+    path: Path, *, first_frame: bool = False, max_pixels: int = images.MAX_PIXELS
+) -> Header | None:
     """What a file's header says, or None if that can't be told; the pixels are not read.
 
     Args:
         path: the file.
+        max_pixels: nothing is told of what claims to be larger, and will be refused.
         first_frame: whether only the first frame of an animation is of interest.
     """
     try:
-        with images.opened(path, max_pixels=sys.maxsize) as image:
+        with images.opened(path, max_pixels=max_pixels) as image:
             width, height = image.size
             moving = image.format in ("GIF", "WEBP", "PNG") and not first_frame
             with images.decoding():
@@ -292,6 +312,44 @@ def work_of(spec: ModelSpec, header: Header, settings: Settings) -> float:
     return float(area * (2 if header.alpha else 1) * header.frames)
 
 
+def grouped(
+    jobs: Sequence[Job],
+    sizes: Mapping[str, tuple[int, int] | None],
+    at_once: Callable[[tuple[int, int]], int],
+) -> list[Group]:
+    """Put jobs of one size together, in the same way whatever was finished before.
+
+    Images of a size make up whole groups, in the order of their names; what is left over is done
+    one by one. A group of which some are finished stays a group.
+
+    Args:
+        jobs: in the order in which they are to be done, but for those that others draw ahead.
+        sizes: of all images, those that are finished included: what they are padded to, or None
+            if they can't be in a group.
+        at_once: how many images of a size are best computed at a time.
+    """
+    alike: dict[tuple[int, int], list[str]] = {}
+    for name in sorted(sizes):
+        size = sizes[name]
+        if size is not None:
+            alike.setdefault(size, []).append(name)
+    members: dict[str, Group] = {}
+    for size, names in alike.items():
+        count = at_once(size)
+        for first in range(0, len(names) - count + 1, count) if count > 1 else ():
+            members |= dict.fromkeys(names[first : first + count], Group([], count, size))
+    groups: list[Group] = []
+    for job in jobs:
+        group = members.get(job.input)
+        if group is None:
+            groups.append(Group([job]))
+            continue
+        if not group.jobs:
+            groups.append(group)
+        group.jobs.append(job)
+    return groups
+
+
 def enter(failures: Sequence[Failure], ledger: Ledger, facts: Mapping[str, Any]) -> list[Record]:
     """Enter what can't be done in the ledger, and return what was entered.
 
@@ -308,7 +366,7 @@ def enter(failures: Sequence[Failure], ledger: Ledger, facts: Mapping[str, Any])
 
 
 class Runner:
-    """Does jobs, one after another.
+    """Does jobs, group after group.
 
     Args:
         upscaler: the model.
@@ -342,36 +400,105 @@ class Runner:
         self.tell = tell
         self.advance = advance
 
-    def run(self, jobs: Sequence[Job], *, fail_fast: bool = False) -> None:
+    def run(self, groups: Sequence[Group], *, fail_fast: bool = False) -> None:
         """Do all jobs, whatever becomes of single ones; with `fail_fast`, up to a failure.
 
-        Whatever ends it, Ctrl-C included, a result that is being written is finished first.
+        Whatever ends it, Ctrl-C included, results that are computed are written first; one that is
+        computed while it is written is given up.
 
         Raises:
             DiskFullError: there is no room for the next result.
             OutputError: the ledger can't be written.
         """
-        if not jobs:
-            return
         with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as writer:
-            reading: Future[_Read | ResShiftError] = reader.submit(self._read, jobs[0])
-            writing: Future[Record] | None = None
-            for number, job in enumerate(jobs):
-                read = reading.result()
-                if number + 1 < len(jobs):
-                    reading = reader.submit(self._read, jobs[number + 1])
-                started = time.monotonic()
-                result = self._enlarge(number, job, read)
-                seconds = time.monotonic() - started
-                if writing is not None and writing.result().status == "failed" and fail_fast:
+
+            def begin(group: Group) -> list[Future[_Read | ResShiftError]]:
+                return [reader.submit(self._read, job) for job in group.jobs]
+
+            reading = begin(groups[0]) if groups else []
+            writing: list[Future[Record]] = []
+            number = 0
+            for place, group in enumerate(groups):
+                reads = [read.result() for read in reading]
+                reading = begin(groups[place + 1]) if place + 1 < len(groups) else []
+                results = self._compute(number, group, reads)
+                failed = [written.result().status == "failed" for written in writing]
+                if fail_fast and any(failed):
                     return
-                writing = writer.submit(self._finish, job, read, result, seconds)
-                if isinstance(result, Result) and result.encode is None:
-                    writing.result()  # it is computed while it is written
-                if fail_fast and isinstance(result, ResShiftError):
+                writing = []
+                for job, read, (result, seconds) in zip(group.jobs, reads, results, strict=True):
+                    if isinstance(result, Result) and result.encode is None:
+                        # It is computed while it is written: here, where Ctrl-C is seen.
+                        wait(writing)
+                        ended = self._finish(job, read, result, seconds).status == "failed"
+                    else:
+                        writing.append(writer.submit(self._finish, job, read, result, seconds))
+                        ended = isinstance(result, ResShiftError)
+                    if fail_fast and ended:
+                        groups = ()
+                        break
+                number += len(group.jobs)
+                if not groups:
                     break
-            if writing is not None:
-                writing.result()
+            for written in writing:
+                written.result()
+
+    def _compute(
+        self, number: int, group: Group, reads: Sequence[_Read | ResShiftError]
+    ) -> list[tuple[Result | ResShiftError, float]]:
+        """Results, or why there are none, and the seconds that each took; `number` is the first's.
+
+        What can't be computed at a time, after all, is computed one by one.
+        """
+        _begin_peak(self.upscaler)
+        started = time.monotonic()
+        alike = self._together(number, group, reads)
+        share = (time.monotonic() - started) / max(len(alike), 1)
+        results: list[tuple[Result | ResShiftError, float]] = []
+        for place, (job, read) in enumerate(zip(group.jobs, reads, strict=True)):
+            started = time.monotonic()
+            run, spent = enlarging(self.upscaler, self.settings), 0.0
+            if place in alike:
+                run, spent = partial(_computed, alike[place]), share
+            result = self._enlarge(number + place, job, read, run)
+            results.append((result, spent + time.monotonic() - started))
+        return results
+
+    def _together(
+        self, number: int, group: Group, reads: Sequence[_Read | ResShiftError]
+    ) -> dict[int, Pixels]:
+        """Larger images by their places in a group, as far as they can be computed at a time."""
+        pixels = {
+            place: read.loaded.picture.pixels
+            for place, read in enumerate(reads)
+            if isinstance(read, _Read) and self._is_of(read.loaded, group)
+        }
+        if not pixels:
+            return {}
+
+        def advance(done: int, total: int) -> None:
+            whole = done * len(group.jobs) / total
+            place = min(int(whole), len(group.jobs) - 1)
+            self.advance(number + place, whole - place)
+
+        try:
+            larger = self.upscaler.together(
+                list(pixels.values()), self.settings, group.count, advance
+            )
+        except Exception as error:
+            _expected(error)  # what it holds is let go of; the images will tell what is wrong
+            self.upscaler.engine.tell(
+                f"{group.count} images could not be computed at a time: going on one by one."
+            )
+            return {}
+        return dict(zip(pixels, larger, strict=True))
+
+    def _is_of(self, loaded: Loaded, group: Group) -> bool:
+        """Whether an image is what its header promised when the group was made."""
+        if group.size is None or loaded.animation is not None:
+            return False
+        size = plan.single_tile(self.upscaler.spec, *loaded.size, self.settings)
+        return size == group.size and loaded.picture.pixels.shape[2] in (1, 3)
 
     def _read(self, job: Job) -> _Read | ResShiftError:
         """Read an image, and make sure that its result could be written."""
@@ -390,17 +517,15 @@ class Runner:
         return _Read(loaded, facts)
 
     def _enlarge(
-        self, number: int, job: Job, read: _Read | ResShiftError
+        self, number: int, job: Job, read: _Read | ResShiftError, run: Enlarge
     ) -> Result | ResShiftError:
         if isinstance(read, ResShiftError):
             return read
-        _begin_peak(self.upscaler)
         try:
-            smaller = f"Use a --tile smaller than {self.settings.tile} for {printable(job.source)}."
-            with memory_limit(smaller):
+            with memory_limit(self._smaller(job)):
                 return files.enlarge(
                     read.loaded,
-                    enlarging(self.upscaler, self.settings),
+                    run,
                     lambda done, total: self.advance(number, done / total),
                     size=plan.target_size(*read.loaded.size, self.settings.scale),
                     note=self.note,
@@ -408,7 +533,13 @@ class Runner:
                     options=self.handling.options,
                 )
         except Exception as error:
-            return _expected(error)
+            failure = _expected(error)
+        self.upscaler.release_memory()  # out here nothing holds what the failed image took
+        return failure
+
+    def _smaller(self, job: Job) -> str:
+        """What helps where memory is too small."""
+        return f"Use a --tile smaller than {self.settings.tile} for {printable(job.source)}."
 
     def _finish(
         self,
@@ -423,8 +554,12 @@ class Runner:
             facts |= read.facts
             facts |= {"seconds": round(seconds, 3), "peak_bytes": _peak(self.upscaler)}
         if not isinstance(result, ResShiftError):
+            started = time.monotonic()
             try:
-                facts |= self._write(job, result, facts)
+                with memory_limit(self._smaller(job)):
+                    facts |= self._write(job, result, facts)
+                if result.encode is None:
+                    facts["seconds"] = round(seconds + time.monotonic() - started, 3)
                 record = Record(status="done", time=_now(), **facts)
             except DiskFullError:
                 raise
@@ -458,6 +593,13 @@ class Runner:
             "width": width,
             "height": height,
         }
+
+
+def _computed(
+    pixels: Pixels, rows: object, shape: tuple[int, int, int], told: Callable[[int, int], None]
+) -> Iterator[Pixels]:
+    """What `files.enlarge` is handed where the result is there already."""
+    return iter([pixels])
 
 
 def _closed(path: str, place: str, error: OSError) -> Failure:

@@ -49,7 +49,8 @@ def is_too_much(file: BinaryIO) -> bool:
             return sum(_jpeg(file)) > MOST
         if start[8:12] == b"WEBP":
             return sum(_webp(file)) > MOST
-    except (struct.error, OSError, OverflowError):  # cut short: the decoder tells what is missing
+    except (struct.error, OSError, OverflowError, ValueError):
+        # It is cut short, or points beyond any file: the decoder tells.
         return False
     return False
 

@@ -18,7 +18,7 @@ from torch.overrides import TorchFunctionMode
 from resshift_cli import atomic, autoencoder, specs
 from resshift_cli.autoencoder import Autoencoder
 from resshift_cli.denoiser import Denoiser, SwinUNet
-from resshift_cli.errors import ModelUnavailableError
+from resshift_cli.errors import ModelUnavailableError, out_of_memory
 from resshift_cli.registry import ModelEntry
 from resshift_cli.specs import DenoiserSpec, ModelSpec, SpaceToDepthSpec, SpecError, VQSpec
 from resshift_cli.swin import SwinConvention, convention_of
@@ -137,6 +137,8 @@ def _refusing_odd_sizes() -> Iterator[None]:
     try:
         yield
     except (ArithmeticError, IndexError, RuntimeError, ValueError) as error:
+        if out_of_memory(error):
+            raise
         raise SpecError(
             f"The sizes in a model's table make no network: {error}.", hint=_HINT
         ) from error
@@ -191,11 +193,9 @@ def load(
         denoiser, codec = build(spec)
     load_network(denoiser.network, weights)
     if autoencoder is None:
-        stored, _ = _header(weights)
-        inner = {name: entry for name, entry in stored.items() if name.startswith(AUTOENCODER)}
-        _fill(codec, weights, inner, AUTOENCODER)
+        _fill(codec, weights, _held(_header(weights)[0]), AUTOENCODER)
     else:
-        _fill(codec, autoencoder, _header(autoencoder)[0])
+        load_autoencoder(codec, autoencoder)
     return denoiser.eval(), codec.eval()
 
 
@@ -228,6 +228,23 @@ def load_network(network: SwinUNet, path: Path) -> None:
         )
     outer = {name: entry for name, entry in stored.items() if not name.startswith(AUTOENCODER)}
     _fill(network, path, outer)
+
+
+def load_autoencoder(codec: Autoencoder, path: Path) -> None:
+    """Fill an autoencoder from a file of its own, or from a model's file that holds it.
+
+    Raises:
+        InputMissingError: there is no such file.
+        ModelUnavailableError: not a safetensors file, or tensors that do not fit.
+    """
+    stored, _ = _header(path)
+    held = _held(stored)
+    _fill(codec, path, held or stored, AUTOENCODER if held else "")
+
+
+def _held(stored: Mapping[str, _Stored]) -> dict[str, _Stored]:
+    """The tensors of the autoencoder that a model's file holds beside its network."""
+    return {name: entry for name, entry in stored.items() if name.startswith(AUTOENCODER)}
 
 
 def fitting(path: Path, entries: Iterable[ModelEntry]) -> list[ModelEntry]:

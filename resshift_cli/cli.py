@@ -11,6 +11,7 @@ import signal
 import sys
 import time
 import traceback
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
@@ -368,17 +369,17 @@ def _check(
     report: Report,
     handling: Handling,
     overwrite: bool,
-) -> tuple[list[Task], list[tuple[int, int]]]:
+) -> tuple[list[Task], Counter[tuple[int, int]]]:
     """Find out before the work whether every input can be read and every result written.
 
-    Returns the tasks, and the heights and widths of all that will be enlarged, every frame counted.
+    Returns the tasks, and how many images and frames of every height and width will be enlarged.
 
     Inputs are decoded, which takes little beside enlarging them, so that a damaged one is known
     now and not hours later.
     """
     from resshift_cli import files, targets
 
-    tasks, sizes = [], []
+    tasks, sizes = [], Counter[tuple[int, int]]()
     for number, source in enumerate(sources):
         try:
             loaded = files.load(source, handling)
@@ -395,7 +396,7 @@ def _check(
             report.fail(source.path, error)
             raise
         tasks.append(task)
-        sizes += [loaded.size] * loaded.frames
+        sizes[loaded.size] += loaded.frames
     return tasks, sizes
 
 

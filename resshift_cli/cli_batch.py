@@ -6,9 +6,11 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -58,13 +60,14 @@ from resshift_cli.options import (
 if TYPE_CHECKING:
     import torch
 
-    from resshift_cli.batch import Failure, Header, Job, Sorted
+    from resshift_cli.batch import Failure, Group, Header, Job, Sorted
     from resshift_cli.files import Handling
     from resshift_cli.ledger import Ledger, Record
     from resshift_cli.plan import Settings
     from resshift_cli.registry import ModelEntry
     from resshift_cli.specs import ModelSpec
     from resshift_cli.store import Files
+    from resshift_cli.upscaler import Upscaler
 
 SHOWN = 10  # failures that the summary tells of
 PLAIN_EVERY = 30.0  # seconds between plain lines of progress
@@ -387,11 +390,16 @@ def _digest(files: Files) -> str:
     return "+".join(download.digest(path) for path in paths if path is not None)
 
 
-def _headers(made: Made, tasks: Sequence[Job], *, quiet: bool) -> list[Header | None]:
+def _headers(made: Made, inputs: Iterable[str], *, quiet: bool) -> dict[str, Header | None]:
     from resshift_cli.batch import read_header
 
+    read = partial(
+        read_header,
+        first_frame=made.handling.first_frame,
+        max_pixels=made.handling.max_pixels,
+    )
     with console.waiting("Reading the images' sizes", quiet=quiet):
-        return [read_header(job.source, first_frame=made.handling.first_frame) for job in tasks]
+        return {name: read(made.folder / name) for name in inputs}
 
 
 def _space(tasks: Sequence[Job], scale: float) -> int:
@@ -418,7 +426,7 @@ def _forecast(
     from resshift_cli import estimate
 
     tasks = sorted_out.jobs
-    headers = _headers(made, tasks, quiet=quiet)
+    headers = list(_headers(made, (job.input for job in tasks), quiet=quiet).values())
     seconds, peak = 0.0, 0
     cache: dict[tuple[int, int], estimate.Estimate] = {}
     machine = estimate.measure(made.device, made.dtype) if tasks else None
@@ -500,7 +508,7 @@ def _work(
     if not tasks:
         _enter(book, failures, facts, report)
         return
-    headers = _headers(made, tasks, quiet=quiet)
+    known = _headers(made, (job.input for job in tasks), quiet=quiet)
     need, free = _space(tasks, made.settings.scale), _free(book.path.parent)
     if need > free and not quiet:
         console.warning(
@@ -517,15 +525,18 @@ def _work(
     )
     _enter(book, failures, facts, report)
     if not quiet:
-        sizes = [
-            size
-            for header in headers
-            if header
-            for size in [(header.height, header.width)] * header.frames
-        ]
+        sizes = Counter[tuple[int, int]]()
+        for header in known.values():
+            if header:
+                sizes[header.height, header.width] += header.frames
         jobs.announce(made.entry, upscaler, made.settings, sizes)
-    work = [room.work_of(made.spec, header, made.settings) if header else 0 for header in headers]
-    with _progress([job.input for job in tasks], work, quiet=quiet) as show:
+    groups = _groups(made, upscaler, sorted_out, known, quiet=quiet)
+    names = [job.input for group in groups for job in group.jobs]
+    work = [
+        room.work_of(made.spec, header, made.settings) if (header := known[name]) else 0
+        for name in names
+    ]
+    with _progress(names, work, quiet=quiet) as show:
 
         def tell(record: Record) -> None:
             (report.failures if record.status == "failed" else report.results).append(record)
@@ -542,7 +553,30 @@ def _work(
             tell=tell,
             advance=show,
         )
-        runner.run(tasks, fail_fast=fail_fast)
+        runner.run(groups, fail_fast=fail_fast)
+
+
+def _groups(
+    made: Made,
+    upscaler: Upscaler,
+    sorted_out: Sorted,
+    known: dict[str, Header | None],
+    *,
+    quiet: bool,
+) -> list[Group]:
+    """Jobs, small images of one padded size together; what is finished counts, see `grouped`."""
+    from resshift_cli import batch as room
+    from resshift_cli import plan
+
+    def size(header: Header | None) -> tuple[int, int] | None:
+        if header is None or header.alpha or header.frames > 1:
+            return None
+        return plan.single_tile(made.spec, header.height, header.width, made.settings)
+
+    finished = [record.input for record in sorted_out.finished]
+    headers = known | _headers(made, finished, quiet=quiet)
+    sizes = {name: size(header) for name, header in headers.items()}
+    return room.grouped(sorted_out.jobs, sizes, upscaler.at_once)
 
 
 def _enter(

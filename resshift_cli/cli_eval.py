@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from difflib import get_close_matches
@@ -33,7 +34,9 @@ from resshift_cli.options import (
 )
 
 if TYPE_CHECKING:
-    from resshift_cli.comparison import Book, Row, Study
+    from resshift_cli.evaluation.book import Book
+    from resshift_cli.evaluation.comparison import Row, Study
+    from resshift_cli.evaluation.pairs import Task
     from resshift_cli.plan import Settings
     from resshift_cli.registry import ModelEntry
     from resshift_cli.specs import ModelSpec
@@ -64,8 +67,8 @@ def evaluate(
         typer.Option(
             metavar="KIND",
             help="How partners are made where there is no --lq: bicubic (antialiased; the "
-            "default), mild (and blur, noise and JPEG 50 to 90) or realistic (the two-stage "
-            "pipeline of real-world training).",
+            "default), mild (and blur, noise and JPEG 50 to 90) or realistic (blur, resizing, "
+            "noise and JPEG as in real-world training, but gentler).",
         ),
     ] = None,
     scale: WholeScaleOption = None,
@@ -125,7 +128,6 @@ def evaluate(
     report: dict[str, Any] = {"version": __version__, "errors": []}
     try:
         _check(hq, lq, degrade)
-        entries = _entries(model, weights, registry, offline=offline)
         contestants = [
             _contestant(
                 entry,
@@ -137,74 +139,37 @@ def evaluate(
                 tile=tile,
                 temperature=temperature,
             )
-            for entry in entries
+            for entry in _entries(model, weights, registry, offline=offline)
         ]
         factor = _scale(contestants)
         with console.waiting("Looking for images", quiet=quiet):
-            from resshift_cli import comparison, metrics
             from resshift_cli.device import choose_device, choose_dtype
+            from resshift_cli.evaluation import comparison, metrics, pairs
+            from resshift_cli.evaluation.book import Book
 
             run_on = choose_device(device)
             dtype = choose_dtype(precision, run_on)
-            comparison.check_titles(
-                [comparison.BICUBIC, *(title for one in contestants for title in one.runs)]
-            )
+            titles = (title for one in contestants for title in one.runs)
+            comparison.check_titles([comparison.BICUBIC, *titles])
             if output is not None:
-                comparison.Book(output)  # refuses a folder of other things
-            pairs, left_out = comparison.find_pairs(
-                hq, lq, scale=factor, output=output, limit=limit
-            )
-            task = comparison.Task(
+                Book(output)  # refuses a folder of other things
+            found, left_out = pairs.find_pairs(hq, lq, scale=factor, output=output, limit=limit)
+            names = dict.fromkeys(metric or metrics.OWN)
+            task = pairs.Task(
                 scale=factor,
                 degrade=_degradation(degrade),
                 seed=seed,
                 crop=crop,
-                metrics=[
-                    metrics.find(name, run_on) for name in dict.fromkeys(metric or metrics.OWN)
-                ],
+                metrics=[metrics.find(name, run_on) for name in names],
             )
-        report |= {
-            "hq": str(hq),
-            "lq": None if lq is None else str(lq),
-            "degrade": None if lq is not None else task.degrade,
-            "scale": factor,
-            "border": factor,
-            "crop": crop,
-            "seed": seed,
+        report |= _asked(hq, lq, task) | {
             "device": str(run_on),
             "precision": jobs.precision_name(dtype),
-            "metrics": [
-                {"name": one.name, "title": one.title, "better": one.better, "digits": one.digits}
-                for one in task.metrics
-            ],
         }
         with _book(output) as book:
-            study = comparison.Study(pairs, task, book, left_out)
-            rows = 1 + sum(len(one.runs) for one in contestants)
-            try:
-                with console.progress("Measuring", "results", quiet=quiet) as advance:
-                    done = 0
-
-                    def told(name: str) -> None:
-                        nonlocal done
-                        done += 1
-                        advance(done, rows * len(pairs), title)
-
-                    title = comparison.BICUBIC
-                    study.measure(comparison.bicubic(factor), told)
-                    for contestant in contestants:
-                        for row in _rows(
-                            contestant,
-                            offline=offline,
-                            device=device,
-                            precision=precision,
-                        ):
-                            title = row.title
-                            study.measure(row, told)
-            except KeyboardInterrupt as interrupt:
-                if book is not None:
-                    interrupt.args = ("the same command goes on from here",)
-                raise
+            study = comparison.Study(found, task, book, left_out)
+            load = partial(_rows, offline=offline, device=device, precision=precision)
+            _measure(study, contestants, load, quiet=quiet)
             _enter(report, study, contestants)
             if study.names and output is not None:
                 _write(output, study, report)
@@ -244,9 +209,9 @@ def _check(hq: Path, lq: Path | None, degrade: str | None) -> None:
 
 
 def _degradation(kind: str | None) -> str:
-    from resshift_cli.comparison import BICUBIC, DEGRADATIONS
+    from resshift_cli.evaluation.pairs import DEGRADATIONS
 
-    kind = kind or BICUBIC
+    kind = kind or "bicubic"
     if kind not in DEGRADATIONS:
         near = get_close_matches(kind, DEGRADATIONS, n=1)
         known = ", ".join(DEGRADATIONS)
@@ -317,7 +282,7 @@ def _scale(contestants: Sequence[Contestant]) -> int:
 
 def _rows(contestant: Contestant, *, offline: bool, device: str, precision: str) -> Iterator[Row]:
     """A model's rows; it is loaded for the first of them."""
-    from resshift_cli.comparison import Row
+    from resshift_cli.evaluation.comparison import Row
 
     upscaler = jobs.load(
         contestant.entry, offline=offline, quiet=True, device=device, precision=precision
@@ -331,6 +296,33 @@ def _rows(contestant: Contestant, *, offline: bool, device: str, precision: str)
         yield Row(title, made_by, partial(upscaler.enlarge, settings=settings))
 
 
+def _measure(
+    study: Study,
+    contestants: Sequence[Contestant],
+    load: Callable[[Contestant], Iterable[Row]],
+    *,
+    quiet: bool,
+) -> None:
+    """Bicubic first, then row after row."""
+    from resshift_cli.evaluation import comparison
+
+    total = (1 + sum(len(one.runs) for one in contestants)) * len(study.pairs)
+    rows = itertools.chain.from_iterable(map(load, contestants))
+    try:
+        with console.progress("Measuring", "results", quiet=quiet) as advance:
+            done = itertools.count(1)
+            for row in itertools.chain([comparison.bicubic(study.task.scale)], rows):
+
+                def told(name: str, title: str = row.title) -> None:
+                    advance(next(done), total, title)
+
+                study.measure(row, told)
+    except KeyboardInterrupt as interrupt:
+        if study.book is not None:
+            interrupt.args = ("the same command goes on from here",)
+        raise
+
+
 @contextmanager
 def _book(output: Path | None) -> Iterator[Book | None]:
     """The folder of results, for this process alone."""
@@ -338,11 +330,28 @@ def _book(output: Path | None) -> Iterator[Book | None]:
         yield None
         return
     from resshift_cli import atomic, ledger
-    from resshift_cli.comparison import Book
+    from resshift_cli.evaluation.book import Book
 
     atomic.make_folder(output)
     with ledger.locked(output):
         yield Book(output)
+
+
+def _asked(hq: Path, lq: Path | None, task: Task) -> dict[str, Any]:
+    """What is to be measured, for --json."""
+    return {
+        "hq": str(hq),
+        "lq": None if lq is None else str(lq),
+        "degrade": None if lq is not None else task.degrade,
+        "scale": task.scale,
+        "border": task.scale,
+        "crop": task.crop,
+        "seed": task.seed,
+        "metrics": [
+            {"name": one.name, "title": one.title, "better": one.better, "digits": one.digits}
+            for one in task.metrics
+        ],
+    }
 
 
 def _enter(report: dict[str, Any], study: Study, contestants: Sequence[Contestant]) -> None:
@@ -397,7 +406,8 @@ def _write(output: Path, study: Study, report: dict[str, Any]) -> None:
     """The files for people."""
     import json
 
-    from resshift_cli import atomic, details, page
+    from resshift_cli import atomic
+    from resshift_cli.evaluation import details, page
 
     strips = details.strips(study)
     atomic.write(output / REPORT, json.dumps(report, indent=2).encode("ascii"))
@@ -411,7 +421,7 @@ def _write(output: Path, study: Study, report: dict[str, Any]) -> None:
 def _tell(
     report: dict[str, Any], study: Study, output: Path | None, *, quiet: bool, as_json: bool
 ) -> None:
-    from resshift_cli.page import interval, number
+    from resshift_cli.evaluation.page import interval, number
 
     for error in study.left_out.values():
         console.error(str(error), f"It is left out of all rows. {error.hint}")

@@ -370,14 +370,15 @@ def publish(
     debug: DebugOption = False,
 ) -> None:
     """Publish a model on the Hugging Face Hub; of a run, its card README.md as well."""
-    from resshift_cli import card, hub, specs
+    from resshift_cli import hub, specs
+    from resshift_cli.training import card, runlog
 
-    weights = source / "model.safetensors" if source.is_dir() else source
+    weights = source / runlog.WEIGHTS if source.is_dir() else source
     specs.read_spec(weights)  # or nobody could use it
     if not message.strip():
         raise UsageError("The message is empty.", hint="Leave --message out.")
     files = {weights.name: weights}
-    readme = source / "README.md"
+    readme = source / runlog.CARD
     if source.is_dir() and readme.is_file():
         files[readme.name] = readme
         if card.is_draft(readme):

@@ -20,9 +20,9 @@ from resshift_cli.options import (
 )
 
 if TYPE_CHECKING:
-    from resshift_cli.recipe import RunSpec
     from resshift_cli.registry import ModelEntry
     from resshift_cli.store import Files
+    from resshift_cli.training.recipe import RunSpec
 
 
 def train(
@@ -104,10 +104,10 @@ def train(
     if out is None:
         raise UsageError("The run has no folder.", hint="Give --out DIR, or --preview FILE.png.")
     with console.waiting("Starting"):
-        from resshift_cli import ranks as processes
-        from resshift_cli import recipe
-        from resshift_cli import train as training
         from resshift_cli.device import choose_device
+        from resshift_cli.training import ranks as processes
+        from resshift_cli.training import recipe, runlog
+        from resshift_cli.training import train as training
 
         ranks = processes.from_environment()
         run = recipe.read(config)
@@ -144,7 +144,7 @@ def train(
         interrupt.args = ("the same command goes on from the last saved step",)
         raise
     if ranks.leads:
-        weights = out / "model.safetensors"
+        weights = out / runlog.WEIGHTS
         console.note(f"{total} steps of training are done{gain}: {weights}")
         console.result(weights)
 
@@ -152,17 +152,13 @@ def train(
 def _preview(config: Path, photos: list[Path], path: Path, seed: int) -> None:
     """Save a sheet of what would be trained on."""
     with console.waiting("Making pairs"):
-        import io
-
-        from resshift_cli import atomic, dataset, recipe
-        from resshift_cli import preview as previews
+        from resshift_cli.training import dataset, recipe, sheet
+        from resshift_cli.training import preview as previews
 
         run = recipe.read(config)
         listed = config.parent / run.photos if run.photos else None
         training, _ = dataset.open_pictures(photos, listed, run.data)
-        buffer = io.BytesIO()
-        previews.sheet(training, run.data, seed, previews.PAIRS).save(buffer, "PNG")
-        atomic.write(path, buffer.getvalue())
+        sheet.save(path, previews.draw(training, run.data, seed, previews.PAIRS))
     console.result(path)
 
 
@@ -193,7 +189,7 @@ class _Fetch:
         if _is_file(source):
             return Path(source)
         from resshift_cli import store
-        from resshift_cli.train import check_start
+        from resshift_cli.training.trainer import check_start
 
         entry, files = self._model(source)
         check_start(run.model, store.spec_of(entry, files.weights), source)

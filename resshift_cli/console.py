@@ -48,10 +48,13 @@ def is_live(stream: TextIO) -> bool:
 
 def error(message: str, hint: str) -> None:
     """Say on one line what went wrong, and the way out."""
-    from rich.text import Text
+    text = printable(f"{message} {hint}".strip())
+    try:
+        from rich.text import Text
 
-    line = Text.assemble(("error:", "red"), f" {printable(f'{message} {hint}'.strip())}")
-    _say(line)
+        _say(Text.assemble(("error:", "red"), f" {text}"))
+    except MemoryError:  # it may be what has to be told
+        print(f"error: {text}", file=sys.stderr, flush=True)
 
 
 def warning(text: str) -> None:
@@ -276,7 +279,11 @@ def _lines(title: str, unit: str, per: int = 1) -> Advance:
 
 def _say(line: Text) -> None:
     """Print one line to stderr; a terminal gets it broken between words."""
-    stderr().print(line, soft_wrap=not sys.stderr.isatty())
+    console = stderr()
+    with console.capture() as said:
+        console.print(line, soft_wrap=not sys.stderr.isatty())
+    # By way of `sys.stderr`, which puts it above a bar that is being drawn.
+    print(said.get(), end="", file=sys.stderr, flush=True)
 
 
 def _width() -> int:

@@ -287,28 +287,26 @@ class Denoiser(nn.Module):
         """What the network computes in."""
         return self.network.get_parameter("time_embed.0.weight").dtype
 
-    def output_and_target(
-        self, x0: Tensor, x_t: Tensor, y0: Tensor, lq: Tensor, schedule: ShiftSchedule, t: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """For training: what the network returns, and what it should have; shapes as `forward`."""
-        shown, base, weight = self._meaning(x_t, y0, schedule, t)
-        return self._run(shown, self.features(lq), schedule, t, None), (x0 - base) / weight
+    def output_scale(
+        self, schedule: ShiftSchedule, t: Tensor, device: torch.device
+    ) -> Tensor | float:
+        """How far the predicted x_0 moves when the network's output moves by 1.
+
+        1 or, if it predicts the residual, -1; if preconditioned -s of each step, (N, 1, 1, 1).
+        """
+        if not self.precondition:
+            return 1.0 if self.predict == "x0" else -1.0
+        return _column([-b / math.sqrt(v) for _, b, v in _moments(schedule, t)], device)
 
     def _meaning(
         self, x_t: Tensor, y0: Tensor, schedule: ShiftSchedule, t: Tensor
     ) -> tuple[Tensor, Tensor, Tensor | float]:
         """What the network is shown, and (base, weight) with x_0 = base + weight * output."""
-        steps = t.tolist()
-        scale = _column([schedule.input_scale(s) for s in steps], x_t)
+        scale = _column([schedule.input_scale(s) for s in t.tolist()], x_t.device)
+        weight = self.output_scale(schedule, t, x_t.device)
         if not self.precondition:
-            if self.predict == "x0":
-                return x_t * scale, torch.zeros_like(y0), 1.0
-            return x_t * scale, y0, -1.0
-        signal = [1.0 - schedule.eta(s) for s in steps]
-        sigma = [schedule.noise_std(s) for s in steps]
-        total = [a * a + b * b for a, b in zip(signal, sigma, strict=True)]
-        linear = _column([a / v for a, v in zip(signal, total, strict=True)], x_t)
-        weight = _column([-b / math.sqrt(v) for b, v in zip(sigma, total, strict=True)], x_t)
+            return x_t * scale, torch.zeros_like(y0) if self.predict == "x0" else y0, weight
+        linear = _column([a / v for a, _, v in _moments(schedule, t)], x_t.device)
         difference = x_t - y0
         return difference * scale, torch.addcmul(y0, difference, linear), weight
 
@@ -327,5 +325,11 @@ class Denoiser(nn.Module):
         return output.float()
 
 
-def _column(values: list[float], like: Tensor) -> Tensor:
-    return torch.tensor(values, dtype=torch.float32, device=like.device).view(-1, 1, 1, 1)
+def _moments(schedule: ShiftSchedule, t: Tensor) -> list[tuple[float, float, float]]:
+    """(1 - eta, kappa sqrt(eta), v) of each step, see `Denoiser`."""
+    pairs = ((1.0 - schedule.eta(step), schedule.noise_std(step)) for step in t.tolist())
+    return [(a, b, a * a + b * b) for a, b in pairs]
+
+
+def _column(values: list[float], device: torch.device) -> Tensor:
+    return torch.tensor(values, dtype=torch.float32, device=device).view(-1, 1, 1, 1)

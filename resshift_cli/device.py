@@ -197,8 +197,9 @@ class PackedConv2d(nn.Conv2d):
 
     def _unpack(self) -> None:
         if self._packed is not None:
-            packed, self._packed, self._shape = self._packed, None, None
-            dense = packed.to_dense().contiguous(memory_format=torch.channels_last)
+            # Memory may run out here: until then the packed weights are the only ones.
+            dense = self._packed.to_dense().contiguous(memory_format=torch.channels_last)
+            self._packed, self._shape = None, None
             self.weight = nn.Parameter(dense, requires_grad=False)
 
     def __getattr__(self, name: str) -> Any:

@@ -43,6 +43,8 @@ OUT_OF_MEMORY = (
     "bad allocation",  # the same, on Windows
     "_STATUS_ALLOC_FAILED",  # cuBLAS, cuDNN
 )
+# All that oneDNN says where its code finds no room; what it can't do is told at more length.
+_NO_PRIMITIVE = "could not create a primitive"
 
 
 class ResShiftError(Exception):
@@ -86,7 +88,8 @@ def out_of_memory(error: BaseException) -> bool:
         return True
     if isinstance(error, OSError):
         return error.errno == errno.ENOMEM
-    words = any(word in str(error) for word in OUT_OF_MEMORY)
+    told = str(error)
+    words = told == _NO_PRIMITIVE or any(word in told for word in OUT_OF_MEMORY)
     return isinstance(error, RuntimeError | ImportError) and words
 
 

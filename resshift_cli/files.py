@@ -7,7 +7,8 @@ What enlarges pixels is handed in, so that this room needs no torch.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import math
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
@@ -27,9 +28,12 @@ from resshift_cli.targets import Content
 
 Pixels = NDArray[np.float32]
 
-Enlarge = Callable[[Pixels, Callable[[int, int], None]], Iterator[Pixels]]
-"""(H, W, C) in, bands (n, W', C) of the larger image out; what it is given besides is called with
-units done and in all."""
+Enlarge = Callable[
+    [Iterable[Pixels], tuple[int, int, int], Callable[[int, int], None]], Iterator[Pixels]
+]
+"""Bands (n, W, C) that can be gone through again and the (H, W, C) of all of them in, bands
+(n, W', C) of the larger image out; what it is given besides is called with units done and in all.
+"""
 
 LARGE = 1 << 26
 """Results of more pixels are written as their rows come, where the format allows it."""
@@ -59,20 +63,28 @@ class Loaded:
     Attributes:
         source: the file.
         state: what it was like.
-        picture: its image, or the first frame of its animation.
+        picture: its image, or the first frame of its animation; `blank` if it is large.
+        rows: the pixels of that in bands, see `images.load`.
         animation: what else there is to know of an animation; None of an image.
     """
 
     source: Source
     state: State | None
     picture: Picture
+    rows: Iterable[Pixels]
     animation: Animation | None
 
     @property
     def size(self) -> tuple[int, int]:
         """Height and width."""
-        height, width, _ = self.picture.pixels.shape
+        height, width, _ = self.shape
         return height, width
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Height, width and channels."""
+        height, width, channels = self.picture.pixels.shape
+        return height, width, channels
 
     @property
     def frames(self) -> int:
@@ -113,6 +125,8 @@ class Result:
 def load(source: Source, handling: Handling) -> Loaded:
     """Read a file; of an animation every frame is decoded once, and the first one kept.
 
+    The pixels of a large image are not, see `images.load`.
+
     Raises:
         InputMissingError, UsageError, UnsupportedImageError: as `images.read`.
         ImageUnreadableError: likewise, or the file changed while it was read.
@@ -129,7 +143,7 @@ def load(source: Source, handling: Handling) -> Loaded:
             )
         )
         if moving is None:
-            picture = images.read(
+            picture, rows = images.load(
                 source,
                 max_pixels=handling.max_pixels,
                 first_frame=handling.first_frame,
@@ -138,11 +152,12 @@ def load(source: Source, handling: Handling) -> Loaded:
         else:
             with closing(animation.read(moving)) as frames:
                 picture = next(frames)
+            rows = [picture.pixels]
     except ImageUnreadableError:
         source.check_unchanged(state)  # else it was damaged while somebody still wrote it
         raise
     source.check_unchanged(state)
-    return Loaded(source, state, picture, moving)
+    return Loaded(source, state, picture, rows, moving)
 
 
 def check(loaded: Loaded, target: Path, *, size: tuple[int, int], options: SaveOptions) -> None:
@@ -197,30 +212,34 @@ def enlarge(
         options: as `check`.
 
     Raises:
-        ImageUnreadableError: the file of an animation has changed since it was loaded.
+        ImageUnreadableError: the file has changed since it was loaded, where it is read again:
+            that of an animation, or of a large image; a large result raises it as it is written.
         UsageError, OutputError: an animation can't be encoded.
         MemoryError: the result can't be held.
     """
     from resshift_cli.memory import collected
 
-    moving, shape = loaded.animation, (*size, loaded.picture.pixels.shape[2])
+    moving, shape = loaded.animation, (*size, loaded.shape[2])
     if moving is None:
-        rows = run(loaded.picture.pixels, told)
-        if size[0] * size[1] > LARGE and options.format_of(target) in images.STREAMED:
-            # Of the pixels only the shape is wanted; this takes no memory.
-            blank = np.broadcast_to(np.float32(0), shape)
-            picture = replace(loaded.picture, pixels=blank, note=note)
+        rows = _from_unchanged(loaded, run(loaded.rows, loaded.shape, told))
+        picture = replace(loaded.picture, pixels=images.blank(shape), note=note)
+        kind = options.format_of(target)
+        depth = options.depth_of(kind, picture.depth)
+        if size[0] * size[1] > LARGE and kind in images.STREAMED:
 
             def stream(file: BinaryIO) -> None:
                 images.write_rows(file, rows, picture, target, options=options)
 
-            return Result(size, stream=stream, most=blank.size * loaded.picture.depth // 8)
-        pixels = collected(rows, shape)
-        return finish(loaded, pixels, note=note, target=target, options=options)
+            return Result(size, stream=stream, most=math.prod(shape) * depth // 8)
+        held = np.uint16 if depth == 16 else np.uint8
+        levels = collected((images.levels(band, depth) for band in rows), shape, held)
+        encode = partial(images.encode_levels, levels, picture, target, options=options)
+        return Result(size, encode)
 
     def enlarged(number: int, frame: Picture) -> Picture:
         rows = run(
-            frame.pixels,
+            [frame.pixels],
+            loaded.shape,
             lambda done, total: told(number * total + done, loaded.frames * total),
         )
         return replace(frame, pixels=collected(rows, shape), note=note)
@@ -232,10 +251,12 @@ def enlarge(
     return Result(size, lambda: encoded)
 
 
-def finish(
-    loaded: Loaded, pixels: Pixels, *, note: str, target: Path, options: SaveOptions
-) -> Result:
-    """What becomes of an image whose pixels have been enlarged; the arguments are `enlarge`'s."""
-    picture = replace(loaded.picture, pixels=pixels, note=note)
-    size = pixels.shape[0], pixels.shape[1]
-    return Result(size, partial(images.encode, picture, target, options=options))
+def _from_unchanged(loaded: Loaded, bands: Iterable[Pixels]) -> Iterator[Pixels]:
+    """The same bands; where they are made from what stays in the file, it must not change."""
+    try:
+        yield from bands
+    except ImageUnreadableError:
+        loaded.source.check_unchanged(loaded.state)
+        raise
+    if isinstance(loaded.rows, images.InFile):
+        loaded.source.check_unchanged(loaded.state)

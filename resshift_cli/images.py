@@ -11,14 +11,19 @@ embedded previews and the gain maps of phone photos are not.
 
 Damaged files are refused, unless what there is of them will do: PNG, JPEG, GIF, BMP and TIFF can be
 read as far as that goes.
+
+Large images need not be in memory whole: `load` gives their pixels in bands of rows, and
+`write_rows` takes them so.
 """
 
 from __future__ import annotations
 
 import io
 import logging
+import struct
 import threading
 import warnings
+import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
@@ -53,11 +58,18 @@ from resshift_cli.formats import (
 )
 from resshift_cli.sources import Source
 
+Pixels = NDArray[np.float32]
+
 # What Pillow logs would else be printed by the logging of Python's last resort.
 logging.getLogger("PIL").addHandler(logging.NullHandler())
 
 MAX_PIXELS = 100_000_000
-"""Largest input of `read`, by default; sixteen times as many pixels fill about 20 GB."""
+"""Largest input of `read`, by default; sixteen times as many pixels are 5 GB of 8-bit levels."""
+
+LARGE = 25_000_000
+"""Images of more pixels are not held as floats by `load`."""
+
+_BAND = 1 << 18  # pixels that become floats at a time
 
 
 # First bytes of what `read` takes: (offset, bytes, name that Pillow gives it).
@@ -146,7 +158,8 @@ class Picture:
 
     Attributes:
         pixels: float32 (H, W, C) in [0, 1]; C is 1 for gray, 2 for gray and alpha, 3 for RGB, 4
-            for RGB and alpha. Colours are not multiplied by alpha.
+            for RGB and alpha. Colours are not multiplied by alpha. They are `blank` where the image
+            is handled in bands, and only their shape counts.
         icc: ICC profile that the colours are to be read in.
         exif: EXIF block without orientation and preview.
         dpi: dots per inch, across and down.
@@ -199,7 +212,7 @@ class Picture:
                 RGB nor a palette.
             ImageUnreadableError: its file turns out to be damaged when it is decoded.
         """
-        return _to_picture(image, "The image")
+        return _decoded(image, "The image").picture()
 
     def to_pil(self) -> Image.Image:
         """Round to 8 bits: mode L, LA, RGB or RGBA.
@@ -220,6 +233,88 @@ class Picture:
         return image
 
 
+def blank(shape: tuple[int, ...]) -> Pixels:
+    """Zeros that take no memory, in place of pixels that are elsewhere."""
+    return np.broadcast_to(np.float32(0), shape)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Stored:
+    """An image in memory as its file stores it, which takes less than floats; upright.
+
+    Going through it gives bands of pixels, float32 (n, W, C).
+
+    Attributes:
+        samples: (H, W, C), levels of uint8 or uint16, or float32 in [0, 1].
+        beside: everything but the pixels, which are blank.
+    """
+
+    samples: NDArray[Any]
+    beside: Picture
+
+    @classmethod
+    def of(cls, samples: NDArray[Any], about: Picture) -> Stored:
+        """With whatever pixels `about` has made blank ones."""
+        return cls(samples, about.with_pixels(blank(samples.shape)))
+
+    def picture(self) -> Picture:
+        """All of it as floats."""
+        return self.beside.with_pixels(_floats(self.samples))
+
+    def __iter__(self) -> Iterator[Pixels]:
+        """The pixels from the top."""
+        height = max(1, _BAND // self.samples.shape[1])
+        for top in range(0, len(self.samples), height):
+            yield _floats(self.samples[top : top + height])
+
+
+@dataclass(frozen=True, slots=True)
+class InFile:
+    """The pixels of a PNG, JPEG or TIFF that stay in the file; libvips decodes them from the top.
+
+    Going through it gives bands of pixels, float32 (n, W, C), and raises ImageUnreadableError where
+    the file is damaged. An interlaced PNG is held as levels meanwhile, and a progressive JPEG as
+    coefficients: there is no other way to decode them.
+
+    Attributes:
+        source: the file.
+        shape: (H, W, C).
+        kind: its format, as Pillow calls it.
+    """
+
+    source: Source
+    shape: tuple[int, int, int]
+    kind: str
+
+    def levels(self) -> Iterator[NDArray[Any]]:
+        """The same as uint8 or uint16, as they are in the file."""
+        from resshift_cli import vips
+
+        # What the decoder of JPEG only warns of, another one might make other pixels of.
+        strict = self.kind in ("JPEG", "MPO")
+        height = max(1, _BAND // self.shape[1])
+        with self.source.open() as file:
+            try:
+                yield from vips.bands(file, self.shape, height, strict=strict)
+            except MemoryError as error:
+                raise _no_room(self.source.name) from error
+            except Exception as error:  # decoders raise nearly anything on a damaged file
+                raise _damaged(self.source.name, error, self.kind) from error
+
+    def __iter__(self) -> Iterator[Pixels]:
+        """The pixels from the top."""
+        return map(_floats, self.levels())
+
+
+def _floats(samples: NDArray[Any]) -> Pixels:
+    """Levels, or what are floats already, as floats in [0, 1]."""
+    if samples.dtype == np.float32:
+        return samples
+    pixels = np.asarray(samples, np.float32)
+    pixels /= np.iinfo(samples.dtype).max
+    return pixels
+
+
 class DamagedImageError(ImageUnreadableError):
     """A file that is cut short, or has wrong bytes in it."""
 
@@ -228,23 +323,27 @@ _decoder = threading.RLock()
 
 
 @contextmanager
-def decoding(*, lenient: bool = False) -> Iterator[None]:
+def decoding(*, lenient: bool = False, max_pixels: int = MAX_PIXELS) -> Iterator[None]:
     """Have Pillow for oneself: how it decodes is set for the whole process.
 
     Its warnings (large image, odd EXIF) are kept off the screen: `read` says what matters.
 
     Args:
         lenient: whether it is to go on where a file is cut short or damaged.
+        max_pixels: images of so many are not to be too large for it.
     """
     with _decoder, warnings.catch_warnings():
         warnings.filterwarnings("ignore", module=r"PIL\.")
         before = ImageFile.LOAD_TRUNCATED_IMAGES, PngImagePlugin.MAX_TEXT_CHUNK
+        limit = Image.MAX_IMAGE_PIXELS  # it refuses twice as many
         ImageFile.LOAD_TRUNCATED_IMAGES = lenient
         PngImagePlugin.MAX_TEXT_CHUNK = bulk.MOST
+        Image.MAX_IMAGE_PIXELS = None if limit is None else max(limit, max_pixels)
         try:
             yield
         finally:
             ImageFile.LOAD_TRUNCATED_IMAGES, PngImagePlugin.MAX_TEXT_CHUNK = before
+            Image.MAX_IMAGE_PIXELS = limit
 
 
 def read(
@@ -262,8 +361,7 @@ def read(
 
     Args:
         source: a file.
-        max_pixels: refuse what the header says is larger, before it is decoded. Above Pillow's
-            own limit, twice `PIL.Image.MAX_IMAGE_PIXELS`, it has no effect.
+        max_pixels: refuse what the header says is larger, before it is decoded.
         first_frame: take the first of several frames or pages.
         allow_truncated: read a damaged file of one of the formats `FORGIVING` as far as it goes;
             `Picture.damage` then says what was wrong.
@@ -277,6 +375,50 @@ def read(
             handled, needs an extra, or has several frames or pages.
     """
     source = source if isinstance(source, Source) else Source(source)
+    return _stored(source, max_pixels, first_frame, allow_truncated).picture()
+
+
+def load(
+    source: Source,
+    *,
+    max_pixels: int = MAX_PIXELS,
+    first_frame: bool = False,
+    allow_truncated: bool = False,
+) -> tuple[Picture, Iterable[Pixels]]:
+    """Read an image as `read` does, with the pixels in bands; a large one is not held as floats.
+
+    A large PNG, JPEG or TIFF, gray or RGB, upright and whole, is decoded once to know that, and
+    stays in its file. Other large images are held as levels.
+
+    Args:
+        source: the file.
+        max_pixels: as `read`.
+        first_frame: as `read`.
+        allow_truncated: as `read`.
+
+    Returns:
+        The image, whose pixels are `blank` if it is large; and its pixels from the top in bands,
+        float32 (n, W, C), which can be gone through again. That raises ImageUnreadableError if they
+        are in a file that has been damaged meanwhile.
+
+    Raises:
+        As `read`.
+    """
+    try:
+        kept = _in_file(source, max_pixels)
+    except Exception:  # reading all of it says what is wrong, if anything is
+        kept = None
+    if kept is not None:
+        return kept
+    stored = _stored(source, max_pixels, first_frame, allow_truncated)
+    height, width, _ = stored.samples.shape
+    if height * width > LARGE:
+        return stored.beside, stored
+    picture = stored.picture()
+    return picture, Stored.of(picture.pixels, picture)  # its result may be large
+
+
+def _stored(source: Source, max_pixels: int, first_frame: bool, allow_truncated: bool) -> Stored:
     with source.open() as file:
         try:
             return _read(file, source.path, max_pixels, first_frame=first_frame)
@@ -284,12 +426,11 @@ def read(
             if not allow_truncated:
                 raise
             try:
-                picture = _read(
-                    file, source.path, max_pixels, first_frame=first_frame, lenient=True
-                )
+                stored = _read(file, source.path, max_pixels, first_frame=first_frame, lenient=True)
             except ImageUnreadableError:
                 raise error from None
-            return replace(picture, damage=f"{str(error).rstrip('.')}; what there is was read.")
+            damage = f"{str(error).rstrip('.')}; what there is was read."
+            return replace(stored, beside=replace(stored.beside, damage=damage))
 
 
 @contextmanager
@@ -303,20 +444,20 @@ def opened(source: Path | Source, *, max_pixels: int = MAX_PIXELS) -> Iterator[I
     """
     source = source if isinstance(source, Source) else Source(source)
     with source.open() as file:
-        with decoding():
+        with decoding(max_pixels=max_pixels):
             image = _identify(file, _start(file, source.path), source.path, max_pixels)
         yield image
 
 
 def _read(
     file: BinaryIO, path: Path, max_pixels: int, *, first_frame: bool, lenient: bool = False
-) -> Picture:
+) -> Stored:
     """Read what lies in a file that the system opened; `path` is for messages."""
     name = printable(path)
     start = _start(file, path)
     if start.startswith(tiff.SIGNATURES) and path.suffix.lower() in _RAW_EXTENSIONS:
         raise _raw(name)
-    with decoding(lenient=lenient):
+    with decoding(lenient=lenient, max_pixels=max_pixels):
         tags = _tags_for_libvips(file, start)
         if tags is not None:
             return _tiff(file, *tags, name, max_pixels, first_frame=first_frame, lenient=lenient)
@@ -327,10 +468,90 @@ def _read(
             raise _several(name, f"{frames} frames or pages")
         if image.format == "PNG" and start[24] == 16:
             return _deep_png(file, image, name, lenient=lenient)
-        picture = _to_picture(image, name)
-    if sum(map(len, (picture.exif or b"", picture.xmp or b"", *picture.text.values()))) > bulk.MOST:
+        stored = _decoded(image, name)
+    about = stored.beside
+    if sum(map(len, (about.exif or b"", about.xmp or b"", *about.text.values()))) > bulk.MOST:
         raise _too_much(name)  # of a format that `bulk` does not take apart
-    return picture
+    return stored
+
+
+def _in_file(source: Source, max_pixels: int) -> tuple[Picture, InFile] | None:
+    """A large image whose pixels can stay in its file; None of others.
+
+    Raises:
+        Exception: nearly any, if the file is damaged, or `read` has something against it.
+    """
+    path, name = source.path, source.name
+    with source.open() as file, decoding(max_pixels=max_pixels):
+        start = _start(file, path)
+        tags = _tags_for_libvips(file, start)
+        if start.startswith(tiff.SIGNATURES) and not _is_plain_tiff(file, path):
+            return None
+        if tags is not None:
+            (width, height), channels = _tiff_size(tags[0]), int(tags[0].get(tiff.SAMPLES, 1))
+            about, orientation = _about_tiff(*tags)
+        else:
+            image = _identify(file, start, path, max_pixels)
+            if image.format not in ("PNG", "JPEG", "MPO", "TIFF") or frame_count(image, name) > 1:
+                return None
+            width, height = image.size
+            depth = start[24] if image.format == "PNG" else 8
+            if width * height > LARGE and image.format == "PNG":
+                image = _one_pixel_of(file)
+            if image.mode not in ("L", "RGB", "I;16") or image.has_transparency_data or depth < 8:
+                return None
+            channels = 3 if image.mode == "RGB" else 1
+            about, orientation = _about(image, _profile(image), depth)
+    if not LARGE < width * height <= max_pixels or orientation != 1:
+        return None
+    rows = InFile(source, (height, width, channels), about.format)
+    for _ in rows.levels():  # finds damage
+        pass
+    return about.with_pixels(blank(rows.shape)), rows
+
+
+def _is_plain_tiff(file: BinaryIO, path: Path) -> bool:
+    """Whether it is a single image of 8 or 16 bits, gray or RGB, without alpha."""
+    if path.suffix.lower() in _RAW_EXTENSIONS:
+        return False
+    tags, _ = tiff.first_tags(file)
+    integers = {(8, 1), (16, 1)}
+    return (
+        (tiff.bits(tags), tags.get(tiff.SAMPLE_FORMAT, (1,))[0]) in integers
+        and tags.get(tiff.PHOTOMETRIC) != 3
+        and tags.get(tiff.SAMPLES, 1) in (1, 3)
+        and tiff.is_gray_or_rgb(tags)
+        and not tags.next
+    )
+
+
+def _one_pixel_of(file: BinaryIO) -> Image.Image:
+    """A PNG with everything that the file has, but for the pixels; it has to be whole.
+
+    Some may stand behind the pixels, and Pillow would decode them all to get there.
+    """
+    file.seek(8)
+    small, begun = io.BytesIO(), False
+    small.write(b"\x89PNG\r\n\x1a\n")
+    name = b""
+    while name != b"IEND":
+        length, name = struct.unpack(">I4s", file.read(8))
+        if name == b"IDAT":
+            file.seek(length + 4, io.SEEK_CUR)
+            if begun:
+                continue
+            begun, data = True, streaming.chunk(name, zlib.compress(bytes(7)))
+        elif name == b"IHDR":  # depth and colours stay, at most 6 bytes a pixel
+            body = file.read(length + 4)
+            data = streaming.chunk(name, struct.pack(">II", 1, 1) + body[8:12] + b"\0")
+        else:
+            file.seek(-8, io.SEEK_CUR)
+            data = file.read(length + 12)
+        small.write(data)
+    small.seek(0)
+    image = Image.open(small, formats=("PNG",))
+    image.load()
+    return image
 
 
 def _start(file: BinaryIO, path: Path) -> bytes:
@@ -570,11 +791,11 @@ def _tiff(
     *,
     first_frame: bool,
     lenient: bool,
-) -> Picture:
+) -> Stored:
     """Read a TIFF of integers of up to 16 bits, or of floats from 0 to 1."""
     try:
         bits, sample_format = tiff.bits(tags), tags.get(tiff.SAMPLE_FORMAT, (1,))[0]
-        width, height = int(tags[tiff.WIDTH]), int(tags[tiff.HEIGHT])
+        width, height = _tiff_size(tags)
     except Exception as error:  # damaged tags may be anything
         raise _damaged(name, error) from error
     _check_size(width, height, name, max_pixels)
@@ -588,7 +809,18 @@ def _tiff(
     if tags.next and not first_frame:
         raise _several(name, "several pages")
     missing = _missing(file, tags) if lenient else 0
-    pixels = _decode_by_libvips(file, (width, height), name, lenient=lenient, missing=missing)
+    samples = _decode_by_libvips(file, (width, height), name, lenient=lenient, missing=missing)
+    about, orientation = _about_tiff(tags, exif)
+    return Stored.of(_upright(samples, orientation), about)
+
+
+def _tiff_size(tags: ImageFileDirectory_v2) -> tuple[int, int]:
+    """Width and height."""
+    return int(tags[tiff.WIDTH]), int(tags[tiff.HEIGHT])
+
+
+def _about_tiff(tags: ImageFileDirectory_v2, exif: Image.Exif) -> tuple[Picture, int]:
+    """Everything but the pixels of what `_tags_for_libvips` is for, and the orientation."""
     dpi = icc = xmp = iptc = None
     with suppress(Exception):  # Pillow raises nearly anything on damaged tags
         dpi = _dpi(tiff.dpi(tags))
@@ -596,17 +828,17 @@ def _tiff(
         xmp = metadata.tiff_block(tags, tiff.XMP)
         iptc = metadata.tiff_block(tags, tiff.IPTC)
     orientation, kept = metadata.exif(exif)
-    pixels, dpi = _upright(pixels, orientation), _turned(dpi, orientation)
-    return Picture(
-        pixels,
+    picture = Picture(
+        blank((1, 1, 1)),
         icc,
         kept,
-        dpi,
-        depth=8 if bits <= 8 else 16,
+        _turned(dpi, orientation),
+        depth=8 if tiff.bits(tags) <= 8 else 16,
         xmp=xmp,
         iptc=iptc,
         format="TIFF",
     )
+    return picture, orientation
 
 
 def _missing(file: BinaryIO, tags: ImageFileDirectory_v2) -> int:
@@ -622,53 +854,40 @@ def _missing(file: BinaryIO, tags: ImageFileDirectory_v2) -> int:
         return 0
 
 
-def _deep_png(file: BinaryIO, image: Image.Image, name: str, *, lenient: bool) -> Picture:
+def _deep_png(file: BinaryIO, image: Image.Image, name: str, *, lenient: bool) -> Stored:
     """Read a PNG of 16 bits; `image` is what Pillow makes of it, with everything but the pixels."""
     try:
         image.load()  # finds damage, and text behind the pixels
-        text = metadata.text(image)
+        about, orientation = _about(image, _profile(image), 16)
     except Exception as error:  # decoders raise nearly anything on a damaged file
         raise _damaged(name, error, "PNG") from error
-    pixels = _decode_by_libvips(file, image.size, name, lenient=lenient)
-    icc, dpi = image.info.get("icc_profile"), _dpi(image.info.get("dpi"))
-    orientation, exif = _exif(image)
-    pixels, dpi = _upright(pixels, orientation), _turned(dpi, orientation)
-    return Picture(
-        pixels,
-        icc or None,
-        exif,
-        dpi,
-        depth=16,
-        xmp=metadata.xmp(image),
-        text=text,
-        format="PNG",
-    )
+    samples = _decode_by_libvips(file, image.size, name, lenient=lenient)
+    return Stored.of(_upright(samples, orientation), about)
 
 
 def _decode_by_libvips(
     file: BinaryIO, size: tuple[int, int], name: str, *, lenient: bool, missing: int = 0
-) -> NDArray[np.float32]:
+) -> NDArray[Any]:
     from resshift_cli import vips
 
     try:
         samples = vips.decode(file, size, lenient=lenient, missing=missing)
-        pixels: NDArray[np.float32] = np.asarray(samples, np.float32)
-        if samples.dtype != np.float32:
-            pixels /= np.iinfo(samples.dtype).max
     except MemoryError as error:
         raise _no_room(name) from error
     except Exception as error:  # decoders raise nearly anything on a damaged file
         raise _damaged(name, error, "TIFF") from error
-    low, high = float(pixels.min()), float(pixels.max())
+    if samples.dtype != np.float32:
+        return samples
+    low, high = float(samples.min()), float(samples.max())
     if not (low >= -0.001 and high <= 1.001):  # nan is refused too
         raise UnsupportedImageError(
             f"{name} has values from {low:g} to {high:g}, and floats are read from 0 to 1.",
             hint="Scale it to 0 to 1, or save it with 16 bits per channel first.",
         )
-    return pixels.clip(0, 1, out=pixels)
+    return samples.clip(0, 1)
 
 
-def _upright(pixels: NDArray[np.float32], orientation: int) -> NDArray[np.float32]:
+def _upright(pixels: NDArray[Any], orientation: int) -> NDArray[Any]:
     if orientation in (5, 6, 7, 8):
         pixels = pixels.transpose(1, 0, 2)
     if orientation in (3, 4, 7, 8):
@@ -695,7 +914,7 @@ def _no_room(name: str) -> ImageUnreadableError:
     )
 
 
-def _to_picture(image: Image.Image, name: str) -> Picture:
+def _decoded(image: Image.Image, name: str) -> Stored:
     """Decode what has 8 bits per channel; `name` starts the messages."""
     if image.mode in _DEEP_MODES:
         raise _too_deep(name, "16 or 32 bits per channel")
@@ -712,33 +931,42 @@ def _to_picture(image: Image.Image, name: str) -> Picture:
         mode = "LA" if mode in ("L", "LA") else "RGBA"
     try:
         image.load()
-        dpi = _dpi(image.info.get("dpi"))
-        orientation, exif = _exif(image)
         if image.mode == "CMYK":
             converted, icc = _to_srgb(image, icc, name)
         else:
             converted = image if image.mode == mode else image.convert(mode)
+        about, orientation = _about(image, icc, 8)
         if orientation in _UPRIGHT:
             converted = converted.transpose(_UPRIGHT[orientation])
-        pixels = np.asarray(converted, np.float32)
-        text = metadata.text(image)
+        samples = np.asarray(converted)
     except MemoryError as error:
         raise _no_room(name) from error
     except UnsupportedImageError:
         raise
     except Exception as error:  # decoders raise nearly anything on a damaged file
         raise _damaged(name, error, image.format) from error
-    pixels /= 255
-    return Picture(
-        pixels.reshape(*pixels.shape[:2], -1),
+    return Stored.of(samples.reshape(*samples.shape[:2], -1), about)
+
+
+def _about(image: Image.Image, icc: bytes | None, depth: int) -> tuple[Picture, int]:
+    """Everything but the pixels of what Pillow opened, and its EXIF orientation.
+
+    Text of a PNG may stand behind its pixels, and is there once they have been decoded.
+    """
+    dpi = _dpi(image.info.get("dpi"))
+    orientation, exif = _exif(image)
+    picture = Picture(
+        blank((1, 1, 1)),
         icc or None,
         exif,
         _turned(dpi, orientation),
+        depth=depth,
         xmp=metadata.xmp(image),
         iptc=metadata.iptc(image),
-        text=text,
+        text=metadata.text(image),
         format=image.format or "",
     )
+    return picture, orientation
 
 
 def _profile(image: Image.Image) -> bytes | None:
@@ -815,16 +1043,33 @@ def encode(picture: Picture, path: Path, *, options: SaveOptions = AS_IT_IS) -> 
         UsageError: as `check_encodable`.
         OutputError: as `check_encodable`, or the encoder fails.
     """
+    depth = options.depth_of(options.format_of(path), picture.depth)
+    return encode_levels(levels(picture.pixels, depth), picture, path, options=options)
+
+
+def encode_levels(
+    samples: NDArray[Any], picture: Picture, path: Path, *, options: SaveOptions = AS_IT_IS
+) -> bytes | memoryview:
+    """As `encode`, of pixels that are levels already.
+
+    Args:
+        samples: uint8 or uint16 (H, W, C), as `options.depth_of` says.
+        picture: all but the pixels, of which only the shape counts.
+        path: as `encode`.
+        options: as `encode`.
+
+    Raises:
+        UsageError, OutputError: as `encode`.
+    """
     check_encodable(picture, path, options=options)
     kind = options.format_of(path)
     try:
-        samples = levels(picture.pixels, options.depth_of(kind, picture.depth))
         if kind is TIFF:
             described = _described(picture, kind, options)
             return tiff.encode(samples, **described, compression=options.compression or 0)
         buffer = io.BytesIO()
         if samples.dtype == np.uint16:  # Pillow has no 16-bit colour
-            write_rows(buffer, [picture.pixels], picture, path, options=options)
+            _write_levels(buffer, [samples], picture, kind, options)
         else:
             about = beside(picture, kind, options)
             for_pillow(samples, kind).save(buffer, kind.name, **about, **options.encoder(kind))
@@ -860,8 +1105,6 @@ def write_rows(
     check_encodable(picture, path, options=options)
     kind = options.format_of(path)
     depth = options.depth_of(kind, picture.depth)
-    height, width, channels = picture.pixels.shape
-    shape = (height, width, channels)
     failures: list[BaseException] = []
 
     def samples() -> Iterator[NDArray[Any]]:
@@ -873,24 +1116,36 @@ def write_rows(
             raise
 
     try:
-        if kind is TIFF:
-            described = _described(picture, kind, options)
-            compression = options.compression or 0
-            tiff.write(file, samples(), shape, depth=depth, compression=compression, **described)
-            return
-        small = io.BytesIO()
-        mode = "L" if channels < 3 else "RGB"
-        Image.new(mode, (1, 1)).save(small, kind.name, **beside(picture, kind, options))
-        like, given = small.getvalue(), options.encoder(kind)
-        if kind is PNG:
-            level = given.get("compress_level", 6)
-            streaming.write_png(file, samples(), shape, depth=depth, like=like, compression=level)
-        else:
-            streaming.write_jpeg(file, samples(), shape, like=like, quality=given["quality"])
+        _write_levels(file, samples(), picture, kind, options)
     except Exception as error:
         if isinstance(error, OSError) or any(error is failure for failure in failures):
             raise
         raise _not_encoded(path, error) from error
+
+
+def _write_levels(
+    file: BinaryIO,
+    rows: Iterable[NDArray[Any]],
+    picture: Picture,
+    kind: Format,
+    options: SaveOptions,
+) -> None:
+    height, width, channels = picture.pixels.shape
+    shape, depth = (height, width, channels), options.depth_of(kind, picture.depth)
+    if kind is TIFF:
+        described = _described(picture, kind, options)
+        compression = options.compression or 0
+        tiff.write(file, rows, shape, depth=depth, compression=compression, **described)
+        return
+    small = io.BytesIO()
+    mode = "L" if channels < 3 else "RGB"
+    Image.new(mode, (1, 1)).save(small, kind.name, **beside(picture, kind, options))
+    like, given = small.getvalue(), options.encoder(kind)
+    if kind is PNG:
+        level = given.get("compress_level", 6)
+        streaming.write_png(file, rows, shape, depth=depth, like=like, compression=level)
+    else:
+        streaming.write_jpeg(file, rows, shape, like=like, quality=given["quality"])
 
 
 def _not_encoded(path: Path, error: Exception) -> OutputError:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -72,9 +71,10 @@ def load(
 def enlarging(upscaler: Upscaler, settings: Settings) -> Enlarge:
     """What `files.enlarge` is handed."""
 
-    def run(pixels: Pixels, told: Callable[[int, int], None]) -> Iterator[Pixels]:
-        height, width, channels = pixels.shape
-        return upscaler.stream([pixels], (height, width, channels), settings, told)
+    def run(
+        rows: Iterable[Pixels], shape: tuple[int, int, int], told: Callable[[int, int], None]
+    ) -> Iterator[Pixels]:
+        return upscaler.stream(rows, shape, settings, told)
 
     return run
 
@@ -97,7 +97,7 @@ def note(entry: ModelEntry, settings: Settings) -> str:
 
 
 def announce(
-    entry: ModelEntry, upscaler: Upscaler, settings: Settings, sizes: Sequence[tuple[int, int]]
+    entry: ModelEntry, upscaler: Upscaler, settings: Settings, sizes: Mapping[tuple[int, int], int]
 ) -> None:
     """Before work of many minutes, say what it will take, and which models are faster.
 
@@ -105,7 +105,7 @@ def announce(
         entry: the model.
         upscaler: the same, loaded.
         settings: how the images are enlarged.
-        sizes: their heights and widths.
+        sizes: how many there are of every height and width.
     """
     if upscaler.spec.autoencoder.kind != "vq":
         return  # a small network: seconds
@@ -119,7 +119,7 @@ def announce(
             * estimate.estimate(
                 spec, machine, height=height, width=width, scale=settings.scale, steps=steps
             ).seconds
-            for (height, width), count in Counter(sizes).items()
+            for (height, width), count in sizes.items()
         )
 
     expected = seconds(upscaler.spec, settings.steps)

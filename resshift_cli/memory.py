@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 import psutil
@@ -16,10 +17,14 @@ from resshift_cli.estimate import tile_bytes
 from resshift_cli.plan import Settings
 from resshift_cli.specs import ModelSpec
 
-Pixels = NDArray[np.float32]
-
 SHARE = 0.8  # of what is free: others want some, and allocators waste some
 MOST_AT_ONCE = 16  # tiles per call; more gain nothing on any card
+
+# Small images at a time on a CPU, and the pixels up to which they are small. Measured with one
+# thread of a CPU with AVX-512, tiny-x4, CPU time of four against that of one after the other:
+# 0.90 in float32 and 0.81 in bfloat16 with 64x64 pixels, 0.97 and 0.87 with 96x96.
+CPU_GROUP, CPU_SMALL = 4, 96 * 96
+GROUP_BYTES = 1 << 28  # of the results of a group, float32
 
 
 def room(device: torch.device, cap: int | None = None) -> int:
@@ -35,20 +40,24 @@ def room(device: torch.device, cap: int | None = None) -> int:
     return max(min(free, cap - _taken(device)), 0)
 
 
-def collected(bands: Iterable[Pixels], shape: tuple[int, int, int]) -> Pixels:
+def collected(
+    bands: Iterable[NDArray[Any]], shape: tuple[int, int, int], kind: type[np.generic] = np.float32
+) -> NDArray[Any]:
     """The image that comes in bands (n, W, C), whole.
 
     Args:
         bands: asked for only if the image can be held.
         shape: (H, W, C).
+        kind: type of its numbers.
 
     Raises:
         MemoryError: it can't.
     """
-    needed, free = 4 * math.prod(shape), free_memory(torch.device("cpu"))
+    needed = np.dtype(kind).itemsize * math.prod(shape)
+    free = free_memory(torch.device("cpu"))
     if needed > free:  # else the system might grant it, and end the process later
         raise MemoryError(f"the result takes {needed} bytes, and {free} are free")
-    image = np.empty(shape, np.float32)
+    image = np.empty(shape, kind)
     top = 0
     for band in bands:
         image[top : top + len(band)] = band
@@ -91,6 +100,39 @@ def batch(
     while 2 * count <= MOST_AT_ONCE and _fits(2 * count, spec, settings, dtype, device, room):
         count *= 2
     while count > 1 and not _fits(count, spec, settings, dtype, device, room):
+        count //= 2
+    return count
+
+
+def group(
+    spec: ModelSpec,
+    size: tuple[int, int],
+    dtype: torch.dtype,
+    device: torch.device,
+    room: int,
+) -> int:
+    """Images per call, of a single tile each, that fit and are faster than one after the other.
+
+    On a CPU that is one where the autoencoder is a network: with such layouts four at a time take
+    four times the memory, and a denoiser's call 0.95 of the time.
+
+    Args:
+        spec: the model.
+        size: what they are padded to, see `plan.single_tile`.
+        dtype: what the networks compute in.
+        device: where.
+        room: see `room`.
+    """
+    area = size[0] * size[1]
+    count = MOST_AT_ONCE
+    if device.type == "cpu":
+        small = area <= CPU_SMALL and spec.autoencoder.kind == "space-to-depth"
+        count = CPU_GROUP if small else 1
+    side = math.ceil(math.sqrt(area))
+    while count > 1 and (
+        tile_bytes(spec, side, count, dtype, device) > room
+        or 12 * count * area * spec.scale**2 > GROUP_BYTES
+    ):
         count //= 2
     return count
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from PIL import ExifTags, Image
 from PIL.PngImagePlugin import PngInfo
-from PIL.TiffImagePlugin import ImageFileDirectory_v2
+from PIL.TiffImagePlugin import ImageFileDirectory_v1, ImageFileDirectory_v2
 
 from resshift_cli import tiff
 
@@ -152,14 +152,8 @@ def text(image: Image.Image) -> dict[str, str]:
 
 
 def tiff_block(tags: ImageFileDirectory_v2, tag: int) -> bytes | None:
-    """A block of bytes in a TIFF; Photoshop calls the bytes of IPTC numbers of 32 bits."""
-    value = tags.get(tag)
-    if isinstance(value, int):
-        value = (value,)
-    if isinstance(value, tuple) and all(isinstance(number, int) for number in value):
-        order = "<" if tags.prefix.startswith(b"II") else ">"
-        value = struct.pack(f"{order}{len(value)}L", *value)
-    return value if isinstance(value, bytes) and value else None
+    """A block of bytes in a TIFF, whatever its type says: Photoshop calls IPTC 32-bit numbers."""
+    return ImageFileDirectory_v1.from_v2(tags).tagdata.get(tag) or None
 
 
 def for_pillow(

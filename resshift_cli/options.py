@@ -55,7 +55,7 @@ def _colour_fix(name: str) -> str:
 
 def _bytes(size: str | int) -> int:
     """Bytes of 4G, 1.5GiB, 800MB and the like, by powers of 1024."""
-    match = re.fullmatch(r"(\d+(?:\.\d+)?) *([KMGT]?)(?:i?B)?", str(size), re.IGNORECASE)
+    match = re.fullmatch(r"(\d{1,15}(?:\.\d{1,15})?) *([KMGT]?)(?:i?B)?", str(size), re.IGNORECASE)
     if match is None:
         raise typer.BadParameter(f"'{size}' is no size, such as 4G or 800M.")
     number, unit = match.groups()

@@ -170,6 +170,21 @@ def grid(spec: ModelSpec, height: int, width: int, settings: Settings) -> Grid:
     return Grid(axis(height), axis(width))
 
 
+def single_tile(
+    spec: ModelSpec, height: int, width: int, settings: Settings
+) -> tuple[int, int] | None:
+    """Height and width that an image of a single pass and tile is padded to, in input pixels.
+
+    None of an image that takes more: those of one size can be computed at a time.
+    """
+    if len(pass_sizes(spec, height, width, settings.scale)) > 1:
+        return None
+    tiles = grid(spec, height, width, settings)
+    if len(tiles.boxes) > 1:
+        return None
+    return tiles.rows.length * spec.lq_pixels, tiles.columns.length * spec.lq_pixels
+
+
 def _multiple(spec: ModelSpec) -> int:
     """Sides of tiles are multiples of this, in input pixels."""
     return spec.denoiser.size_multiple * spec.lq_pixels

@@ -468,13 +468,13 @@ def _inherit(
     if base not in tables or base in seen or base == name:
         problem = "itself in the end" if base in tables else f"'{base}', which is no model"
         raise SpecError(f"{where} is like {problem}.", hint="`like` names another model.")
-    return _merge(_inherit(base, tables, (*seen, name)), table)
+    return merged(_inherit(base, tables, (*seen, name)), table)
 
 
-def _merge(base: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+def merged(base: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
     """Own keys over the base's; tables are merged, but lists and all else replaced."""
-    merged = dict(base)
+    result = dict(base)
     for key, value in own.items():
-        both = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)
-        merged[key] = _merge(merged[key], value) if both else value
-    return merged
+        both = isinstance(value, Mapping) and isinstance(result.get(key), Mapping)
+        result[key] = merged(result[key], value) if both else value
+    return result

@@ -111,10 +111,10 @@ class Engine:
             else:
                 parts = zip(some, result.tensor_split(len(some)), strict=True)
                 for box, part in parts:
-                    yield part if torch.isfinite(part).all() else self._again(compute, box)
+                    yield part if torch.isfinite(part).all() else self._again(compute, box, part)
 
-    def _again(self, compute: Compute, box: Box) -> Tensor:
-        """A tile that overflowed, in float32."""
+    def _again(self, compute: Compute, box: Box, part: Tensor) -> Tensor:
+        """A tile that overflowed, in float32; of several images, only those in which it did."""
         if self.dtype is not torch.float32:
             if self._exact is None:
                 self.tell(
@@ -122,7 +122,8 @@ class Engine:
                     "are computed in float32."
                 )
                 self._exact = copy.deepcopy(self.networks).placed(self.device, torch.float32)
-            result = compute(self._exact, [box])
+            good = torch.isfinite(part).flatten(1).all(dim=1)[:, None, None, None]
+            result = torch.where(good, part, compute(self._exact, [box]))
             if torch.isfinite(result).all():
                 return result
         raise ResShiftError(
@@ -172,13 +173,18 @@ class Engine:
                     advance(units * len(boxes))
                 return result
 
-            done, multiple = 0, factor * noise.BLOCK
-            at_once = self.tile_batch
-            for band in grid.blend(tiles, factor=factor, batch=at_once, multiple=multiple):
-                yield band
+            done, at_once = 0, self.tile_batch
+            # Noise is drawn in blocks, of which none should be drawn twice.
+            multiple = noise.BLOCK if factor == 1 else 1
+
+            def passed(band: Tensor) -> Tensor:
+                nonlocal done
                 done += band.shape[-2]
                 for reader, ratio in readers:
                     reader.forget(done // factor * ratio)
+                return band
+
+            return map(passed, grid.blend(tiles, factor=factor, batch=at_once, multiple=multiple))
 
         def draw(step: int, channels: int, top: int, height: int, left: int, width: int) -> Tensor:
             window = {"top": top, "left": left, "height": height, "width": width}
@@ -209,7 +215,8 @@ class Engine:
         shown, shown_ratio = self._condition(low, high, latent, rows * factor)
 
         def step(previous: Bands, t: int) -> Bands:
-            x, y, seen = Window(previous).reader(), latent.reader(), shown.reader()
+            state = Window(previous)
+            x, own, y, seen = state.reader(), state.reader(), latent.reader(), shown.reader()
 
             def denoise(networks: Networks, boxes: Sequence[Box]) -> Tensor:
                 x_t = _cut(x, boxes)
@@ -225,18 +232,17 @@ class Engine:
                 planes = draw(PLANES, spec.denoiser.noise_channels, *place)
                 return planes.expand(len(x_t) // len(boxes), -1, -1, -1)
 
-            def states(predicted: Bands) -> Bands:
-                top = 0
-                for x0 in predicted:
-                    bottom = top + x0.shape[-2]
-                    if t > 1:
-                        fresh = settings.temperature * noise_like(x0, t, top)
-                        yield chain.step(x.rows(top, bottom), x0, fresh, schedule, t)
-                    else:
-                        yield x0
-                    top = bottom
+            def before(x0: Tensor) -> Tensor:
+                top = own.passed
+                bottom = top + x0.shape[-2]
+                if t > 1:
+                    fresh = settings.temperature * noise_like(x0, t, top)
+                    x0 = chain.step(own.rows(top, bottom), x0, fresh, schedule, t)
+                own.forget(bottom)
+                return x0
 
-            return states(tiled(denoise, 1, (x, 1), (y, 1), (seen, shown_ratio)))
+            # A map, unlike a generator, holds no band while the next one is not asked for.
+            return map(before, tiled(denoise, 1, (x, 1), (y, 1), (seen, shown_ratio)))
 
         def start(y0: Iterable[Tensor]) -> Bands:
             top = 0
@@ -253,10 +259,15 @@ class Engine:
             return networks.autoencoder.decode(_cut(final, boxes))
 
         left = height * spec.scale
-        for band in tiled(decode, DECODE_UNITS[kind], (final, 1), factor=factor):
+
+        def shown_part(band: Tensor) -> Tensor:
+            nonlocal left
             kept = band[..., :left, : width * spec.scale].clamp(-1, 1)
             left -= kept.shape[-2]
-            yield kept
+            return kept
+
+        pixels = tiled(decode, DECODE_UNITS[kind], (final, 1), factor=factor)
+        yield from map(shown_part, pixels)
 
     def _enlarged(self, lq: Tensor) -> Tensor:
         enlarged = enlarge(lq, self.spec.scale)

@@ -180,17 +180,18 @@ def _uncompressed_png(rows: Rows, shape: tuple[int, int, int], depth: int) -> It
     height, width, channels = shape
     colour_type = (0, 4, 2, 6)[channels - 1]
     header = struct.pack(">IIBBBBB", width, height, depth, colour_type, 0, 0, 0)
-    yield _SIGNATURE + _chunk(b"IHDR", header)
+    yield _SIGNATURE + chunk(b"IHDR", header)
     pack = zlib.compressobj(0)
     for band in rows:
         samples = band.astype(">u2" if depth == 16 else "u1", copy=False)
         lines = samples.reshape(len(band), width * channels).view(np.uint8)
         unfiltered = np.pad(lines, ((0, 0), (1, 0)))  # each line begins with its filter, 0
-        yield _chunk(b"IDAT", pack.compress(unfiltered.tobytes()))
-    yield _chunk(b"IDAT", pack.flush()) + _chunk(b"IEND", b"")
+        yield chunk(b"IDAT", pack.compress(unfiltered.tobytes()))
+    yield chunk(b"IDAT", pack.flush()) + chunk(b"IEND", b"")
 
 
-def _chunk(name: bytes, body: bytes) -> bytes:
+def chunk(name: bytes, body: bytes) -> bytes:
+    """A chunk of a PNG, whole."""
     return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
 
 

@@ -153,16 +153,17 @@ def save(content: Content, path: Path, *, overwrite: bool) -> None:
     check_replaceable(path, overwrite=overwrite)
     target = _real(path)
     temporary = atomic.temporary(target)
+    unnamed = atomic.unnamed(target.parent)
     try:
-        with atomic.unnamed(target.parent) or temporary.open("xb") as file:
+        with unnamed or temporary.open("xb") as file:
             _put(content, file)
             file.flush()
             os.fsync(file.fileno())
-            if not temporary.exists():
-                atomic.name(file, temporary)
+            if unnamed is not None:
+                atomic.name(file, temporary if overwrite else target)
         if overwrite:
             os.replace(temporary, target)
-        else:
+        elif unnamed is None:
             _rename_to_new(temporary, target)
     except FileExistsError as error:
         raise _exists_error(path) from error

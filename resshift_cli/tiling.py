@@ -164,25 +164,32 @@ class Grid:
         at_once = max(1, batch // len(columns.starts))
         blended: Tensor | None = None
         top = 0  # row of the image that `blended` begins at
+
+        def add(some: Sequence[Box], bottom: int) -> None:
+            nonlocal blended
+            parts = tile(some).float().tensor_split(len(some))
+            blended = _grown(blended, parts[0], bottom - top, columns.length)
+            for box, part in zip(some, parts, strict=True):
+                y, x = box.top * factor - top, box.left * factor
+                place = blended[..., y : y + rows.size, x : x + columns.size]
+                weight = row_weights[box.row][:, None] * column_weights[box.column]
+                place.addcmul_(part, weight.to(part.device))
+
         for first in range(0, len(rows.starts), at_once):
             after = min(first + at_once, len(rows.starts))
-            bottom = rows.starts[after - 1] + rows.size
             boxes = [box for box in self.boxes if first <= box.row < after]
             for some in _batches(boxes, batch):
-                parts = tile(some).float().tensor_split(len(some))
-                blended = _grown(blended, parts[0], bottom - top, columns.length)
-                for box, part in zip(some, parts, strict=True):
-                    y, x = box.top * factor - top, box.left * factor
-                    place = blended[..., y : y + rows.size, x : x + columns.size]
-                    weight = row_weights[box.row][:, None] * column_weights[box.column]
-                    place.addcmul_(part, weight.to(part.device))
+                add(some, rows.starts[after - 1] + rows.size)
             assert blended is not None  # there are tiles in every row
             finished = rows.length
             if after < len(rows.starts):
                 finished = rows.starts[after] // multiple * multiple
             if finished > top:
-                yield blended[..., : finished - top, :]
-                blended, top = blended[..., finished - top :, :], finished
+                # Whoever takes a band may let go of it before the next one is asked for: it is not
+                # held here, nor is what is left a view of it.
+                whole, kept = [blended[..., : finished - top, :]], finished - top
+                blended, top = blended[..., kept:, :].clone(), finished
+                yield whole.pop()
 
 
 def _grown(blended: Tensor | None, like: Tensor, height: int, width: int) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -34,6 +34,7 @@ from resshift_cli.registry import ModelEntry, find, models
 from resshift_cli.restoration import DECODE_UNITS, ENCODE_UNITS, Engine, Networks
 from resshift_cli.specs import ModelSpec
 from resshift_cli.store import Files
+from resshift_cli.tiling import pad_by_reflection
 
 Progress = Callable[[int, int], None]
 """(units done, units in all); a unit is about one call of the denoiser on one tile."""
@@ -263,6 +264,83 @@ class Upscaler:
             settings = smaller
             self.engine.tell(f"Memory ran out: beginning anew with tiles of {settings.tile} px.")
 
+    def at_once(self, size: tuple[int, int]) -> int:
+        """How many images `together` is best given, that are padded to `plan.single_tile`."""
+        if self.chosen_batch is not None:
+            return self.chosen_batch
+        room = memory.room(self.device, self.max_memory)
+        return memory.group(self.spec, size, self.dtype, self.device, room)
+
+    @torch.inference_mode()
+    def together(
+        self,
+        images: Sequence[Pixels],
+        settings: Settings,
+        count: int,
+        progress: Progress | None = None,
+    ) -> list[Pixels]:
+        """Enlarge images of a single tile each at a time.
+
+        A result depends on `count`, by rounding, but neither on the other images nor on how many
+        they are: the networks are given `count` in any case.
+
+        Args:
+            images: 1 to `count`, float32 (H, W, 1 or 3) in [0, 1], for all of which
+                `plan.single_tile` is the same.
+            settings: see `Upscaler.settings`.
+            count: images per call of a network.
+            progress: called after every call.
+
+        Returns:
+            As `enlarge`, of each.
+
+        Raises:
+            ValueError: the images are others than those.
+            ResShiftError: a result is not finite.
+            Exception: memory does not hold so many.
+        """
+        sizes = {
+            plan.single_tile(self.spec, height, width, settings)
+            for height, width, _ in (image.shape for image in images)
+        }
+        size = next(iter(sizes), None)
+        odd = all(image.shape[2] in (1, 3) for image in images)
+        if len(sizes) != 1 or size is None or not odd or len(images) > count:
+            raise ValueError(f"not 1 to {count} images without alpha that one tile holds")
+        done, total = 0, self._units(settings)
+
+        def advance(units: int) -> None:
+            nonlocal done
+            done += units
+            if progress is not None:
+                progress(done, total)
+
+        low = [_tensor(image) * 2 - 1 for image in images]
+        padded = [pad_by_reflection(lq, *size) for lq in low]
+        padded += padded[:1] * (count - len(padded))
+        restored = self.restore(torch.cat(padded), settings, advance)
+        results = []
+        for image, lq, whole in zip(images, low, restored, strict=False):
+            height, width, channels = image.shape
+            target = plan.target_size(height, width, settings.scale)
+            height, width = height * self.spec.scale, width * self.spec.scale
+            shown = whole[None, :, :height, :width]
+            shown = colour.correct(shown, to_device(lq, self.device), **settings.faithfulness)
+            band = (shown / 2 + 0.5).cpu()
+            bands = resampling.lanczos(iter([band]), (height, width), target)
+            pixels = np.concatenate([_pixels(band) for band in bands])
+            results.append(pixels if channels == 3 else pixels.mean(axis=-1, keepdims=True))
+        return results
+
+    def _units(self, settings: Settings) -> int:
+        """Of work on one tile."""
+        kind = self.spec.autoencoder.kind
+        return settings.steps + ENCODE_UNITS[kind] + DECODE_UNITS[kind]
+
+    def release_memory(self) -> None:
+        """Give back what is held unused, as after an image that failed."""
+        release_memory(self.device)
+
     def _fitted(self, settings: Settings) -> Settings:
         """Smaller tiles where memory is short; and as many of them at a time as it holds."""
         about = (self.dtype, self.device, memory.room(self.device, self.max_memory))
@@ -287,10 +365,8 @@ class Upscaler:
         target = plan.target_size(height, width, settings.scale)
         layers, opacity = _layers(rows, channels)
         sizes = plan.pass_sizes(self.spec, height, width, settings.scale)
-        units = settings.steps + ENCODE_UNITS[self.spec.autoencoder.kind]
-        units += DECODE_UNITS[self.spec.autoencoder.kind]
         tiles = sum(len(plan.grid(self.spec, *size, settings).boxes) for size in sizes)
-        done, total = 0, len(layers) * tiles * units
+        done, total = 0, len(layers) * tiles * self._units(settings)
 
         def advance(count: int) -> None:
             nonlocal done

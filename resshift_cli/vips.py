@@ -2,8 +2,9 @@
 
 Pillow reduces 16-bit colour to 8 without a word, and what its decoder of compressed TIFF finds
 wrong goes straight to the terminal. libvips holds 16-bit integers and floats, reads TIFF in all its
-layouts, and comes in one wheel for every platform. It is loaded only when such a file turns up. Its
-warnings stay off the screen, and nothing but pixels is taken from it.
+layouts, and comes in one wheel for every platform. It also gives large images band by band. It is
+loaded only when such a file turns up. Its warnings stay off the screen, and nothing but pixels is
+taken from it.
 """
 
 from __future__ import annotations
@@ -11,12 +12,14 @@ from __future__ import annotations
 import logging
 import struct
 import zlib
+from collections.abc import Iterator
 from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
 _ROWS = 8  # that a damaged file is decoded by
+_TYPES = {"uchar": np.uint8, "ushort": np.uint16, "float": np.float32}
 
 # libvips' warnings would else be printed by the logging of Python's last resort.
 logging.getLogger("pyvips").addHandler(logging.NullHandler())
@@ -62,11 +65,45 @@ def decode(
     return pixels.reshape(image.height, image.width, image.bands)
 
 
+def bands(
+    file: BinaryIO, shape: tuple[int, int, int], height: int, *, strict: bool
+) -> Iterator[NDArray[Any]]:
+    """Rows of a PNG, JPEG or TIFF from the top, as `decode` gives them; only a band is in memory.
+
+    Args:
+        file: opened by the system, not in memory.
+        shape: (H, W, C) that were found in its header.
+        height: rows of a band.
+        strict: take what the decoder warns of for damage.
+
+    Yields:
+        uint8 or uint16 (n, W, C).
+
+    Raises:
+        Exception: nearly any, if the file is damaged, or is of another shape or type.
+    """
+    import pyvips
+
+    file.seek(0)
+    source = pyvips.Source.new_from_descriptor(file.fileno())
+    fail_on = "warning" if strict else "error"
+    image = pyvips.Image.new_from_source(source, "", fail_on=fail_on, access="sequential")
+    if (image.height, image.width, image.bands) != shape or image.format not in ("uchar", "ushort"):
+        raise ValueError(
+            f"its header tells of {image.width}x{image.height}x{image.bands} of {image.format} too"
+        )
+    region = pyvips.Region.new(image)
+    for top in range(0, image.height, height):
+        rows = min(height, image.height - top)
+        data = region.fetch(0, top, image.width, rows)
+        yield np.frombuffer(data, _TYPES[image.format]).reshape(rows, image.width, image.bands)
+
+
 def _rows(image: Any) -> NDArray[Any]:
     """The pixels from the top to where they can't be decoded, and zeros from there."""
     import pyvips
 
-    kind = {"uchar": np.uint8, "ushort": np.uint16, "float": np.float32}[image.format]
+    kind = _TYPES[image.format]
     pixels = np.zeros((image.height, image.width, image.bands), kind)
     region = pyvips.Region.new(image)
     for top in range(0, image.height, _ROWS):

@@ -30,9 +30,11 @@ from draw_pages import font_files
 from feature_network import FeatureNetwork
 from PIL import Image, ImageDraw, ImageFont
 
-from resshift_cli import comparison, degrade, metrics
-from resshift_cli.comparison import BICUBIC, Pair, Pixels, Row, Study, Task
-from resshift_cli.metrics import Metric
+from resshift_cli import degrade
+from resshift_cli.evaluation import metrics
+from resshift_cli.evaluation.comparison import BICUBIC, Row, Study
+from resshift_cli.evaluation.metrics import Metric
+from resshift_cli.evaluation.pairs import Pair, Pixels, Task, to_pixels, to_tensor
 from resshift_cli.upscaler import Upscaler
 
 REPOSITORY = Path(__file__).parent.parent
@@ -113,7 +115,7 @@ def rows(upscaler: Upscaler, counts: list[int], seed: int) -> list[Row]:
     scale = upscaler.spec.scale
 
     def bicubic(pixels: Pixels) -> Pixels:
-        return comparison.to_pixels(degrade.enlarge(comparison.to_tensor(pixels), scale))
+        return to_pixels(degrade.enlarge(to_tensor(pixels), scale))
 
     return [Row(BICUBIC, {}, bicubic)] + [
         Row(
@@ -180,7 +182,7 @@ def read_pages(
     errors: dict[str, dict[str, float]] = {"original": {}, **{way.title: {} for way in ways}}
     for font in FONTS:
         page, text = set_page(font, size)
-        small = comparison.to_pixels(degrade.shrink(comparison.to_tensor(page), scale))
+        small = to_pixels(degrade.shrink(to_tensor(page), scale))
         for title, image in (
             ("original", page),
             *((way.title, way.enlarge(small)) for way in ways),

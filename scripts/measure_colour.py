@@ -23,8 +23,9 @@ from torch import Tensor
 
 from resshift_cli import colour
 from resshift_cli.colour import ColourFix
-from resshift_cli.degrade import MildSpec, degrade, enlarge, shrink
-from resshift_cli.evaluate import levels, psnr_y, sharpness
+from resshift_cli.degrade import enlarge, shrink
+from resshift_cli.quality import levels, psnr_y, sharpness
+from resshift_cli.training.degradation import MildSpec, degrade
 from resshift_cli.upscaler import Upscaler
 
 LIST = Path(__file__).parent.parent / "training" / "tiny-x4-photos.csv"

@@ -25,7 +25,7 @@ from torch import Tensor
 from resshift_cli import chain, noise
 from resshift_cli.chain import ChainState
 from resshift_cli.degrade import enlarge
-from resshift_cli.evaluate import psnr_y, sharpness
+from resshift_cli.quality import psnr_y, sharpness
 from resshift_cli.schedule import ShiftSchedule
 from resshift_cli.upscaler import Upscaler
 

@@ -383,6 +383,7 @@ def strange() -> Iterator[Damaged]:
         ("only_signature", b"RIFF\0\0\0\0WEBP"),
         ("only_gif", b"GIF89a"),
         ("only_tiff", b"II*\0"),
+        ("far_tiff", b"II+\0\x08\0\0\0" + b"\xff" * 8),
     ):
         for suffix in (".png", ".jpg", ".tif", ".webp"):
             yield Damaged(f"{name}{suffix}", content, refused)
@@ -404,6 +405,9 @@ def strange() -> Iterator[Damaged]:
     yield Damaged("bomb_of_1_bit.png", _bomb(24_000, bits=1), refused)
     pour = chunk(b"zTXt", b"Comment\0\0" + zlib.compress(bytes(300_000_000), 9))
     yield Damaged("text_bomb.png", png(pour), refused)
+    frame = chunk(b"fcTL", struct.pack(">IIIIIHHBB", 0, 2, 2, 0, 0, 1, 10, 0, 0))
+    endless = png(chunk(b"acTL", struct.pack(">II", 2**31, 0)), frame)
+    yield Damaged("endless.png", endless, refused)
     pour = chunk(b"iCCP", b"Profile\0\0" + zlib.compress(bytes(300_000_000), 9))
     yield Damaged("profile_bomb.png", png(pour), frozenset({READ, UNREADABLE}))
 

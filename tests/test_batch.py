@@ -254,7 +254,7 @@ def test_an_animation_of_hundreds_of_frames_is_not_held_as_floats(
     def work() -> None:
         result = files.enlarge(
             loaded,
-            lambda pixels, told: iter([pixels]),
+            lambda rows, shape, told: iter(rows),
             lambda done, total: None,
             size=loaded.size,
             note="",
@@ -294,27 +294,27 @@ def test_the_ledger_says_what_was_made_of_what_and_how(run: Run, folder: Path) -
 def test_reading_the_next_image_and_writing_the_last_one_overlap_with_the_work(
     run: Run, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    read, enlarge, save = images.read, Upscaler.enlarge, targets.save
+    load, stream, save = images.load, Upscaler.stream, targets.save
     second_is_read, second_is_begun = threading.Event(), threading.Event()
 
-    def reading(source: Source, **options: Any) -> images.Picture:
+    def reading(source: Source, **options: Any) -> Any:
         if source.path.name == "b.jpg":
             second_is_read.set()
-        return read(source, **options)
+        return load(source, **options)
 
-    def working(self: Upscaler, pixels: Any, *rest: Any) -> Any:
-        if pixels.shape[0] == 9:
+    def working(self: Upscaler, rows: Any, shape: tuple[int, int, int], *rest: Any) -> Any:
+        if shape[0] == 9:
             assert second_is_read.wait(20)
         else:
             second_is_begun.set()
-        return enlarge(self, pixels, *rest)
+        return stream(self, rows, shape, *rest)
 
     def writing(encoded: bytes, path: Path, **options: Any) -> None:
         assert second_is_begun.wait(20)
         save(encoded, path, **options)
 
-    monkeypatch.setattr(images, "read", reading)
-    monkeypatch.setattr(Upscaler, "enlarge", working)
+    monkeypatch.setattr(images, "load", reading)
+    monkeypatch.setattr(Upscaler, "stream", working)
     monkeypatch.setattr(targets, "save", writing)
     assert run(folder).code == 0
 
@@ -486,6 +486,121 @@ def test_limits_on_what_is_read_do_not_undo_what_is_finished(run: Run, folder: P
     assert "0 done, 3 finished before, 0 failed" in ran.err
 
 
+# Small images at a time
+
+
+@pytest.fixture
+def alike(tmp_path: Path) -> Path:
+    """Ten images that are padded to 24x32, two of another size, and one with alpha."""
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for number in range(10):
+        make_photo(folder / f"{number}.png", 17 + number % 8, 25 + number % 5)
+    make_photo(folder / "0a.png", 40, 40)
+    make_photo(folder / "3a.png", 40, 40)
+    veil = np.random.default_rng(0).integers(0, 256, (20, 30, 4), dtype=np.uint8)
+    Image.fromarray(veil).save(folder / "4a.png")
+    return folder
+
+
+@pytest.fixture
+def sizes(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
+    """How many images were given to the networks at a time, and for how many results."""
+    seen: list[tuple[int, int]] = []
+    together = Upscaler.together
+
+    def counted(self: Upscaler, images: Any, settings: Any, count: int, *rest: Any) -> Any:
+        seen.append((count, len(images)))
+        return together(self, images, settings, count, *rest)
+
+    monkeypatch.setattr(Upscaler, "together", counted)
+    return seen
+
+
+def test_small_images_of_one_padded_size_are_computed_at_a_time(
+    run: Run, alike: Path, sizes: list[tuple[int, int]]
+) -> None:
+    ran = run(alike)
+    assert (ran.code, sizes) == (0, [(4, 4), (4, 4)])
+    done = [Path(name).stem for name in ran.out.splitlines()]
+    assert done == ["0", "1", "2", "3", "0a", "3a", "4", "5", "6", "7", "4a", "8", "9"]
+    output = alike.with_name("in_x4")
+    for number in range(10):
+        with Image.open(output / f"{number}.png") as image:
+            assert image.size == (4 * (17 + number % 8), 4 * (25 + number % 5))
+    assert all(line["seconds"] > 0 for line in lines(output))
+
+
+def test_groups_do_not_depend_on_what_was_finished_before(
+    run: Run, alike: Path, sizes: list[tuple[int, int]]
+) -> None:
+    run(alike)
+    output = alike.with_name("in_x4")
+    before = results(output)
+    for name in ("1.png", "2.png", "7.png", "8.png"):
+        (output / name).unlink()
+    sizes.clear()
+    assert "4 done, 9 finished before" in run(alike).err
+    assert sizes == [(4, 2), (4, 1)]
+    assert results(output) == before
+
+
+def test_an_image_that_can_not_be_read_leaves_its_group_as_it_is(
+    run: Run, alike: Path, sizes: list[tuple[int, int]]
+) -> None:
+    run(alike)
+    whole = results(alike.with_name("in_x4"))
+    data = (alike / "2.png").read_bytes()
+    (alike / "2.png").write_bytes(data[: len(data) // 2])
+    sizes.clear()
+    ran = run(alike, "-o", alike.with_name("other"))
+    assert (ran.code, sizes) == (1, [(4, 3), (4, 4)])
+    del whole["2.png"]
+    assert results(alike.with_name("other")) == whole
+
+
+def test_a_file_that_is_turned_is_done_by_itself(
+    run: Run, alike: Path, sizes: list[tuple[int, int]]
+) -> None:
+    with Image.open(alike / "1.png") as image:
+        exif = image.getexif()
+        exif[0x0112] = 6  # its rows are the image's columns
+        image.save(alike / "1.png", exif=exif)
+    ran = run(alike)
+    assert (ran.code, sizes[0]) == (0, (4, 3))
+
+
+@pytest.mark.parametrize("error", [MemoryError(), ZeroDivisionError("division by zero")])
+def test_a_group_that_fails_is_done_one_by_one(
+    run: Run, alike: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def fail(*arguments: object) -> None:
+        raise error
+
+    monkeypatch.setattr(Upscaler, "together", fail)
+    ran = run(alike)
+    assert ran.code == 0 and "13 done" in ran.err
+    assert ran.err.count("4 images could not be computed at a time: going on one by one.") == 2
+
+
+def test_fail_fast_stops_within_a_group(run: Run, alike: Path) -> None:
+    data = (alike / "2.png").read_bytes()
+    (alike / "2.png").write_bytes(data[: len(data) // 2])
+    ran = run(alike, "--fail-fast")
+    assert ran.code == 1
+    assert set(results(alike.with_name("in_x4"))) == {"0.png", "1.png"}
+
+
+def test_progress_goes_through_the_images_of_a_group(
+    run: Run, alike: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cli_batch, "PLAIN_EVERY", 0)
+    told = [line for line in run(alike, "--steps", 2).err.splitlines() if line[0] == "["]
+    assert re.match(r"\[3/13\] 2\.png: 0%, ", told[0])
+    assert re.match(r"\[4/13\] 3\.png: 100%, ", told[1])
+    assert re.match(r"\[13/13\] 9\.png: 100%, all 100%", told[-1])
+
+
 # Failures
 
 
@@ -542,14 +657,14 @@ def test_fail_fast_stops_at_the_first_failure(run: Run, folder: Path) -> None:
 def test_a_bug_fails_an_image_and_not_the_night(
     run: Run, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    enlarge = Upscaler.enlarge
+    stream = Upscaler.stream
 
-    def sometimes(self: Upscaler, pixels: Any, *rest: Any) -> Any:
-        if pixels.shape[0] == 12:
+    def sometimes(self: Upscaler, rows: Any, shape: Any, *rest: Any) -> Any:
+        if shape[0] == 12:
             raise ZeroDivisionError("division by zero")
-        return enlarge(self, pixels, *rest)
+        return stream(self, rows, shape, *rest)
 
-    monkeypatch.setattr(Upscaler, "enlarge", sometimes)
+    monkeypatch.setattr(Upscaler, "stream", sometimes)
     ran = run(folder)
     assert ran.code == 1
     assert "2 done, 0 finished before, 1 failed" in ran.err
@@ -835,15 +950,15 @@ def test_what_was_left_half_written_is_removed_and_nothing_else(run: Run, folder
 def test_an_input_that_changes_while_it_is_read_is_a_failure(
     run: Run, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    read = images.read
+    load = images.load
 
-    def slowly(source: Source, **options: Any) -> images.Picture:
-        picture = read(source, **options)
+    def slowly(source: Source, **options: Any) -> Any:
+        loaded = load(source, **options)
         if source.path.name == "a.png":
             make_photo(source.path, 5, 5)
-        return picture
+        return loaded
 
-    monkeypatch.setattr(images, "read", slowly)
+    monkeypatch.setattr(images, "load", slowly)
     ran = run(folder)
     assert ran.code == 1
     assert "a.png changed while it was read" in ran.err

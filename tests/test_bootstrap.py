@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from resshift_cli import bootstrap
+from resshift_cli.evaluation import bootstrap
 
 
 def normal(count: int, columns: int = 1) -> np.ndarray:

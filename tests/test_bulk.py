@@ -134,3 +134,13 @@ def test_wherever_a_file_is_cut_this_is_no_reason_to_fail(tmp_path: Path, carrie
         (tmp_path / "a").write_bytes(content[:end])
         with (tmp_path / "a").open("rb") as file:
             assert bulk.is_too_much(file) is False
+
+
+@pytest.mark.parametrize("offset", [2**63 - 1, 2**63, 2**64 - 1])
+def test_tags_beyond_any_file_are_no_reason_to_fail(tmp_path: Path, offset: int) -> None:
+    path = tmp_path / "a.tif"
+    path.write_bytes(b"II+\0\x08\0\0\0" + struct.pack("<Q", offset))
+    with path.open("rb") as file:
+        assert not bulk.is_too_much(file)
+    with pytest.raises(ImageUnreadableError, match="damaged"):
+        images.read(path)

@@ -16,7 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from resshift_cli import download, registry, tiling
 from resshift_cli.degrade import enlarge, shrink
-from resshift_cli.evaluate import psnr_y, sharpness
+from resshift_cli.quality import psnr_y, sharpness
 from resshift_cli.upscaler import Upscaler
 
 PHOTOS = Path(__file__).parent / "photos"

@@ -1,21 +1,19 @@
 from __future__ import annotations
 
 import re
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from tiny_run import RUN
 
-from resshift_cli import card
+from resshift_cli.training import card
 
 MEASURED = {"step": 6.0, "loss": 0.5, "gain_db": 0.25, "worst_db": -1.0}
 
 
 def drafted(folder: Path, measured: dict[str, float], autoencoder: str = "") -> str:
     path = folder / "README.md"
-    run = replace(RUN, autoencoder=autoencoder)
-    card.draft(path, run, measured, training=9, held_out=1)
+    card.draft(path, RUN, measured, training=9, held_out=1, autoencoder=autoencoder)
     return path.read_text()
 
 
@@ -39,12 +37,12 @@ def test_before_the_first_validation_nothing_is_claimed(tmp_path: Path) -> None:
     assert "PSNR" not in drafted(tmp_path, {"step": 2.0, "loss": 0.5})
 
 
-@pytest.mark.parametrize("name", ["", "realsr-x4-v1"])
+@pytest.mark.parametrize("name", ["", "vq.safetensors"])
 def test_an_autoencoder_that_is_part_of_the_file_is_named_with_its_licence(
     tmp_path: Path, name: str
 ) -> None:
     text = drafted(tmp_path, MEASURED, name)
-    assert ("holds the autoencoder of `realsr-x4-v1`, under that one's licence" in text) == bool(
+    assert ("holds the autoencoder of `vq.safetensors`, under that one's licence" in text) == bool(
         name
     )
 

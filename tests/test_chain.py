@@ -16,6 +16,7 @@ from goldens_support import (
     needs_complete,
 )
 from safetensors.torch import load_file
+from tiny_model import output_and_target
 from torch import Tensor
 
 from resshift_cli import chain
@@ -166,7 +167,7 @@ def test_predictions_and_their_errors_in_training_agree_with_the_reference(
         y0 = codec.encode(enlarge(golden["train.lr"], 4))
         x_t = chain.shift(x0, y0, golden["train.noise"], T15, t)
         predicted = denoiser(x_t, y0, golden["train.lr"], T15, t)
-        output, target = denoiser.output_and_target(x0, x_t, y0, golden["train.lr"], T15, t)
+        output, target = output_and_target(denoiser, x0, x_t, y0, golden["train.lr"], T15, t)
     assert_parity(x_t, golden["train.z_t"], NETWORK)
     assert_parity(predicted, golden[f"train.{name}.pred_z0"], NETWORK)
     error = (output - target).square().mean((1, 2, 3))

@@ -18,11 +18,12 @@ import numpy as np
 import pytest
 import torch
 from command_line import Ran, Run
+from numpy.typing import NDArray
 from PIL import Image, ImageSequence
 
 from resshift_cli import __version__, cli, images, options
 from resshift_cli.sources import Source
-from resshift_cli.train import Trainer
+from resshift_cli.training.trainer import Trainer
 from resshift_cli.upscaler import Upscaler
 
 posix = pytest.mark.skipif(os.name != "posix", reason="signals and terminals of Unix")
@@ -306,7 +307,7 @@ def test_one_image_that_fails_does_not_keep_the_others_from_being_done(
 def test_running_out_of_memory_names_a_way_out(
     upscale: Run, photo: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
-    monkeypatch.setattr(Upscaler, "enlarge", raises(error))
+    monkeypatch.setattr(Upscaler, "stream", raises(error))
     ran = upscale(photo)
     assert ran.code == 1
     assert "error: There is not enough memory. Use a --tile smaller than 64" in ran.err
@@ -322,7 +323,7 @@ def raises(error: BaseException) -> Callable[..., Any]:
 def test_a_bug_says_so_on_one_line(
     upscale: Run, photo: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Upscaler, "enlarge", raises(ZeroDivisionError("division\nby zero")))
+    monkeypatch.setattr(Upscaler, "stream", raises(ZeroDivisionError("division\nby zero")))
     ran = upscale(photo)
     assert ran.code == 70
     assert ran.err == (
@@ -359,6 +360,93 @@ def stop_at(line: str, signal_number: int, arguments: Sequence[object]) -> Ran:
             break
     out, err = process.communicate(timeout=120)
     return Ran(process.returncode, out, seen + err)
+
+
+# Options of both commands
+
+Enlarged = Callable[..., tuple[Ran, NDArray[Any]]]
+
+
+@pytest.fixture(params=["upscale", "batch"])
+def enlarged(
+    request: pytest.FixtureRequest, resshift: Run, tmp_path: Path, tiny_weights: Path
+) -> Enlarged:
+    """Runs one of the commands for one photo, and reads the result."""
+    (tmp_path / "in").mkdir()
+    photo = make_photo(tmp_path / "in" / "photo.png", 20, 12)
+
+    def run(*options: object) -> tuple[Ran, NDArray[Any]]:
+        where, name = (photo.parent, "photo.png") if request.param == "batch" else (photo, "")
+        target = tmp_path / "out" / (name or "photo_x4.png")
+        words = ("--weights", tiny_weights, "--steps", 1, "--overwrite", *options)
+        ran = resshift(request.param, where, "-o", f"{target.parent}/", *words)
+        assert target.exists(), ran
+        with Image.open(target) as image:
+            return ran, np.asarray(image).astype(int)
+
+    return run
+
+
+def test_little_memory_is_told_and_worked_with_by_smaller_tiles(enlarged: Enlarged) -> None:
+    ran, result = enlarged("--max-memory", "1")
+    assert ran.code == 0
+    assert ran.err.count("Memory is short: tiles of 8 px instead of 64.\n") == 1
+    by_hand, expected = enlarged("--tile", 8, "--overlap", 2, "--max-memory", "64GiB")
+    assert "Memory" not in by_hand.err
+    np.testing.assert_array_equal(result, expected)
+    assert (enlarged()[1] != result).any()
+
+
+def test_little_memory_is_not_told_under_quiet(enlarged: Enlarged) -> None:
+    ran, _ = enlarged("--max-memory", "1K", "--quiet")
+    assert ran == Ran(0, "", "")
+
+
+def test_the_colour_fix_and_the_consistency_reach_the_result(
+    enlarged: Enlarged, tmp_path: Path
+) -> None:
+    results = [enlarged("--color-fix", way)[1] for way in ("none", "wavelet", "adain")]
+    assert (results[0] != results[1]).any() and (results[1] != results[2]).any()
+    with Image.open(tmp_path / "in" / "photo.png") as image:
+        photo = np.asarray(image).astype(int)
+
+    def error(result: NDArray[Any]) -> float:
+        reduced = result.reshape(12, 4, 20, 4, 3).mean((1, 3))
+        return float(np.abs(reduced - photo).mean())
+
+    assert error(enlarged("--consistency", 1)[1]) < 0.7 * error(results[1])
+    np.testing.assert_array_equal(enlarged()[1], results[1])
+
+
+@pytest.mark.parametrize("command", ["upscale", "batch"])
+@pytest.mark.parametrize(
+    "words, told",
+    [
+        ("--max-memory 4X", "'4X' is no size, such as 4G or 800M."),
+        ("--max-memory -1", "'-1' is no size"),
+        ("--max-memory nan", "'nan' is no size"),
+        ("--max-memory 1.5.5G", "is no size"),
+        (f"--max-memory {'9' * 400}G", "is no size"),
+        ("--color-fix wavelets", "'wavelets' is none of none, wavelet and adain."),
+        ("--consistency 1.5", "1.5 is not from 0 to 1."),
+        ("--consistency nan", "nan is not from 0 to 1."),
+    ],
+)
+def test_a_wrong_value_is_refused_by_both(
+    resshift: Run, photo: Path, command: str, words: str, told: str
+) -> None:
+    ran = resshift(command, photo.parent if command == "batch" else photo, *words.split())
+    assert (ran.code, ran.out, ran.err.count("\n")) == (2, "", 1)
+    assert told in ran.err and f"See resshift {command} --help." in ran.err
+    assert list(files(photo.parent)) == ["photo.png"]
+
+
+@pytest.mark.parametrize(
+    "size, count",
+    [("7", 7), ("800M", 800 << 20), ("1.5GiB", 3 << 29), ("2 gb", 2 << 30), ("1kb", 1024)],
+)
+def test_a_size_is_read_as_people_write_it(size: str, count: int) -> None:
+    assert options._bytes(size) == count
 
 
 @posix
@@ -422,6 +510,14 @@ def test_a_terminal_shows_a_bar_with_the_time_left_and_then_a_summary(
     assert "tile steps" not in last
     assert "photo_x4.png 800x800, tiny.safetensors, 4 steps" in " ".join(last.split())
     assert last.count("photo_x4.png") == 1  # the path on stdout is for pipes
+
+
+@posix
+def test_a_warning_gets_a_line_of_its_own_above_the_bar(tmp_path: Path, tiny_weights: Path) -> None:
+    photo = make_photo(tmp_path / "photo.png", 100, 100)
+    words = ("upscale", photo, "--weights", tiny_weights, "--steps", 1, "--max-memory", 1)
+    shown = COLOUR.sub("", on_a_terminal(*words))
+    assert re.search(r"[\nK]Memory is short: tiles of 8 px instead of 64\.\r?\n", shown)
 
 
 @posix
@@ -682,14 +778,14 @@ def test_any_name_that_a_file_can_have_is_read_and_written(upscale: Run, tmp_pat
 def test_a_file_that_changes_while_it_is_read_is_refused(
     upscale: Run, photo: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    read = images.read
+    load = images.load
 
-    def slowly(source: Source, **options: Any) -> images.Picture:
-        picture = read(source, **options)
+    def slowly(source: Source, **options: Any) -> Any:
+        loaded = load(source, **options)
         make_photo(source.path, 5, 5)
-        return picture
+        return loaded
 
-    monkeypatch.setattr(images, "read", slowly)
+    monkeypatch.setattr(images, "load", slowly)
     ran = upscale(photo)
     assert (ran.code, ran.out) == (4, "")
     assert "photo.png changed while it was read" in ran.err
@@ -788,7 +884,7 @@ late_steps = 1.0
 last_share = 0.0
 save_every = 2
 validate_every = 2
-degrade = { share = 0.5, blur = 1.0, noise = 8.0, jpeg = [50, 95] }
+degrade = { kind = "mild", share = 0.5, blur = 1.0, noise = 8.0, jpeg = [50, 95] }
 """
 
 

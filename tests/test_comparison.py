@@ -11,8 +11,6 @@ import pytest
 import torch
 from PIL import Image
 
-from resshift_cli import comparison, metrics
-from resshift_cli.comparison import BICUBIC, Book, Pair, Pixels, Row, Study, Task
 from resshift_cli.errors import (
     ImageUnreadableError,
     InputMissingError,
@@ -21,7 +19,11 @@ from resshift_cli.errors import (
     UnsupportedImageError,
     UsageError,
 )
-from resshift_cli.evaluate import psnr_y
+from resshift_cli.evaluation import comparison, metrics
+from resshift_cli.evaluation.book import LEDGER, Book
+from resshift_cli.evaluation.comparison import BICUBIC, Row, Study
+from resshift_cli.evaluation.pairs import Pair, Pixels, Task, find_pairs, read_pair, to_tensor
+from resshift_cli.quality import psnr_y
 
 
 def draw(path: Path, size: tuple[int, int] = (64, 48), seed: int = 0, mode: str = "RGB") -> Path:
@@ -65,7 +67,7 @@ def test_partners_are_found_by_name_with_or_without_the_scale(tmp_path: Path) ->
         draw(tmp_path / "hq" / name)
     for name in ("a.png", "bx4.png", "in/c_x4.jpg", "other.png"):
         draw(tmp_path / "lq" / name, (16, 12))
-    pairs, left_out = comparison.find_pairs(tmp_path / "hq", tmp_path / "lq", scale=4, output=None)
+    pairs, left_out = find_pairs(tmp_path / "hq", tmp_path / "lq", scale=4, output=None)
     assert [(pair.name, pair.lq and pair.lq.name) for pair in pairs] == [
         ("a.png", "a.png"),
         ("b.jpg", "bx4.png"),
@@ -79,7 +81,7 @@ def test_an_original_without_a_partner_is_left_out_with_its_name(tmp_path: Path)
     draw(tmp_path / "hq" / "b.png")
     draw(tmp_path / "lq" / "ax2.png")
     draw(tmp_path / "lq" / "b.png")
-    pairs, left_out = comparison.find_pairs(tmp_path / "hq", tmp_path / "lq", scale=4, output=None)
+    pairs, left_out = find_pairs(tmp_path / "hq", tmp_path / "lq", scale=4, output=None)
     assert [pair.name for pair in pairs] == ["b.png"]
     assert "a.png has no partner" in str(left_out["a.png"])
 
@@ -87,26 +89,26 @@ def test_an_original_without_a_partner_is_left_out_with_its_name(tmp_path: Path)
 def test_a_folder_without_images_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("none")
     with pytest.raises(InputMissingError, match="no images"):
-        comparison.find_pairs(tmp_path, None, scale=4, output=None)
+        find_pairs(tmp_path, None, scale=4, output=None)
     draw(tmp_path / "a.png")
     (tmp_path / "lq").mkdir()
     with pytest.raises(InputMissingError, match="lq") as caught:
-        comparison.find_pairs(tmp_path, tmp_path / "lq", scale=4, output=None)
+        find_pairs(tmp_path, tmp_path / "lq", scale=4, output=None)
     assert "--lq" in caught.value.hint
 
 
 def test_the_limit_takes_the_first_ones_and_results_are_no_originals(tmp_path: Path) -> None:
     for name in ("b.png", "a.png", "c.png", "out/images/x/a.png"):
         draw(tmp_path / name)
-    pairs, _ = comparison.find_pairs(tmp_path, None, scale=4, output=tmp_path / "out", limit=2)
+    pairs, _ = find_pairs(tmp_path, None, scale=4, output=tmp_path / "out", limit=2)
     assert [pair.name for pair in pairs] == ["a.png", "b.png"]
-    pairs, _ = comparison.find_pairs(tmp_path, None, scale=4, output=tmp_path / "out")
+    pairs, _ = find_pairs(tmp_path, None, scale=4, output=tmp_path / "out")
     assert len(pairs) == 3
 
 
 def test_originals_lose_what_is_too_much_at_the_right_and_below(tmp_path: Path) -> None:
     path = draw(tmp_path / "a.png", (67, 49))
-    original, partner = comparison.read_pair(single(path), task())
+    original, partner = read_pair(single(path), task())
     assert original.shape == (48, 64, 3) and partner.shape == (12, 16, 3)
     with Image.open(path) as image:
         assert (np.asarray(image)[:48, :64] == np.rint(original * 255)).all()
@@ -115,7 +117,7 @@ def test_originals_lose_what_is_too_much_at_the_right_and_below(tmp_path: Path) 
 def test_a_given_partner_is_taken_as_it_is(tmp_path: Path) -> None:
     hq = draw(tmp_path / "a.png", (67, 49))
     lq = draw(tmp_path / "lq.png", (16, 12), seed=5)
-    _, partner = comparison.read_pair(single(hq, lq), task())
+    _, partner = read_pair(single(hq, lq), task())
     with Image.open(lq) as image:
         assert (np.asarray(image) == np.rint(partner * 255)).all()
 
@@ -126,37 +128,37 @@ def test_a_partner_of_the_wrong_size_is_refused_with_both_sizes(
 ) -> None:
     pair = single(draw(tmp_path / "a.png", (67, 49)), draw(tmp_path / "b.png", size))
     with pytest.raises(UnsupportedImageError, match=f"{size[0]}x{size[1]}.*67x49") as caught:
-        comparison.read_pair(pair, task())
+        read_pair(pair, task())
     assert "16x12" in caught.value.hint
 
 
 def test_the_crop_is_the_same_place_in_original_and_partner(tmp_path: Path) -> None:
     hq = draw(tmp_path / "a.png", (128, 96))
-    whole, small = comparison.read_pair(single(hq), task())
+    whole, small = read_pair(single(hq), task())
     lq = tmp_path / "lq.png"
     Image.fromarray(np.rint(small * 255).astype(np.uint8)).save(lq)
-    original, partner = comparison.read_pair(single(hq, lq), task(crop=40))
+    original, partner = read_pair(single(hq, lq), task(crop=40))
     assert original.shape == (40, 40, 3) and partner.shape == (10, 10, 3)
     assert (original == whole[28:68, 44:84]).all()
     assert (partner == small[7:17, 11:21]).all()
 
 
 def test_what_has_no_room_for_the_window_is_refused(tmp_path: Path) -> None:
-    comparison.read_pair(single(draw(tmp_path / "a.png", (64, 20))), task())
+    read_pair(single(draw(tmp_path / "a.png", (64, 20))), task())
     with pytest.raises(UnsupportedImageError, match="too small"):
-        comparison.read_pair(single(draw(tmp_path / "b.png", (64, 19))), task())
+        read_pair(single(draw(tmp_path / "b.png", (64, 19))), task())
 
 
 def test_gray_counts_as_rgb_and_transparency_is_refused(tmp_path: Path) -> None:
-    original, _ = comparison.read_pair(single(draw(tmp_path / "a.png", mode="L")), task())
+    original, _ = read_pair(single(draw(tmp_path / "a.png", mode="L")), task())
     assert (original[..., 0] == original[..., 2]).all()
     opaque = draw(tmp_path / "b.png", mode="RGBA")
-    comparison.read_pair(single(opaque), task())
+    read_pair(single(opaque), task())
     with Image.open(opaque) as image:
         image.putalpha(100)
         image.save(tmp_path / "c.png")
     with pytest.raises(UnsupportedImageError, match="transparent"):
-        comparison.read_pair(single(tmp_path / "c.png"), task())
+        read_pair(single(tmp_path / "c.png"), task())
 
 
 @pytest.mark.parametrize("kind", ["mild", "realistic"])
@@ -165,7 +167,7 @@ def test_a_degradation_follows_from_seed_and_name_alone(tmp_path: Path, kind: st
     asked = task(degrade=kind)
 
     def partner(path: Path, asked: Task) -> Pixels:
-        return comparison.read_pair(single(path), asked)[1]
+        return read_pair(single(path), asked)[1]
 
     clean = partner(first, task())
     assert (partner(first, asked) == partner(first, asked)).all()
@@ -194,7 +196,7 @@ def test_means_and_differences_are_over_images(tmp_path: Path) -> None:
     study.measure(repeating())
     by_hand = []
     for pair in pairs:
-        original, partner = (comparison.to_tensor(p) for p in comparison.read_pair(pair, task()))
+        original, partner = (to_tensor(p) for p in read_pair(pair, task()))
         blocks = torch.nn.functional.interpolate(partner, scale_factor=4, mode="nearest")
         by_hand.append(psnr_y(blocks, original))
     bicubic, repeat = (row["metrics"]["psnr-y"] for row in study.summary())
@@ -319,7 +321,7 @@ def test_other_weights_or_another_original_are_done_anew(tmp_path: Path) -> None
 
 def test_a_torn_line_or_a_lost_image_is_made_again(tmp_path: Path) -> None:
     study, _ = kept(tmp_path, repeating(), task())
-    ledger = tmp_path / "out" / comparison.LEDGER
+    ledger = tmp_path / "out" / LEDGER
     ledger.write_bytes(ledger.read_bytes()[:-20])
     again, calls = kept(tmp_path, repeating(), task())
     assert calls == 1 and again.values == study.values

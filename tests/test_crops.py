@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from pictures import made_up_photo
 
-from resshift_cli import crops
-from resshift_cli.degrade import Pixels
+from resshift_cli.training import crops
+from resshift_cli.training.photos import Pixels
 
 
 def half_detailed(side: int = 64) -> Pixels:

@@ -1,44 +1,16 @@
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import Any
-
-import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from pictures import assert_eight_bits, detailed
 from torch.testing import assert_close
 
-from resshift_cli import degrade, realistic
-from resshift_cli.degrade import BicubicSpec, Degradation, MildSpec
-from resshift_cli.realistic import RealisticSpec
-
-ALWAYS = MildSpec(share=1.0, blur=1.0, noise=8.0, jpeg=(50, 95))
-
-
-def photo(height: int = 64, width: int = 96) -> Tensor:
-    """Smooth colours under fine detail, (1, 3, height, width)."""
-    generator = torch.Generator().manual_seed(0)
-    ramp = torch.linspace(0.2, 0.8, width).expand(1, 3, height, width)
-    return (ramp + 0.1 * torch.randn(1, 3, height, width, generator=generator)).clamp(0, 1)
-
-
-def degraded(spec: MildSpec, seed: int) -> Tensor:
-    return degrade.degrade(photo(), 4, spec, np.random.default_rng(seed))
-
-
-def assert_eight_bits(image: Tensor) -> None:
-    """Every value is one of 0/255 .. 255/255."""
-    assert image.min() >= 0 and image.max() <= 1
-    assert torch.equal((image * 255).round() / 255, image)
-
-
-# The bicubic reduction
+from resshift_cli import degrade
 
 
 @pytest.mark.parametrize(("height", "width"), [(64, 96), (8, 4), (67, 101)])
 def test_shrinking_divides_the_sides(height: int, width: int) -> None:
-    small = degrade.shrink(photo(height, width), 4)
+    small = degrade.shrink(detailed(height, width), 4)
     assert small.shape == (1, 3, height // 4, width // 4)
     assert_eight_bits(small)
 
@@ -61,115 +33,4 @@ def test_overshoot_of_the_cubic_is_clipped() -> None:
 
 
 def test_enlarging_multiplies_the_sides() -> None:
-    assert degrade.enlarge(photo(9, 5), 4).shape == (1, 3, 36, 20)
-
-
-# The realistic degradation
-
-
-@pytest.mark.parametrize("seed", range(20))
-def test_a_degraded_picture_is_one_that_a_file_can_hold(seed: int) -> None:
-    small = degraded(ALWAYS, seed)
-    assert small.shape == (1, 3, 16, 24)
-    assert_eight_bits(small)
-
-
-def test_a_seed_decides_the_degradation() -> None:
-    assert torch.equal(degraded(ALWAYS, 3), degraded(ALWAYS, 3))
-    others = [degraded(ALWAYS, seed) for seed in range(6)]
-    assert all(not torch.equal(a, b) for i, a in enumerate(others) for b in others[:i])
-
-
-def test_without_a_share_every_picture_is_only_shrunk() -> None:
-    clean = degrade.shrink(photo(), 4)
-    never = replace(ALWAYS, share=0.0)
-    assert all(torch.equal(degraded(never, seed), clean) for seed in range(10))
-
-
-def test_about_the_share_is_degraded() -> None:
-    clean = degrade.shrink(photo(), 4)
-    half = replace(ALWAYS, share=0.5)
-    count = sum(not torch.equal(degraded(half, seed), clean) for seed in range(100))
-    assert 35 <= count <= 65
-
-
-def test_each_part_makes_a_difference_of_its_own() -> None:
-    gray = photo()[:, :1].expand(1, 3, -1, -1)  # the best JPEG hardly changes what has no colour
-    clean = degrade.shrink(gray, 4)
-    fine = MildSpec(share=1.0, blur=0.0, noise=0.0, jpeg=(100, 100))
-
-    def change(spec: MildSpec) -> float:
-        """Largest of a few pictures, in levels."""
-        small = [degrade.degrade(gray, 4, spec, np.random.default_rng(seed)) for seed in range(8)]
-        return max((image - clean).abs().max().item() for image in small) * 255
-
-    assert change(fine) < 3
-    assert change(replace(fine, blur=4.0)) > 6
-    assert change(replace(fine, noise=8.0)) > 6
-    assert change(replace(fine, jpeg=(10, 10))) > 6
-
-
-def test_noise_is_as_strong_as_the_spec_says_at_most() -> None:
-    gray = torch.full((1, 3, 128, 128), 128 / 255)
-    spec = MildSpec(share=1.0, blur=0.0, noise=8.0, jpeg=(100, 100))
-    stds = [
-        degrade.degrade(gray, 4, spec, np.random.default_rng(seed)).std().item() * 255
-        for seed in range(30)
-    ]
-    assert 6.0 < max(stds) < 8.8
-
-
-def test_blur_keeps_the_mean_and_takes_the_detail() -> None:
-    blurred = degrade._blur(photo(), 2.0)
-    assert_close(blurred.mean(), photo().mean(), rtol=0.0, atol=2e-3)
-    assert blurred.diff(dim=2).abs().mean() < 0.2 * photo().diff(dim=2).abs().mean()
-
-
-# Kinds
-
-
-def test_the_bicubic_kind_only_shrinks() -> None:
-    rng = np.random.default_rng(0)
-    assert torch.equal(degrade.degrade(photo(), 4, BicubicSpec(), rng), degrade.shrink(photo(), 4))
-
-
-def test_the_realistic_kind_is_the_two_stage_pipeline() -> None:
-    whole = [
-        made(photo(), 4, RealisticSpec(), np.random.default_rng(5))
-        for made in (degrade.degrade, realistic.degrade)
-    ]
-    assert torch.equal(*whole)
-    assert not torch.equal(whole[0], degrade.shrink(photo(), 4))
-
-
-@pytest.mark.parametrize(
-    ("changes", "problem"),
-    [
-        ({"jpeg": (95, 50)}, "two rising qualities"),
-        ({"jpeg": (0, 50)}, "two rising qualities"),
-        ({"noise": -1.0}, "can't be negative"),
-        ({"blur": -0.1}, "can't be negative"),
-    ],
-)
-def test_what_is_wrong_with_a_mild_degradation_is_said(
-    changes: dict[str, Any], problem: str
-) -> None:
-    assert ALWAYS.problem is None and BicubicSpec().problem is None
-    assert problem in (replace(ALWAYS, **changes).problem or "")
-
-
-@pytest.mark.parametrize("spec", [ALWAYS, RealisticSpec()], ids=["mild", "realistic"])
-def test_the_number_of_threads_does_not_matter(spec: Degradation) -> None:
-    threads = torch.get_num_threads()
-    image = photo(288, 288)
-    try:
-        made = []
-        for count in (1, 3):
-            torch.set_num_threads(count)
-            made.append(
-                [degrade.degrade(image, 4, spec, np.random.default_rng(s)) for s in range(8)]
-            )
-            assert torch.get_num_threads() == count
-    finally:
-        torch.set_num_threads(threads)
-    assert all(torch.equal(one, other) for one, other in zip(*made, strict=True))
+    assert degrade.enlarge(detailed(9, 5), 4).shape == (1, 3, 36, 20)

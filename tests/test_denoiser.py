@@ -28,6 +28,7 @@ from goldens_support import (
     small_unet_spec,
 )
 from safetensors.torch import load_file
+from tiny_model import output_and_target
 from torch import Tensor
 
 from resshift_cli.denoiser import Denoiser, SwinUNet, timestep_embedding
@@ -162,7 +163,7 @@ def test_half_precision_stays_finite_and_near(dtype: torch.dtype, size: float) -
     t = torch.tensor([15, 15])
     expected = exact(size * x_t, y0, lq, SCHEDULE, t)
     actual = half(size * x_t, y0, lq, SCHEDULE, t)
-    output, _ = half.output_and_target(y0, x_t, y0, lq, SCHEDULE, t)
+    output, _ = output_and_target(half, y0, x_t, y0, lq, SCHEDULE, t)
     assert actual.dtype == output.dtype == torch.float32
     assert error(actual, expected) < 20 * torch.finfo(dtype).eps
 
@@ -197,7 +198,7 @@ def test_a_network_that_hits_its_target_restores_x0(
     x0 = y0.flip(3)
     t = torch.tensor([2, 14])
     denoiser = wrapped(tiny_network(), predict, precondition=precondition)
-    output, target = denoiser.output_and_target(x0, x_t, y0, lq, SCHEDULE, t)
+    output, target = output_and_target(denoiser, x0, x_t, y0, lq, SCHEDULE, t)
     # x_0 is linear in the output; its slope follows from moving the output by one.
     moved = copy.deepcopy(denoiser)
     bias = moved.network.get_parameter("out.2.bias")
@@ -217,7 +218,7 @@ def test_preconditioning_leaves_a_target_of_unit_variance_that_its_input_does_no
     x0 = y0 - residual
     x_t = x0 + SCHEDULE.eta(t) * residual + SCHEDULE.noise_std(t) * noise
     denoiser = wrapped(tiny_network(), precondition=True)
-    _, target = denoiser.output_and_target(x0, x_t, y0, y0, SCHEDULE, torch.tensor([t]))
+    _, target = output_and_target(denoiser, x0, x_t, y0, y0, SCHEDULE, torch.tensor([t]))
     shown = (x_t - y0).flatten()
     assert abs(target.std().item() - 1) < 0.02
     assert abs(torch.corrcoef(torch.stack([shown, target.flatten()]))[0, 1].item()) < 0.02

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from resshift_cli import files
+from resshift_cli import files, images, targets
 from resshift_cli.errors import ImageUnreadableError, UsageError
 from resshift_cli.files import Handling, Loaded, Result
 from resshift_cli.formats import SaveOptions
@@ -20,8 +20,12 @@ from resshift_cli.sources import Source
 Pixels = NDArray[np.float32]
 
 
-def twice(pixels: Pixels, told: Callable[[int, int], None]) -> Iterator[Pixels]:
+def twice(
+    rows: Iterable[Pixels], shape: tuple[int, int, int], told: Callable[[int, int], None]
+) -> Iterator[Pixels]:
     """Enlarge in two steps of work, each of which gives a band."""
+    pixels = np.concatenate(list(rows))
+    assert pixels.shape == shape
     for number, half in enumerate(np.array_split(pixels, 2), 1):
         told(number, 2)
         yield half.repeat(2, 0).repeat(2, 1)
@@ -74,15 +78,6 @@ def test_an_image_is_enlarged_with_its_progress_told(photo: Path, tmp_path: Path
     assert load(tmp_path / "b.png").size == (8, 12)
 
 
-def test_pixels_that_were_enlarged_elsewhere_give_the_same_file(photo: Path) -> None:
-    loaded = load(photo)
-    pixels = np.concatenate(list(twice(loaded.picture.pixels, lambda done, total: None)))
-    other = files.finish(
-        loaded, pixels, note="by a test", target=Path("b.png"), options=SaveOptions()
-    )
-    assert content(other) == content(enlarged(loaded, "b.png"))
-
-
 @pytest.mark.parametrize("name", ["b.png", "b.jpg", "b.tif"])
 def test_a_large_result_is_computed_as_it_is_written(
     photo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
@@ -110,6 +105,66 @@ def test_a_large_result_of_another_format_is_held(
 ) -> None:
     monkeypatch.setattr(files, "LARGE", 10)
     assert enlarged(load(photo), "b.webp").encode is not None
+
+
+@pytest.fixture
+def large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A file that counts as large, of which one row is read at a time."""
+    Image.effect_noise((30, 40), 90).convert("RGB").save(tmp_path / "large.png")
+    monkeypatch.setattr(images, "LARGE", 1000)
+    monkeypatch.setattr(images, "_BAND", 30)
+    return tmp_path / "large.png"
+
+
+@pytest.mark.parametrize("name", ["b.png", "b.jpg", "b.tif", "b.bmp", "b.webp"])
+def test_a_large_input_gives_the_same_file(
+    large: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    loaded = load(large)
+    assert isinstance(loaded.rows, images.InFile)
+    assert (loaded.size, loaded.shape) == ((40, 30), (40, 30, 3))
+    streamed = content(enlarged(loaded, name))
+    monkeypatch.undo()
+    loaded = load(large)
+    assert not isinstance(loaded.rows, images.InFile)
+    assert content(enlarged(loaded, name)) == streamed
+
+
+def change(path: Path) -> None:
+    with path.open("ab") as file:
+        file.write(b"more")
+
+
+def replace_by_nonsense(path: Path) -> None:
+    path.write_bytes(b"nonsense")
+
+
+@pytest.mark.parametrize("spoil", [change, replace_by_nonsense])
+@pytest.mark.parametrize("while_written", [False, True])
+def test_a_large_file_that_changes_after_it_was_loaded_is_refused(
+    large: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    spoil: Callable[[Path], None],
+    while_written: bool,
+) -> None:
+    loaded = load(large)
+    if while_written:
+        monkeypatch.setattr(files, "LARGE", 10)
+    spoil(large)
+    with pytest.raises(ImageUnreadableError, match="changed while it was read"):
+        content(enlarged(loaded, "b.png"))
+
+
+def test_nothing_is_written_if_a_large_file_changes_meanwhile(
+    large: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded = load(large)
+    monkeypatch.setattr(files, "LARGE", 10)
+    result = enlarged(loaded, "b.png")
+    change(large)
+    with pytest.raises(ImageUnreadableError):
+        targets.save(result.content(), large.with_name("b.png"), overwrite=False)
+    assert list(large.parent.iterdir()) == [large]
 
 
 def test_an_animation_is_enlarged_frame_by_frame_with_one_progress(tmp_path: Path) -> None:
@@ -140,10 +195,12 @@ def test_a_file_that_is_damaged_because_it_is_still_written_is_called_changed(
 def test_an_animation_that_changes_while_it_is_enlarged_is_refused(tmp_path: Path) -> None:
     loaded = load(make_animation(tmp_path / "a.webp"))
 
-    def slowly(pixels: Pixels, told: Callable[[int, int], None]) -> Iterator[Pixels]:
+    def slowly(
+        rows: Iterable[Pixels], shape: tuple[int, int, int], told: Callable[[int, int], None]
+    ) -> Iterator[Pixels]:
         with (tmp_path / "a.webp").open("ab") as file:
             file.write(b"more")
-        yield pixels
+        yield from rows
 
     with pytest.raises(ImageUnreadableError, match="changed while it was read"):
         files.enlarge(

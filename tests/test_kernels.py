@@ -5,8 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from resshift_cli import kernels
-from resshift_cli.kernels import Kernel
+from resshift_cli.training import kernels
+from resshift_cli.training.kernels import Kernel
 
 ROUND, LONG = (1.5, 1.5), (2.5, 0.8)
 

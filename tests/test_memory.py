@@ -61,6 +61,29 @@ def test_a_card_works_on_as_many_tiles_as_fit(spec: ModelSpec, gibibytes: int) -
     assert needed[1] > room or count == memory.MOST_AT_ONCE
 
 
+def test_small_images_are_computed_at_a_time_where_that_was_found_faster(spec: ModelSpec) -> None:
+    few = 4 if spec.autoencoder.kind == "space-to-depth" else 1
+    for side, count in ((64, few), (96, few), (104, 1), (512, 1)):
+        assert memory.group(spec, (side, side), torch.float32, CPU, 64 * GIB) == count
+    assert memory.group(spec, (64, 64), torch.float32, CPU, 0) == 1
+
+
+@pytest.mark.parametrize("side", [64, 256, 512])
+def test_a_card_gets_as_many_images_as_it_and_the_results_leave_room_for(
+    spec: ModelSpec, side: int
+) -> None:
+    count = memory.group(spec, (side, side), torch.float16, CARD, 8 * GIB)
+    results = 12 * (side * spec.scale) ** 2
+    assert estimate_of(spec, side, count) <= 8 * GIB and count * results <= memory.GROUP_BYTES
+    more = 2 * count
+    too_much = estimate_of(spec, side, more) > 8 * GIB or more * results > memory.GROUP_BYTES
+    assert too_much or count == memory.MOST_AT_ONCE
+
+
+def estimate_of(spec: ModelSpec, side: int, count: int) -> int:
+    return tile_bytes(spec, side, count, torch.float16, CARD)
+
+
 def test_a_cap_counts_what_the_process_has_taken_already() -> None:
     taken = psutil.Process().memory_info().rss
     assert memory.room(CPU, cap=1) == 0

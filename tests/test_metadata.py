@@ -143,6 +143,26 @@ def test_iptc_goes_from_jpeg_and_tiff_to_jpeg_and_tiff(
         assert found == {(2, 5): b"title", (2, 25): b"key"}
 
 
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("kind", [1, 4, 7], ids=["BYTE", "LONG", "UNDEFINED"])
+def test_iptc_of_any_type_is_kept_whole(tmp_path: Path, order: str, kind: int) -> None:
+    records = IPTC * 3 + b"\0" * (-len(IPTC * 3) % 4)  # Photoshop fills up its last number
+    pixels = bytes(8 * 8 * 3)
+    start = 8 + len(pixels)
+    numbers = {256: 8, 257: 8, 258: 8, 262: 2, 273: 8, 277: 3, 278: 8, 279: len(pixels)}
+    directory = struct.pack(f"{order}H", len(numbers) + 1)
+    for tag, value in numbers.items():
+        directory += struct.pack(f"{order}HHLL", tag, 4, 1, value)
+    behind = start + len(directory) + 12 + 4
+    count = len(records) // (4 if kind == 4 else 1)
+    directory += struct.pack(f"{order}HHLL", 33723, kind, count, behind) + bytes(4)
+    head = (b"II*\0" if order == "<" else b"MM\0*") + struct.pack(f"{order}L", start)
+    (tmp_path / "a.tif").write_bytes(head + pixels + directory + records)
+    assert images.read(tmp_path / "a.tif").iptc == records
+    with Image.open(tmp_path / "a.tif") as image:  # as CMYK is read
+        assert metadata.iptc(image) == records
+
+
 # Text
 
 

@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from resshift_cli import evaluate, metrics
+from resshift_cli import quality
 from resshift_cli.errors import ModelUnavailableError, ResShiftError, UsageError
+from resshift_cli.evaluation import metrics
 
 CPU = torch.device("cpu")
 HAS_PYIQA = importlib.util.find_spec("pyiqa") is not None
@@ -75,7 +76,7 @@ def test_pyiqa_s_psnr_is_ours_without_a_border() -> None:
     metric = metrics.find("psnr", CPU)
     image, original = noise(0), noise(1)
     assert metric.better == "higher"
-    expected = evaluate.psnr_rgb(image, original, border=0)
+    expected = quality.psnr_rgb(image, original, border=0)
     assert metric.measure(image, original, 4) == pytest.approx(expected, abs=1e-3)
 
 

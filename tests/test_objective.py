@@ -7,15 +7,16 @@ import numpy as np
 import pytest
 import torch
 from goldens_support import small_vq_spec
-from tiny_model import tiny_networks, tiny_spec
+from tiny_model import output_and_target, tiny_networks, tiny_spec
 from torch import Tensor, nn
 from torch.testing import assert_close
 
-from resshift_cli import autoencoder, chain, objective
+from resshift_cli import autoencoder, chain
 from resshift_cli.errors import InputMissingError, ModelUnavailableError
-from resshift_cli.objective import FeatureDistance
-from resshift_cli.recipe import Objective
 from resshift_cli.specs import ModelSpec, ScheduleSpec
+from resshift_cli.training import objective
+from resshift_cli.training.objective import FeatureDistance
+from resshift_cli.training.recipe import Objective
 
 CPU = torch.device("cpu")
 
@@ -75,7 +76,7 @@ def predicted(spec: ModelSpec) -> dict[str, Any]:
     lq, t = torch.rand(2, 3, 8, 8), torch.tensor([1, 3])
     x_t = chain.shift(x0, y0, noise, schedule, t)
     with torch.no_grad():
-        output, target = denoiser.output_and_target(x0, x_t, y0, lq, schedule, t)
+        output, target = output_and_target(denoiser, x0, x_t, y0, lq, schedule, t)
         x0_hat = denoiser(x_t, y0, lq, schedule, t)
     found = {"predicted": x0_hat, "x0": x0, "y0": y0, "denoiser": denoiser, "schedule": schedule}
     return found | {"t": t, "error": (output - target).square().mean((1, 2, 3))}

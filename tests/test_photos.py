@@ -8,9 +8,9 @@ import pytest
 from pictures import made_up_photo
 from PIL import Image
 
-from resshift_cli import photos as room
 from resshift_cli.errors import ImageUnreadableError, InputMissingError, UsageError
-from resshift_cli.photos import Files, Pictures, open_pictures, split
+from resshift_cli.training import photos as room
+from resshift_cli.training.photos import Files, Pictures, open_pictures, split
 
 
 @pytest.fixture
@@ -93,6 +93,15 @@ def test_a_file_that_is_no_image_is_named(tmp_path: Path) -> None:
     (tmp_path / "fake.png").write_text("no image")
     with pytest.raises(ImageUnreadableError, match=r"fake\.png can't be decoded"):
         open_pictures([tmp_path / "fake.png"], 64, None)
+
+
+@pytest.mark.parametrize("kind", [np.uint16, np.float32])
+def test_a_gray_picture_of_more_than_8_bits_is_refused_rather_than_clipped(
+    tmp_path: Path, kind: type[np.generic]
+) -> None:
+    Image.fromarray(np.full((64, 64), 1, kind)).save(tmp_path / "deep.tif")
+    with pytest.raises(ImageUnreadableError, match=r"deep\.tif can't be decoded: .* 8 bits"):
+        open_pictures([tmp_path / "deep.tif"], 64, None)
 
 
 def test_a_truncated_photo_is_named(photos: Path) -> None:

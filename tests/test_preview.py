@@ -11,11 +11,11 @@ from pictures import made_up_photo
 from PIL import Image
 from tiny_run import RUN, write_config
 
-from resshift_cli import dataset, preview
-from resshift_cli.dataset import DataSpec
-from resshift_cli.degrade import MildSpec
-from resshift_cli.photos import Pictures
-from resshift_cli.realistic import RealisticSpec
+from resshift_cli.training import dataset, preview
+from resshift_cli.training.dataset import DataSpec
+from resshift_cli.training.degradation import MildSpec
+from resshift_cli.training.photos import Pictures
+from resshift_cli.training.realistic import RealisticSpec
 
 SPEC = DataSpec(
     scale=4,
@@ -28,7 +28,7 @@ PHOTOS = Pictures([made_up_photo(0, 96), made_up_photo(1, 120)])
 
 
 def test_a_sheet_shows_what_a_run_is_trained_on_first() -> None:
-    page = np.array(preview.sheet(PHOTOS, SPEC, 3, 3))
+    page = np.array(preview.draw(PHOTOS, SPEC, 3, 3))
     pairs = []
     for number in range(2):
         sharp, blurry = dataset.make_batch(PHOTOS, SPEC, 3, number)
@@ -51,7 +51,7 @@ def test_a_sheet_is_as_large_as_its_pairs_need(
     crop: int, count: int, size: tuple[int, int]
 ) -> None:
     photos = Pictures([made_up_photo(0, 300)])
-    assert preview.sheet(photos, replace(SPEC, crop=crop), 0, count).size == size
+    assert preview.draw(photos, replace(SPEC, crop=crop), 0, count).size == size
 
 
 # The command
@@ -76,7 +76,7 @@ def test_the_command_saves_a_sheet_and_trains_nothing(
     assert resshift(*lesson, "--preview", path, "--seed", 4) == Ran(0, f"{path}\n", "")
     assert set(tmp_path.rglob("*")) - before == {path}
     spec = replace(RUN.data, degrade=RealisticSpec())
-    expected = preview.sheet(Pictures([made_up_photo(1, 256)]), spec, 4, 12)
+    expected = preview.draw(Pictures([made_up_photo(1, 256)]), spec, 4, 12)
     with Image.open(path) as saved:
         assert np.array_equal(np.array(saved), np.array(expected))
 

@@ -33,6 +33,7 @@ from torch import Tensor
 from resshift_cli import noise, registry, tiling
 from resshift_cli.autoencoder import VQAutoencoder
 from resshift_cli.denoiser import Denoiser, SwinUNet
+from resshift_cli.device import unpack
 from resshift_cli.restoration import PLANES, PRIOR
 from resshift_cli.specs import ModelSpec, VQSpec
 from resshift_cli.upscaler import Upscaler
@@ -65,8 +66,9 @@ def narrow(name: str, **changes: Any) -> Upscaler:
     denoiser = Denoiser(network, predict=spec.predict, precondition=spec.precondition)
     upscaler = Upscaler(spec, denoiser, autoencoder, name=name, device="cpu", precision="fp32")
     # On one thread torch's norms of maps in channels_last are off by 1e-4 at 256x256.
-    arrange(upscaler.denoiser, torch.contiguous_format)
-    arrange(upscaler.autoencoder, torch.contiguous_format)
+    for part in (upscaler.denoiser, upscaler.autoencoder):
+        unpack(part)
+        arrange(part, torch.contiguous_format)
     return upscaler
 
 

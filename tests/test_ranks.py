@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from resshift_cli import ranks
-from resshift_cli.ranks import Ranks
+from resshift_cli.training import ranks
+from resshift_cli.training.ranks import Ranks
 
 
 def test_without_torchrun_a_process_is_alone_and_leads(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,11 +15,11 @@ from PIL import Image
 from torch import Tensor
 from torch.testing import assert_close
 
-from resshift_cli import kernels, realistic
-from resshift_cli.dataset import to_tensor
-from resshift_cli.kernels import Kernel
-from resshift_cli.realistic import FIRST, SECOND, TESTING, RealisticSpec, StageSpec
 from resshift_cli.specs import SpecError, from_table
+from resshift_cli.training import kernels, realistic
+from resshift_cli.training.dataset import to_tensor
+from resshift_cli.training.kernels import Kernel
+from resshift_cli.training.realistic import FIRST, SECOND, TESTING, RealisticSpec, StageSpec
 
 TRAINING = RealisticSpec()
 # A stage that changes nothing, and a pipeline that only reduces and compresses without loss.

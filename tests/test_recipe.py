@@ -9,10 +9,11 @@ import torch
 from goldens_support import small_vq_spec
 from tiny_run import MILD, RUN, toml, write_config
 
-from resshift_cli import checkpoint, photos, recipe, registry
+from resshift_cli import checkpoint, registry
 from resshift_cli.errors import InputMissingError, UnknownModelError, UsageError
 from resshift_cli.specs import SpecError
-from resshift_cli.train import Trainer
+from resshift_cli.training import photos, recipe
+from resshift_cli.training.trainer import Trainer
 
 TRAINING = Path(__file__).parent.parent / "training"
 
@@ -38,7 +39,7 @@ def test_the_configuration_of_the_bundled_model_is_valid() -> None:
         ({"momentum": 0.9}, r"run.toml.train has the unknown key 'momentum'"),
         ({"objective": "best"}, r"run.toml.train.objective must be one of"),
         ({"amp": "fp8"}, r"run.toml.train.amp must be one of"),
-        ({"degrade": {"share": 0.5}}, r"run.toml.train.degrade lacks the key 'blur'"),
+        ({"degrade": {"kind": "mild"}}, r"run.toml.train.degrade lacks the key 'blur'"),
     ],
 )
 def test_a_key_that_does_not_fit_is_refused_with_its_table_s_name(
@@ -95,14 +96,11 @@ def test_numbers_that_nothing_can_be_trained_with_are_refused(
     assert "run.toml" in caught.value.hint
 
 
-def test_a_degradation_without_a_kind_is_the_mild_one(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", [{}, {"kind": "wild"}])
+def test_a_degradation_of_no_known_kind_is_refused(tmp_path: Path, kind: dict[str, str]) -> None:
     table = {key: value for key, value in asdict(MILD).items() if key != "kind"}
-    assert recipe.read(write_config(tmp_path / "run.toml", degrade=table)) == RUN
-
-
-def test_a_degradation_of_an_unknown_kind_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SpecError, match=r"degrade.kind must be one of bicubic, mild"):
-        recipe.read(write_config(tmp_path / "run.toml", degrade={"kind": "wild"}))
+        recipe.read(write_config(tmp_path / "run.toml", degrade=table | kind))
 
 
 @pytest.mark.parametrize(

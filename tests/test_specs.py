@@ -10,7 +10,6 @@ import pytest
 from goldens_support import small_unet_spec, small_vq_spec
 from tiny_model import tiny_spec
 
-from resshift_cli.degrade import MildSpec
 from resshift_cli.errors import ModelUnavailableError
 from resshift_cli.specs import (
     ModelSpec,
@@ -23,6 +22,7 @@ from resshift_cli.specs import (
     from_table,
     to_json,
 )
+from resshift_cli.training.degradation import MildSpec
 
 VQ_MODEL = tiny_spec(
     predict="x0",

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import ast
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 from PIL import Image
+
+import resshift_cli
 
 HEAVY = ("torch", "numpy", "PIL", "safetensors")
 SCRIPT = f"""
@@ -82,3 +85,27 @@ def test_mistakes_that_show_early_do_not_wait_for_torch(
     ended, names = loaded(*words, folder=tmp_path)
     assert ended == code
     assert "torch" not in names
+
+
+PACKAGE = Path(resshift_cli.__file__).parent
+
+
+@pytest.mark.parametrize("room", ["training", "evaluation"])
+def test_nothing_imports_the_rooms_of_training_and_evaluation_but_they_and_commands(
+    room: str,
+) -> None:
+    """But that evaluation degrades as training does, and the rooms of commands import late."""
+    allowed = {"training": ("training/", "evaluation/"), "evaluation": ("evaluation/",)}[room]
+    for path in PACKAGE.rglob("*.py"):
+        name = path.relative_to(PACKAGE).as_posix()
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        late = name.startswith("cli_")  # TYPE_CHECKING and functions are below the top level
+        for node in tree.body if late else ast.walk(tree):
+            if isinstance(node, ast.Import):
+                modules = [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom):
+                modules = [f"{node.module}.{alias.name}" for alias in node.names]
+            else:
+                continue
+            if not name.startswith(allowed):
+                assert not any(m.startswith(f"resshift_cli.{room}") for m in modules), name

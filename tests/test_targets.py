@@ -145,6 +145,13 @@ def test_a_folder_is_created_with_those_above_it(tmp_path: Path) -> None:
 # Saving
 
 
+def has_unnamed(folder: Path) -> bool:
+    file = atomic.unnamed(folder)
+    if file is not None:
+        file.close()
+    return file is not None
+
+
 def test_a_new_file_has_the_permissions_of_any_new_file(tmp_path: Path) -> None:
     (tmp_path / "plain").touch()
     targets.save(b"new", tmp_path / "a.png", overwrite=False)
@@ -159,19 +166,21 @@ def test_a_link_stays_a_link_and_what_it_points_at_is_replaced(tmp_path: Path) -
     assert (tmp_path / "real.png").read_bytes() == b"new"
 
 
-@pytest.mark.parametrize("hard_links", [True, False])
+@pytest.mark.parametrize("way", ["unnamed", "hard links", "neither"])
 def test_a_file_that_appears_during_the_save_is_not_replaced(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hard_links: bool
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str
 ) -> None:
     path = tmp_path / "a.png"
     link = os.link
 
-    def link_late(source: Path, target: Path) -> None:
+    def link_late(*arguments: Any, **options: Any) -> None:
         path.write_bytes(b"precious")
-        if not hard_links:
+        if way == "neither":
             raise PermissionError
-        link(source, target)
+        link(*arguments, **options)
 
+    if way != "unnamed":
+        monkeypatch.delattr(os, "O_TMPFILE", raising=False)
     monkeypatch.setattr(os, "link", link_late)
     with pytest.raises(OutputError, match="exists already"):
         targets.save(b"new", path, overwrite=False)
@@ -185,19 +194,26 @@ def test_a_file_system_without_hard_links_is_written_too(
     def refuse(source: Path, target: Path) -> None:
         raise PermissionError
 
+    monkeypatch.delattr(os, "O_TMPFILE", raising=False)
     monkeypatch.setattr(os, "link", refuse)
     targets.save(b"new", tmp_path / "a.png", overwrite=False)
     assert (tmp_path / "a.png").read_bytes() == b"new"
     assert len(list(tmp_path.iterdir())) == 1
 
 
+@pytest.mark.parametrize("named", [True, False])
 @pytest.mark.parametrize("step", ["fsync", "replace"])
 @pytest.mark.parametrize("failure", [KeyboardInterrupt(), OSError(28, "No space left on device")])
 def test_a_failure_or_ctrl_c_leaves_the_old_file_and_nothing_else(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str, failure: BaseException
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, named: bool, step: str, failure: BaseException
 ) -> None:
+    if named:
+        monkeypatch.delattr(os, "O_TMPFILE", raising=False)
+    elif not has_unnamed(tmp_path):
+        pytest.skip("no unnamed files here")
+
     def fail(*arguments: Any) -> None:
-        assert len(list(tmp_path.glob(".a.png.*.tmp"))) == 1
+        assert len(list(tmp_path.glob(".a.png.*.tmp"))) == (named or step == "replace")
         raise failure
 
     (tmp_path / "a.png").write_bytes(b"old")

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+import weakref
 from collections.abc import Callable, Sequence
 
 import pytest
@@ -53,6 +54,16 @@ def test_tiles_finer_than_the_grid_blend_to_the_finer_image(factor: int) -> None
 def test_a_single_tile_is_not_changed_by_a_bit() -> None:
     image = torch.randn(1, 3, 64, 64)
     assert torch.equal(whole(plan(64, 64), lambda boxes: image), image)
+
+
+def test_a_band_is_not_held_once_it_is_handed_over() -> None:
+    grid = Grid(tiling.plan_axis(40, size=16, overlap=4), tiling.plan_axis(16, size=16, overlap=4))
+    handed = []
+    for band in grid.blend(lambda boxes: torch.ones(len(boxes), 1, 16, 16)):
+        handed.append(weakref.ref(band))
+        del band
+        assert handed[-1]() is None
+    assert len(handed) == len(grid.rows.starts)
 
 
 @pytest.mark.parametrize("length", [65, 100, 128, 129, 1000, 4096])

@@ -18,9 +18,7 @@ from tiny_model import tiny_spec
 from tiny_run import RUN, write_config
 from torch.testing import assert_close
 
-from resshift_cli import autoencoder, chain, checkpoint, dataset, recipe, train
-from resshift_cli.dataset import to_tensor
-from resshift_cli.degrade import BicubicSpec, Pixels
+from resshift_cli import autoencoder, chain, checkpoint
 from resshift_cli.denoiser import SwinUNet
 from resshift_cli.errors import (
     InputMissingError,
@@ -29,11 +27,15 @@ from resshift_cli.errors import (
     ResShiftError,
     UsageError,
 )
-from resshift_cli.photos import Pictures
-from resshift_cli.ranks import Ranks
-from resshift_cli.recipe import PerceptualSpec, RunSpec
 from resshift_cli.specs import SpecError
-from resshift_cli.train import Trainer
+from resshift_cli.training import dataset, network, recipe, train
+from resshift_cli.training import trainer as trainer_room
+from resshift_cli.training.dataset import to_tensor
+from resshift_cli.training.degradation import BicubicSpec
+from resshift_cli.training.photos import Pictures, Pixels
+from resshift_cli.training.ranks import Ranks
+from resshift_cli.training.recipe import PerceptualSpec, RunSpec
+from resshift_cli.training.trainer import Trainer
 from resshift_cli.upscaler import Upscaler
 
 CPU = torch.device("cpu")
@@ -65,6 +67,11 @@ def batch(run: RunSpec = RUN, number: int = 0) -> tuple[torch.Tensor, torch.Tens
     return dataset.make_batch(Pictures([made_up_photo(0, 96)]), run.data, 0, number)
 
 
+def loss_of(trainer: Trainer, pairs: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
+    """Of a whole batch at the trainer's step."""
+    return trainer.loss(*pairs, *trainer.drawn())
+
+
 def held_out(*photos: Pixels) -> list[tuple[torch.Tensor, torch.Tensor]]:
     return dataset.validation_pairs(Pictures(photos), RUN.data)
 
@@ -89,29 +96,29 @@ def test_photos_that_are_all_too_small_are_a_usage_error(
 
 
 def test_an_untrained_preconditioned_network_returns_zero() -> None:
-    network = SwinUNet(replace(RUN.model.denoiser, swin_levels=(0,)))
-    train.initialise(network, preconditioned=True)
+    unet = SwinUNet(replace(RUN.model.denoiser, swin_levels=(0,)))
+    network.initialise(unet, preconditioned=True)
     torch.manual_seed(0)
     x, lq = torch.randn(2, 48, 16, 16), torch.randn(2, 3, 16, 16)
     with torch.no_grad():
-        assert not network(x, torch.tensor([0, 3]), lq).any()
+        assert not unet(x, torch.tensor([0, 3]), lq).any()
 
 
 def test_residual_branches_start_at_zero_and_swin_layers_at_the_identity() -> None:
-    network = SwinUNet(RUN.model.denoiser)
-    train.initialise(network, preconditioned=True)
+    unet = SwinUNet(RUN.model.denoiser)
+    network.initialise(unet, preconditioned=True)
     torch.manual_seed(0)
     h, time = torch.randn(2, 32, 16, 16), torch.randn(2, 128)
-    first, swin, _ = network.middle_block
+    first, swin, _ = unet.middle_block
     with torch.no_grad():
         assert torch.equal(first(h, time), h)
         assert_close(swin(h), h)
 
 
 def test_half_of_the_first_features_are_differences_within_the_low_quality_image() -> None:
-    network = SwinUNet(RUN.model.denoiser)
-    train.initialise(network, preconditioned=True)
-    weight = network.get_parameter("input_blocks.0.0.weight")
+    unet = SwinUNet(RUN.model.denoiser)
+    network.initialise(unet, preconditioned=True)
+    weight = unet.get_parameter("input_blocks.0.0.weight")
     assert not weight[:16, :48].any() and not weight[16:, 48:].any()
     assert_close(weight[:16, 48:].sum((2, 3)), torch.zeros(16, 3), rtol=0.0, atol=1e-5)
     assert weight[:16, 48:].any() and weight[16:, :48].any()
@@ -140,7 +147,7 @@ def test_the_loss_falls_on_a_single_photo() -> None:
         at, losses = trainer.step, []
         for trainer.step in range(8):
             losses.append(
-                trainer.loss(*dataset.make_batch(photo, trainer.run.data, 0, trainer.step))
+                loss_of(trainer, dataset.make_batch(photo, trainer.run.data, 0, trainer.step))
             )
         trainer.step = at
         return torch.stack(losses).mean().item()
@@ -299,7 +306,7 @@ def test_a_folder_that_can_t_be_made_is_an_output_error(start: Start, tmp_path: 
     (tmp_path / "taken").touch()
     with pytest.raises(OutputError, match="can't be made") as caught:
         next(start("taken"))
-    assert "--out" in caught.value.hint
+    assert "another folder" in caught.value.hint
 
 
 def test_two_runs_do_not_share_a_folder(start: Start, photos: Path, tmp_path: Path) -> None:
@@ -352,7 +359,7 @@ def gradients(run: RunSpec, **more: Any) -> dict[str, torch.Tensor]:
     with torch.no_grad():
         for parameter in trainer.denoiser.parameters():
             parameter.add_(0.02 * torch.randn_like(parameter))
-    trainer.loss(*batch(run)).backward()  # type: ignore[no-untyped-call]  # torch's own
+    loss_of(trainer, batch(run)).backward()  # type: ignore[no-untyped-call]  # torch's own
     return {n: p.grad for n, p in trainer.denoiser.named_parameters() if p.grad is not None}
 
 
@@ -380,7 +387,7 @@ def test_recomputed_activations_are_not_kept() -> None:
         with torch.autograd.graph.saved_tensors_hooks(
             lambda tensor: kept.append(tensor.nbytes), lambda nothing: nothing
         ):
-            trainer.loss(*batch(run))
+            loss_of(trainer, batch(run))
         return sum(kept)
 
     assert saved(changed(checkpointing=True)) < 0.6 * saved(RUN)
@@ -432,11 +439,11 @@ def test_the_scale_of_float16_gradients_is_part_of_the_state(tmp_path: Path) -> 
 
 
 def test_automatic_precision_is_the_fastest_that_is_safe(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(train, "has_fast_bf16", lambda device: True)
-    assert train.amp_dtype("auto", CPU) == torch.bfloat16
-    monkeypatch.setattr(train, "has_fast_bf16", lambda device: False)
-    assert train.amp_dtype("auto", CPU) is None
-    assert train.amp_dtype("auto", torch.device("cuda")) == torch.float16
+    monkeypatch.setattr(trainer_room, "has_fast_bf16", lambda device: True)
+    assert trainer_room.amp_dtype("auto", CPU) == torch.bfloat16
+    monkeypatch.setattr(trainer_room, "has_fast_bf16", lambda device: False)
+    assert trainer_room.amp_dtype("auto", CPU) is None
+    assert trainer_room.amp_dtype("auto", torch.device("cuda")) == torch.float16
 
 
 @pytest.mark.parametrize("ranks", [Ranks(count=3), Ranks(count=2, rank=1)])
@@ -462,14 +469,14 @@ def test_the_perceptual_term_adds_the_distance_of_the_decoded_pictures(tmp_path:
     with_term = Trainer(run, seed=0, device=CPU, features=tmp_path / "means.pt2")
     assert with_term.features is not None
     sharp, blurry = batch()
-    t, noise = plain.drawn(2, (48, 16, 16))
+    t, noise = plain.drawn()
     x0, y0 = (plain.autoencoder.encode(x) for x in (sharp * 2 - 1, plain.enlarged(blurry)))
     with torch.no_grad():
         x_t = chain.shift(x0, y0, noise, plain.schedule, t)
         restored = plain.denoiser(x_t, y0, blurry * 2 - 1, plain.schedule, t)
         pixels = plain.autoencoder.decode(restored) / 2 + 0.5
         distance = with_term.features(pixels, sharp).mean()
-        added = with_term.loss(sharp, blurry) - plain.loss(sharp, blurry)
+        added = with_term.loss(sharp, blurry, t, noise) - plain.loss(sharp, blurry, t, noise)
     assert distance > 0
     assert_close(added, 3 * distance, rtol=0.05, atol=1e-6)
 
@@ -548,7 +555,7 @@ def test_a_file_of_another_autoencoder_is_refused_by_name(vq_weights: Path, tmp_
 
 def test_no_gradient_goes_through_the_encoder(vq_weights: Path) -> None:
     trainer = Trainer(VQ_RUN, seed=0, device=CPU, autoencoder=vq_weights)
-    trainer.loss(*batch(VQ_RUN)).backward()  # type: ignore[no-untyped-call]  # torch's own
+    loss_of(trainer, batch(VQ_RUN)).backward()  # type: ignore[no-untyped-call]  # torch's own
     assert all(p.grad is None for p in trainer.autoencoder.parameters())
 
 
@@ -656,15 +663,15 @@ def test_each_validation_leaves_a_sheet_of_samples(start: Start, tmp_path: Path)
     sheets = sorted((tmp_path / "run" / "samples").iterdir())
     assert [path.name for path in sheets] == ["000003.png", "000006.png"]
     with Image.open(sheets[0]) as sheet:
-        assert sheet.size == (4 * 256 + 3 * 4, 256)  # one held-out photo
+        assert sheet.size == (4 * (256 + 8) + 8, 256 + 28)  # one held-out photo
 
 
 def test_samples_end_with_the_original_and_begin_with_what_it_became() -> None:
     trainer = Trainer(RUN, seed=0, device=CPU)
     photo = made_up_photo(0, 300)
     ((degraded, mean, walked, sharp),) = trainer.samples(held_out(photo))
-    assert degraded.shape == (1, 3, 64, 64)
-    assert torch.equal(sharp, to_tensor(photo[22:278, 22:278]))
+    assert degraded.shape == (3, 64, 64)
+    assert torch.equal(sharp, to_tensor(photo[22:278, 22:278])[0])
     for restored in (mean, walked):  # by a network that knows nothing yet
         assert restored.shape == sharp.shape
     assert not torch.equal(mean, walked)

@@ -62,7 +62,7 @@ def flat(value: Any, name: str = "") -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    ("changes", "workers"), [({}, 0), ({"batch": 4, "accumulate": 2, "amp": "bf16"}, 2)]
+    ("changes", "workers"), [({}, 0), ({"batch": 4, "accumulate": 2, "amp": "bf16"}, 1)]
 )
 def test_a_run_that_is_killed_anywhere_goes_on_to_the_very_same_weights(
     photos: Path, tmp_path: Path, changes: dict[str, Any], workers: int

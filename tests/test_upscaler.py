@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
@@ -290,7 +291,7 @@ def test_alpha_is_enlarged_like_a_gray_image() -> None:
     upscaler = tiny_upscaler()
     result = upscaler(np.concatenate([colour, alpha], axis=2))
     assert np.allclose(result[..., :3], upscaler(colour), atol=1e-6)
-    assert np.allclose(result[..., 3:], upscaler(alpha), atol=1e-6)
+    assert np.allclose(result[..., 3:], upscaler(alpha, consistency=1.0), atol=1e-6)
 
 
 # Refusals
@@ -477,11 +478,97 @@ def test_only_a_few_rows_are_read_ahead_of_those_that_are_done() -> None:
     assert most <= (settings.steps + 1) * (16 + noise.BLOCK) + noise.BLOCK
 
 
+def test_no_step_holds_the_rows_that_it_has_handed_on() -> None:
+    """Of a large image the latents of a dozen steps are most of what memory holds."""
+    upscaler = tiny_upscaler()
+    settings = upscaler.settings(tile=16, overlap=4)
+    lq = random_lq(160, 16)
+    with torch.inference_mode():
+        bands = upscaler.engine.restore([lq], 160, 16, settings)
+        handed = []
+        for band in bands:
+            handed.append(weakref.ref(band))
+            del band
+            assert [ref() for ref in handed] == [None] * len(handed)
+    assert len(handed) > 2
+
+
 def test_images_of_one_size_are_computed_together_as_they_are_alone() -> None:
     upscaler, lq = tiny_upscaler(), torch.cat([random_lq(20, 30), -random_lq(20, 30)])
     both = restore(upscaler, lq, tile=16, overlap=4)
     for image, alone in zip(both, lq, strict=True):
         assert_close(image[None], restore(upscaler, alone[None], tile=16, overlap=4))
+
+
+# Several images at a time
+
+
+def small_images(count: int) -> list[np.ndarray[Any, Any]]:
+    """Of several sizes and kinds, all of which are padded to 24x32."""
+    rng = np.random.default_rng(0)
+    shapes = [(24, 32, 3), (17, 25, 3), (20, 30, 1), (24, 27, 3), (18, 32, 1)]
+    return [rng.random(shape, dtype=np.float32) for shape in (shapes * count)[:count]]
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
+@pytest.mark.parametrize("kind", ["bundled", "quantised", "planes-at-every-step"])
+def test_a_result_depends_neither_on_its_neighbours_nor_on_its_place(
+    kind: str, precision: str
+) -> None:
+    upscaler = tiny_upscaler(precision, **KINDS[kind])
+    images, settings = small_images(4), upscaler.settings(seed=3)
+    expected = upscaler.together(images, settings, 4)
+    others = [1 - image for image in images]
+    for place, image in enumerate(images):
+        (alone,) = upscaler.together([image], settings, 4)
+        moved = upscaler.together([*others[:2], image], settings, 4)[2]
+        assert np.array_equal(alone, expected[place])
+        assert np.array_equal(moved, expected[place])
+
+
+@pytest.mark.parametrize("changes", [{}, {"scale": 2.5}, {"color_fix": "adain"}, {"steps": 1}])
+def test_images_at_a_time_become_what_they_become_alone(changes: dict[str, Any]) -> None:
+    upscaler, images = tiny_upscaler(), small_images(5)
+    settings = upscaler.settings(consistency=0.5, **changes)
+    told: list[tuple[int, int]] = []
+    results = upscaler.together(images, settings, 5, lambda *about: told.append(about))
+    for image, result in zip(images, results, strict=True):
+        np.testing.assert_allclose(result, upscaler.enlarge(image, settings), atol=1e-5)
+    assert told == [(step + 1, settings.steps) for step in range(settings.steps)]
+
+
+@pytest.mark.parametrize(
+    "images",
+    [
+        [],
+        small_images(3),
+        [np.zeros((24, 32, 3), np.float32), np.zeros((25, 32, 3), np.float32)],
+        [np.zeros((24, 32, 4), np.float32)],
+        [np.zeros((70, 32, 3), np.float32)],
+    ],
+    ids=["none", "too many", "of two sizes", "with alpha", "of two tiles"],
+)
+def test_other_images_are_not_computed_at_a_time(images: list[Any]) -> None:
+    upscaler = tiny_upscaler()
+    with pytest.raises(ValueError, match="not 1 to 2 images"):
+        upscaler.together(images, upscaler.settings(), 2)
+
+
+def test_an_image_that_overflows_leaves_its_neighbours_as_they_are() -> None:
+    upscaler, images = tiny_upscaler("fp16", tell=lambda text: None), small_images(3)
+    settings = upscaler.settings()
+    expected = upscaler.together(images, settings, 3)
+
+    def overflow(_: object, args: tuple[Tensor, ...], output: Tensor) -> None:
+        if args[0].dtype == torch.float16:
+            output[1, 0, 3, 3] = float("inf")
+
+    upscaler.denoiser.network.register_forward_hook(overflow)
+    mended = upscaler.together(images, settings, 3)
+    assert np.array_equal(mended[0], expected[0])
+    assert np.array_equal(mended[2], expected[2])
+    assert not np.array_equal(mended[1], expected[1])
+    np.testing.assert_allclose(mended[1], expected[1], atol=0.05)
 
 
 # Precision

@@ -8,9 +8,11 @@ from dataclasses import replace
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from resshift_cli import autoencoder
 from resshift_cli.denoiser import Denoiser, SwinUNet
+from resshift_cli.schedule import ShiftSchedule
 from resshift_cli.specs import DenoiserSpec, ModelSpec, ScheduleSpec, SpaceToDepthSpec, TileSpec
 from resshift_cli.upscaler import Upscaler
 
@@ -74,3 +76,18 @@ def tiny_upscaler(
         max_memory=max_memory,
         tell=tell,
     )
+
+
+def output_and_target(
+    denoiser: Denoiser,
+    x0: Tensor,
+    x_t: Tensor,
+    y0: Tensor,
+    lq: Tensor,
+    schedule: ShiftSchedule,
+    t: Tensor,
+) -> tuple[Tensor, Tensor]:
+    """What the network itself returns, and what it should; shapes as `Denoiser.forward`."""
+    shown, base, weight = denoiser._meaning(x_t, y0, schedule, t)
+    output = denoiser._run(shown, denoiser.features(lq), schedule, t, None)
+    return output, (x0 - base) / weight

@@ -9,8 +9,8 @@ from typing import Any
 
 from tiny_model import tiny_spec
 
-from resshift_cli.degrade import MildSpec
-from resshift_cli.recipe import RunSpec, TrainSpec
+from resshift_cli.training.degradation import MildSpec
+from resshift_cli.training.recipe import RunSpec, TrainSpec
 
 MILD = MildSpec(share=0.5, blur=1.0, noise=8.0, jpeg=(50, 95))
 RUN = RunSpec(

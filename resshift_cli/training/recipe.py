@@ -5,15 +5,14 @@ from __future__ import annotations
 import dataclasses
 import json
 import sys
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from resshift_cli import registry, specs
-from resshift_cli.dataset import VALIDATION_CROP, DataSpec, Partners
 from resshift_cli.errors import InputMissingError, UsageError, printable
 from resshift_cli.specs import ModelSpec, SpecError, from_table
+from resshift_cli.training.dataset import VALIDATION_CROP, DataSpec, Partners
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -156,10 +155,6 @@ def read(path: Path) -> RunSpec:
         raise SpecError(
             f"{printable(path)} is not TOML: {error}.", hint="Mend that line."
         ) from error
-    train = table.get("train")
-    degradation = train.get("degrade") if isinstance(train, dict) else None
-    if isinstance(degradation, dict):
-        degradation.setdefault("kind", "mild")  # the only kind of earlier configurations
     if isinstance(table.get("model"), dict):
         table["model"] = _inherited(table["model"], path)
     run = from_table(RunSpec, table, str(path))
@@ -178,15 +173,7 @@ def _inherited(table: dict[str, Any], path: Path) -> dict[str, Any]:
             f"{printable(path)}.model is like {name!r}, whose table is not in the registry.",
             hint="`like` names a model whose network weights.toml describes.",
         )
-    return _merged(json.loads(specs.to_json(spec)), table)
-
-
-def _merged(base: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
-    merged = dict(base)
-    for key, value in own.items():
-        both = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)
-        merged[key] = _merged(merged[key], value) if both else value
-    return merged
+    return registry.merged(json.loads(specs.to_json(spec)), table)
 
 
 def _check(run: RunSpec, path: Path) -> None:

@@ -11,10 +11,10 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from resshift_cli import comparison
-from resshift_cli.comparison import Pixels, Study
 from resshift_cli.errors import printable
-from resshift_cli.evaluate import luma
+from resshift_cli.evaluation.comparison import Study
+from resshift_cli.evaluation.pairs import Pixels, read_pair, to_tensor
+from resshift_cli.quality import luma
 
 Levels = NDArray[np.uint8]
 
@@ -48,7 +48,7 @@ def strips(study: Study) -> list[Strip]:
     scale = study.task.scale
     found = []
     for pair in (pairs[number * len(pairs) // count] for number in range(count)):
-        original, partner = comparison.read_pair(pair, study.task)
+        original, partner = read_pair(pair, study.task)
         place = _busiest(original, scale)
         shown = np.repeat(np.repeat(partner, scale, axis=0), scale, axis=1)
         cells = [(PARTNER, shown)]
@@ -104,7 +104,7 @@ def _busiest(original: Pixels, scale: int) -> tuple[int, int, int, int]:
     """The square of most contrast between neighbours, on whole pixels of the partner."""
     height, width = original.shape[:2]
     tall, wide = (min(SIDE, length) // scale * scale for length in (height, width))
-    y = luma(comparison.to_tensor(original))
+    y = luma(to_tensor(original))
     energy = F.pad(y.diff(dim=2).abs(), (0, 0, 0, 1)) + F.pad(y.diff(dim=3).abs(), (0, 1))
     means = F.avg_pool2d(energy, (tall, wide), stride=scale)[0, 0]
     row, column = divmod(int(means.argmax()), means.shape[1])

@@ -11,10 +11,13 @@ from pathlib import Path
 from typing import Any, overload
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
-from resshift_cli.degrade import Pixels
-from resshift_cli.errors import ImageUnreadableError, InputMissingError, UsageError
+from resshift_cli.errors import ImageUnreadableError, InputMissingError, UsageError, printable
+
+Pixels = NDArray[np.uint8]
+"""A picture, (H, W, 3)."""
 
 DECODED_BYTES = 2 << 30  # decoded pictures that stay in memory, over all processes that read them
 HQ, LQ = "hq", "lq"  # the folders of pairs
@@ -96,6 +99,10 @@ class Pictures:
             raise ValueError("these pictures have no partners")
         return self.lq
 
+    def first(self, count: int) -> Pictures:
+        """The first so many."""
+        return Pictures(self.hq[:count], None if self.lq is None else self.lq[:count])
+
     def shared_out(self, processes: int) -> Pictures:
         """The same for one of several processes, which keeps its share of them in memory."""
 
@@ -111,10 +118,13 @@ class Pictures:
 def _opened(path: Path) -> Iterator[Image.Image]:
     try:
         with Image.open(path) as image:
+            if image.mode.startswith(("I", "F")):  # Pillow would clip them
+                raise ValueError(f"its pixels are of kind {image.mode}, and 8 bits are needed")
             yield image
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise ImageUnreadableError(
-            f"{path} can't be decoded: {error}.", hint="Take it out of the photos."
+            f"{printable(path)} can't be decoded: {printable(error)}.",
+            hint="Take it out of the photos.",
         ) from error
 
 
@@ -150,8 +160,8 @@ def split(
                 _check_names(folder)
     missing = [path for path in kept + held_out if not path.is_file()]
     if missing or not kept or not held_out:
-        few = " and ".join(str(folder) for folder in folders)
-        what = f"{missing[0]} is missing" if missing else f"{few} has too few images"
+        few = " and ".join(printable(folder) for folder in folders)
+        what = f"{printable(missing[0])} is missing" if missing else f"{few} has too few images"
         hint = f"--photos names the folder to train on{', which has `hq` and `lq`' * paired}."
         raise InputMissingError(f"{what}.", hint=hint)
     return kept, held_out
@@ -176,12 +186,12 @@ def read_splits(listed: Path) -> dict[str, list[str]]:
                 splits[row["split"]].append(row["file"])
     except OSError as error:
         raise InputMissingError(
-            f"The list of photos {listed} can't be read: {error.strerror}.",
+            f"The list of photos {printable(listed)} can't be read: {error.strerror}.",
             hint='`photos = ""` in the configuration takes every image of the folder.',
         ) from error
     except (KeyError, ValueError) as error:
         raise UsageError(
-            f"The list of photos {listed} does not fit: {error}.",
+            f"The list of photos {printable(listed)} does not fit: {printable(error)}.",
             hint="It needs the columns `file` and `split`, which is `train` or `held-out`.",
         ) from error
     return splits
@@ -212,8 +222,8 @@ def open_pictures(paths: Sequence[Path], smallest: int, scale: int | None) -> Pi
             pixels += width * height
     if not large:
         raise UsageError(
-            f"Of {len(paths)} photos, the first being {paths[0]}, none has {smallest} pixels along "
-            "both sides.",
+            f"Of {len(paths)} photos, the first being {printable(paths[0])}, none has {smallest} "
+            "pixels along both sides.",
             hint="Photos to train on must exceed `crop`; held-out ones need 256 px.",
         )
     hq, lq = [path for path, _ in large], None
@@ -241,7 +251,8 @@ def _check_names(folder: Path) -> None:
         original = folder / HQ / path.relative_to(folder / LQ)
         if not original.is_file():
             raise InputMissingError(
-                f"{path} is the partner of nothing: {original} is missing.", hint=_PAIRS
+                f"{printable(path)} is the partner of nothing: {printable(original)} is missing.",
+                hint=_PAIRS,
             )
 
 
@@ -249,12 +260,15 @@ def _partner(path: Path, size: tuple[int, int], scale: int) -> Path:
     folder = next(above for above in path.parents if above.name == HQ)
     partner = folder.with_name(LQ) / path.relative_to(folder)
     if not partner.is_file():
-        raise InputMissingError(f"{partner}, the partner of {path}, is missing.", hint=_PAIRS)
+        raise InputMissingError(
+            f"{printable(partner)}, the partner of {printable(path)}, is missing.", hint=_PAIRS
+        )
     width, height = _size(partner)
     if (width * scale, height * scale) != size:
         raise UsageError(
-            f"{partner} is {width}x{height} px and {path} {size[0]}x{size[1]}, which is not "
+            f"{printable(partner)} is {width}x{height} px and {printable(path)} "
+            f"{size[0]}x{size[1]}, which is not "
             f"{scale} times as large.",
-            hint=f"Cut {path.name} to multiples of {scale} px before it is reduced.",
+            hint=f"Cut {printable(path.name)} to multiples of {scale} px before it is reduced.",
         )
     return partner

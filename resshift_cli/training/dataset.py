@@ -19,10 +19,10 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from resshift_cli import crops, degrade, photos
-from resshift_cli.degrade import BicubicSpec, Degradation, MildSpec, Pixels
 from resshift_cli.errors import ResShiftError
-from resshift_cli.photos import Pictures
+from resshift_cli.training import crops, degradation, photos
+from resshift_cli.training.degradation import BicubicSpec, Degradation, MildSpec
+from resshift_cli.training.photos import Pictures, Pixels
 
 VALIDATION_CROP = 256  # high-resolution pixels from the middle of each held-out photo
 MARGIN = 8  # low-resolution pixels by which a degraded patch is larger than its crop
@@ -139,7 +139,7 @@ def _generators(spec: DataSpec, seed: int, number: int) -> Iterator[np.random.Ge
     """The source of each crop's random choices."""
     together = np.random.default_rng([seed, number])
     for index in range(spec.batch):
-        # Runs with the mild degradation began with one source for all, and go on with it.
+        # tiny-x4 was trained with one source for all crops; its batches stay what they were.
         mild = isinstance(spec.degrade, MildSpec)
         yield together if mild else np.random.default_rng([seed, number, index])
 
@@ -161,7 +161,7 @@ def _pair(pictures: Pictures, spec: DataSpec, rng: np.random.Generator) -> tuple
     else:
         patch = crops.detailed(photo, spec.patch, spec.crop_tries, rng)
     hq = to_tensor(patch)
-    lq = degrade.degrade(hq, scale, spec.degrade, rng)
+    lq = degradation.degrade(hq, scale, spec.degrade, rng)
     y, x = rng.integers(MARGIN + 1, size=2)
     side = spec.crop // scale
     sharp = hq[..., y * scale :, x * scale :][..., : spec.crop, : spec.crop]
@@ -188,7 +188,7 @@ def validation_pairs(pictures: Pictures, spec: DataSpec) -> list[tuple[Tensor, T
         else:
             sharp = to_tensor(photo[top : top + side, left : left + side])
             kind = BicubicSpec() if isinstance(spec.degrade, MildSpec) else spec.degrade
-            blurry = degrade.degrade(sharp, scale, kind, np.random.default_rng(index))
+            blurry = degradation.degrade(sharp, scale, kind, np.random.default_rng(index))
         pairs.append((sharp, blurry))
     return pairs
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from resshift_cli import atomic
 
 if TYPE_CHECKING:
-    from resshift_cli.recipe import RunSpec
+    from resshift_cli.training.recipe import RunSpec
 
 _OPEN = "license: unknown"
 
@@ -29,6 +29,7 @@ def draft(
     training: int,
     held_out: int,
     start: str = "",
+    autoencoder: str = "",
 ) -> None:
     """Write a draft, unless somebody has filled in the licence of the one that is there.
 
@@ -39,6 +40,7 @@ def draft(
         training: pictures trained on.
         held_out: pictures kept for validation.
         start: name of the weight file that the run started from, or "".
+        autoencoder: name of the file that the autoencoder's weights are from, or "".
 
     Raises:
         OutputError: it can't be written.
@@ -50,10 +52,8 @@ def draft(
     part = ""
     if start:
         part = f"\nThe training started from `{start}`, whose licence may bind this model.\n"
-    if run.autoencoder:
-        part += (
-            f"\nThe file holds the autoencoder of `{run.autoencoder}`, under that one's licence.\n"
-        )
+    if autoencoder:
+        part += f"\nThe file holds the autoencoder of `{autoencoder}`, under that one's licence.\n"
     atomic.write(path, _CARD.format(licence=_OPEN, rows=rows, part=part).encode())
 
 

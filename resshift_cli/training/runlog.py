@@ -32,8 +32,8 @@ def held(out: Path) -> Iterator[None]:
     from filelock import FileLock, Timeout
 
     lock = FileLock(out / LOCK, timeout=0)
+    atomic.make_folder(out)
     try:
-        out.mkdir(parents=True, exist_ok=True)
         lock.acquire()
     except Timeout as error:
         raise OutputError(
@@ -42,7 +42,7 @@ def held(out: Path) -> Iterator[None]:
         ) from error
     except OSError as error:
         raise OutputError(
-            f"The folder {printable(out)} can't be made or written to: {error.strerror}.",
+            f"The folder {printable(out)} can't be written to: {error.strerror}.",
             hint="Give another folder with --out.",
         ) from error
     try:
@@ -105,12 +105,6 @@ def note_session(out: Path, facts: Mapping[str, object]) -> None:
             hint="Delete it; the run goes on without its earlier entries.",
         ) from error
     atomic.write(path, json.dumps({"sessions": sessions}, indent=2).encode() + b"\n")
-
-
-def start_of(out: Path) -> str:
-    """Name of the weight file that a run started from, or ""."""
-    sessions = json.loads((out / ENVIRONMENT).read_text(encoding="utf-8"))["sessions"]
-    return Path([s["init"] for s in sessions if s["from_step"] == 0][-1]).name
 
 
 def measured(out: Path) -> Iterator[dict[str, float]]:

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from resshift_cli import evaluate
+from resshift_cli import quality
 from resshift_cli.errors import ModelUnavailableError, ResShiftError, UsageError, printable
 
 PYIQA = ("lpips", "clipiqa", "musiq", "niqe")
@@ -43,23 +43,23 @@ class Metric:
 OWN = {
     metric.name: metric
     for metric in (
-        Metric("psnr-y", "PSNR-Y, dB", "higher", 2, evaluate.psnr_y),
-        Metric("ssim-y", "SSIM-Y", "higher", 4, evaluate.ssim_y),
-        Metric("psnr-rgb", "PSNR-RGB, dB", "higher", 2, evaluate.psnr_rgb),
-        Metric("ssim-rgb", "SSIM-RGB", "higher", 4, evaluate.ssim_rgb),
+        Metric("psnr-y", "PSNR-Y, dB", "higher", 2, quality.psnr_y),
+        Metric("ssim-y", "SSIM-Y", "higher", 4, quality.ssim_y),
+        Metric("psnr-rgb", "PSNR-RGB, dB", "higher", 2, quality.psnr_rgb),
+        Metric("ssim-rgb", "SSIM-RGB", "higher", 4, quality.ssim_rgb),
         Metric(
             "sharpness",
             "sharpness",
             "near 1",
             3,
-            lambda image, original, border: evaluate.relative_sharpness(image, original),
+            lambda image, original, border: quality.relative_sharpness(image, original),
         ),
         Metric(
             "colour-shift",
             "colour shift",
             "lower",
             2,
-            lambda image, original, border: evaluate.colour_shift(image, original),
+            lambda image, original, border: quality.colour_shift(image, original),
         ),
     )
 }
@@ -106,7 +106,7 @@ def _by_pyiqa(
     name: str, network: Any, device: torch.device, image: Tensor, original: Tensor, border: int
 ) -> float:
     """Whole images, on the levels that files have; those without a reference ignore it."""
-    images = [evaluate.levels(x).float().to(device) for x in (image, original)]
+    images = [quality.levels(x).float().to(device) for x in (image, original)]
     try:
         with torch.inference_mode():
             return float(network(*(images[:1] if network.metric_mode == "NR" else images)))

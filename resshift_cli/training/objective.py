@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +11,8 @@ from torch import Tensor, nn
 from resshift_cli.autoencoder import Autoencoder, VQAutoencoder
 from resshift_cli.denoiser import Denoiser
 from resshift_cli.errors import InputMissingError, ModelUnavailableError, printable
-from resshift_cli.recipe import Objective
 from resshift_cli.schedule import ShiftSchedule
+from resshift_cli.training.recipe import Objective
 
 _EXPORT = "torch.export.save(torch.export.export(network, (crops,)), FILE) writes one."
 
@@ -47,19 +46,6 @@ def bound_weights(schedule: ShiftSchedule) -> tuple[float, ...]:
     return tuple(found)
 
 
-def output_scale(denoiser: Denoiser, schedule: ShiftSchedule, t: Tensor) -> Tensor:
-    """How far x_0 moves when the network's output moves by 1: (N, 1, 1, 1).
-
-    1, or for a preconditioned network kappa sqrt(eta / v), see `Denoiser`.
-    """
-    scales = [1.0] * len(t)
-    if denoiser.precondition:
-        signal = [1.0 - schedule.eta(step) for step in t.tolist()]
-        sigma = [schedule.noise_std(step) for step in t.tolist()]
-        scales = [b / math.hypot(a, b) for a, b in zip(signal, sigma, strict=True)]
-    return torch.tensor(scales, dtype=torch.float32, device=t.device).view(-1, 1, 1, 1)
-
-
 def denoising_loss(
     predicted: Tensor,
     x0: Tensor,
@@ -90,7 +76,7 @@ def denoising_loss(
         weights = bound_weights(schedule)
         of_step = torch.tensor([weights[step - 1] for step in t.tolist()], device=t.device)
         return error.square().mean((1, 2, 3)) * of_step
-    loss = (error / output_scale(denoiser, schedule, t)).square().mean((1, 2, 3))
+    loss = (error / denoiser.output_scale(schedule, t, error.device)).square().mean((1, 2, 3))
     if kind == "balanced":
         loss = loss / ((y0 - x0).square().mean((1, 2, 3)) + 0.5)
     return loss

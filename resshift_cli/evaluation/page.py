@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from html import escape
 from typing import Any
 
-from resshift_cli.details import Strip, png
 from resshift_cli.errors import printable
+from resshift_cli.evaluation.details import Strip, png
 
 STYLE = """
 :root { color-scheme: light dark; --line: #8886; --soft: #8882; }

@@ -1,10 +1,9 @@
 """The two-stage degradation that the real-world models were trained with.
 
 Blur, resize, noise and JPEG, then with some probability all but the JPEG again, then the final
-size, a sinc filter and JPEG: "high-order degradation" of Real-ESRGAN (arXiv 2107.10833, section 3),
-with the numbers of the ResShift models. It goes by one picture: each draws its own kernels, sizes
-and noise. Differing from training as published, JPEG is a real encoder's and not a simulation, and
-sizes and filters of resizing are drawn for each picture and not for a whole batch.
+size, a sinc filter and JPEG: "high-order degradation" of Real-ESRGAN (arXiv 2107.10833, section 3).
+The numbers are, as we remember them, those of the ResShift models; they could not be compared. It
+goes by one picture: each draws its own kernels, sizes and noise, and JPEG is a real encoder's.
 """
 
 from __future__ import annotations
@@ -21,8 +20,8 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from resshift_cli import kernels
-from resshift_cli.kernels import Kernel
+from resshift_cli.training import kernels
+from resshift_cli.training.kernels import Kernel
 
 # Shapes of blur, in the order of `StageSpec.shapes`.
 SHAPES = (
@@ -130,7 +129,7 @@ SECOND = StageSpec(
 
 @dataclass(frozen=True, slots=True)
 class RealisticSpec:
-    """The whole pipeline; the defaults are what the published models were trained with.
+    """The whole pipeline; the defaults are those of the published models, as we remember them.
 
     Attributes:
         first: the first stage, which ends with a JPEG.
@@ -169,7 +168,7 @@ class RealisticSpec:
         return None
 
 
-# Gentler numbers, which synthetic test sets are made with: no second stage.
+# Gentler numbers, to measure with: no second stage.
 TESTING = RealisticSpec(
     first=StageSpec(
         blur=1.0,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image
 
-from resshift_cli.degrade import Pixels
+from resshift_cli.training.photos import Pixels
 
 
 def detailed(image: Pixels, size: int, tries: int, rng: np.random.Generator) -> Pixels:
@@ -48,8 +48,8 @@ def detailed_pair(
 def largest(image: Pixels, size: int, rng: np.random.Generator) -> Pixels:
     """A random square as large as (H, W, 3) allows, reduced to (size, size, 3); half are mirrored.
 
-    So the published models were trained. Pictures smaller than `size` are reflected at their
-    borders.
+    As we remember it, the published models were trained so. Pictures smaller than `size` are
+    reflected at their borders.
     """
     missing = [max(size - side, 0) for side in image.shape[:2]]
     image = np.pad(image, ((0, missing[0]), (0, missing[1]), (0, 0)), mode="reflect")

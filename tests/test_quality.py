@@ -11,7 +11,7 @@ from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from torch import Tensor
 
 from resshift_cli.degrade import enlarge, shrink
-from resshift_cli.evaluate import (
+from resshift_cli.quality import (
     colour_shift,
     levels,
     luma,

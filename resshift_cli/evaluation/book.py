@@ -1,0 +1,102 @@
+"""The folder of an evaluation: enlarged images, and their figures by image and row."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from resshift_cli import atomic, batch, images
+from resshift_cli.errors import OutputError, printable
+from resshift_cli.evaluation.pairs import Pixels
+from resshift_cli.images import Picture
+
+LEDGER, IMAGES = "measured.jsonl", "images"
+
+
+@dataclass(slots=True)
+class Book:
+    """A folder where results are kept: images as PNG, and their figures, one JSON line each.
+
+    A line is written after its image, so a torn or missing one only means that the image is made
+    again. Later lines count.
+
+    Raises:
+        OutputError: the folder holds other things, or can't be read.
+    """
+
+    folder: Path
+    lines: dict[tuple[str, str], dict[str, Any]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Read what is there."""
+        path = self.folder / LEDGER
+        try:
+            there = [entry.name for entry in os.scandir(self.folder)]
+            content = path.read_bytes() if path.name in there else b""
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise OutputError(
+                f"{printable(self.folder)} can't be read: {error.strerror}.",
+                hint="Give another folder with -o.",
+            ) from error
+        if path.name not in there and any(not name.startswith(".") for name in there):
+            raise OutputError(
+                f"{printable(self.folder)} holds files that are not of an evaluation.",
+                hint="Give a new folder with -o, or an empty one.",
+            )
+        for line in content.split(b"\n"):
+            try:
+                record = json.loads(line)
+                self.lines[record["image"], record["row"]] = {
+                    "identity": str(record["identity"]),
+                    "values": {str(name): float(v) for name, v in record["values"].items()},
+                }
+            except (ValueError, TypeError, KeyError, AttributeError):
+                continue  # torn when the power went
+
+    def values(self, image: str, row: str, identity: str) -> dict[str, float]:
+        """What is known of a result that is there; nothing if it was made in another way."""
+        line = self.lines.get((image, row))
+        if line is None or line["identity"] != identity or not self.image(image, row).is_file():
+            return {}
+        return dict(line["values"])
+
+    def image(self, image: str, row: str) -> Path:
+        """Where a result is kept: no two of them at one place."""
+        stem, suffix = os.path.splitext(image)
+        as_it_is = suffix == ".png" and os.path.splitext(stem)[1].lower() not in batch.EXTENSIONS
+        return self.folder / IMAGES / slug(row) / (image if as_it_is else f"{image}.png")
+
+    def save(self, image: str, row: str, pixels: Pixels) -> None:
+        """Keep an image."""
+        path = self.image(image, row)
+        atomic.make_folder(path.parent)
+        images.write(Picture(np.ascontiguousarray(pixels, np.float32)), path, overwrite=True)
+
+    def append(self, image: str, row: str, identity: str, values: Mapping[str, float]) -> None:
+        """Keep figures."""
+        line = {"image": image, "row": row, "identity": identity, "values": dict(values)}
+        path = self.folder / LEDGER
+        try:
+            with path.open("ab") as file:
+                # After a torn line begin a new one; empty lines are passed over.
+                file.write(b"\n" + json.dumps(line).encode("ascii") + b"\n")
+        except OSError as error:
+            raise OutputError(
+                f"{printable(path)} can't be written: {error.strerror}.",
+                hint="Make room, then run the same command again: it goes on from here.",
+            ) from error
+        self.lines[image, row] = {"identity": identity, "values": dict(values)}
+
+
+def slug(title: str) -> str:
+    """A row's title as the name of a folder."""
+    return re.sub(r"[^\w.-]+", "-", title)

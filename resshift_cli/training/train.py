@@ -1,0 +1,214 @@
+"""A training run from top to bottom: configuration, photos, the loop, and what it leaves.
+
+Everything random in a step follows from the run's seed and the step's number, so a run that was
+interrupted goes on to exactly the weights that it would have had.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+
+import torch
+
+from resshift_cli import atomic
+from resshift_cli.errors import UsageError, printable
+from resshift_cli.training import card, dataset, recipe, runlog, sheet
+from resshift_cli.training.photos import Pictures
+from resshift_cli.training.ranks import Ranks, joined
+from resshift_cli.training.trainer import Trainer
+
+LOG_EVERY = 50  # steps; validations and saved states are logged as well
+COLUMNS = ("degraded", "one step", "whole chain", "original")  # of a sheet of samples
+
+
+def train(
+    config: Path,
+    photos: Sequence[Path],
+    out: Path,
+    *,
+    seed: int = 0,
+    device: torch.device | None = None,
+    init: Path | None = None,
+    autoencoder: Path | None = None,
+    workers: int = 0,
+    ranks: Ranks | None = None,
+    command: Sequence[str] = (),
+) -> Iterator[dict[str, float]]:
+    """Train, or go on where an earlier run with the same `out` was interrupted.
+
+    Writes into `out`, see `runlog`: the configuration, where it ran, what was measured, sheets of
+    samples, `state.pt` to go on from, and `model.safetensors` (the averaged weights in half
+    precision, ready for `--weights`) with a draft of its card.
+
+    Args:
+        config: TOML file, see `RunSpec`.
+        photos: folders of pictures.
+        out: folder of the run; processes on several machines share it.
+        seed: of everything random.
+        device: where to train.
+        init: weight file to start from.
+        autoencoder: file of the autoencoder's weights, where it has any.
+        workers: processes that make batches ahead of time, for each one that trains.
+        ranks: the processes that train together, each of which calls this; only the first writes.
+        command: the command line, to be kept with the run.
+
+    Yields:
+        What was measured at each step that is logged.
+
+    Raises:
+        InputMissingError: the configuration, photos or another file is missing.
+        ImageUnreadableError: a photo can't be decoded.
+        SpecError: the configuration does not fit.
+        UsageError: its numbers can't be trained with, or all photos are too small.
+        ModelUnavailableError: `init`, `autoencoder`, or the state in `out`, is damaged or of
+            another model.
+        OutputError: `out` can't be written to.
+        ResShiftError: training diverged.
+    """
+    run = recipe.read(config)
+    spec = run.train
+    if run.model.autoencoder.kind == "vq" and autoencoder is None:
+        raise UsageError(
+            f"{printable(config)} has an autoencoder with weights, "
+            "and does not say where they are.",
+            hint='Give it a key `autoencoder = "MODEL"`, or the option --autoencoder.',
+        )
+    listed = config.parent / run.photos if run.photos else None
+    training, held_out = dataset.open_pictures(photos, listed, run.data)
+    ranks = ranks or Ranks()
+    device = device or torch.device("cpu")
+    with joined(ranks, device):
+        trainer = Trainer(
+            run,
+            seed=seed,
+            device=device,
+            ranks=ranks,
+            autoencoder=autoencoder,
+            features=config.parent / spec.perceptual.features if spec.perceptual else None,
+        )
+        if (out / runlog.STATE).exists():
+            trainer.restore(out / runlog.STATE)
+        elif init is not None:
+            trainer.start_from(init)
+        ranks.agree(
+            (trainer.step, recipe.to_table(run), len(training)),
+            "The processes of this run have different configurations, photos or states.",
+            hint="Give all machines the same files, and one shared folder for --out.",
+        )
+        if trainer.step >= spec.steps:
+            return
+        if not ranks.leads:
+            yield from _steps(trainer, training, workers)
+            return
+        with runlog.held(out):
+            runlog.keep_config(out, config, listed, trainer.step)
+            facts = {
+                "from_step": trainer.step,
+                "seed": seed,
+                "device": _device_name(device),
+                "processes": ranks.count,
+                "threads": torch.get_num_threads(),
+                "computes_in": str(trainer.dtype or torch.float32).removeprefix("torch."),
+                "command": list(command),
+                "init": "" if init is None else str(init),
+                "autoencoder": "" if autoencoder is None else str(autoencoder),
+                "pictures": {"training": len(training), "held out": len(held_out)},
+            }
+            runlog.note_session(out, facts)
+            codec = "" if autoencoder is None else autoencoder.name
+            book = _Book(out, trainer, training, held_out, codec)
+            yield from _steps(trainer, training, workers, book)
+
+
+def _device_name(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+
+
+def _steps(
+    trainer: Trainer, training: Pictures, workers: int, book: _Book | None = None
+) -> Iterator[dict[str, float]]:
+    """The loop; only the first process has a book to keep."""
+    run, ranks = trainer.run, trainer.ranks
+    spec = run.train
+    started, first, losses = time.monotonic(), trainer.step, []
+    numbers = range(trainer.step, spec.steps)
+    with nullcontext() if book is None else book.log() as write:
+        for batch in dataset.batches(
+            training, run.data, trainer.seed, numbers, workers, trainer.share
+        ):
+            losses.append(trainer.advance(*batch))
+            last = trainer.step == spec.steps
+            validates = last or trainer.step % spec.validate_every == 0
+            saves = last or trainer.step % spec.save_every == 0
+            if trainer.step % LOG_EVERY and not validates and not saves:
+                continue
+            metrics: dict[str, float] = {
+                "step": trainer.step,
+                "loss": ranks.mean(torch.stack(losses).mean()),
+                "learning_rate": trainer.optimiser.param_groups[0]["lr"],
+                "seconds_per_step": (time.monotonic() - started) / (trainer.step - first),
+            }
+            losses.clear()
+            if book is not None and write is not None:
+                if validates:
+                    metrics |= book.validate()
+                write(metrics)
+                if saves:
+                    book.save()
+            yield metrics
+
+
+class _Book:
+    """What the first process writes into the folder of the run.
+
+    Args:
+        out: the folder.
+        trainer: what is trained.
+        training: pictures to train on.
+        held_out: pictures to validate on.
+        autoencoder: name of the file that holds the autoencoder's weights, or "".
+    """
+
+    def __init__(
+        self, out: Path, trainer: Trainer, training: Pictures, held_out: Pictures, autoencoder: str
+    ) -> None:
+        spec = trainer.run.train
+        self.out, self.trainer, self.autoencoder = out, trainer, autoencoder
+        self.counts = (len(training), len(held_out))
+        self.pairs = dataset.validation_pairs(held_out.first(spec.validate_on), trainer.run.data)
+
+    def log(self) -> AbstractContextManager[Callable[[Mapping[str, float]], None]]:
+        """See `runlog.log`."""
+        return runlog.log(self.out, self.trainer.step)
+
+    def validate(self) -> dict[str, float]:
+        """Measure, and show on a sheet."""
+        trainer, samples = self.trainer, self.trainer.run.train.samples
+        if samples:
+            path = self.out / runlog.SAMPLES / f"{trainer.step:06}.png"
+            atomic.make_folder(path.parent)
+            rows = trainer.samples(self.pairs[:samples])
+            sheet.save(path, sheet.draw([list(zip(COLUMNS, row, strict=True)) for row in rows]))
+        return trainer.validate(self.pairs)
+
+    def save(self) -> None:
+        """Write weights, card and, last, the state: what it says was done has then been written."""
+        trainer = self.trainer
+        trainer.export(self.out / runlog.WEIGHTS)
+        latest: dict[str, float] = {}
+        for entry in runlog.measured(self.out):
+            latest |= entry
+        training, held_out = self.counts
+        card.draft(
+            self.out / runlog.CARD,
+            trainer.run,
+            latest,
+            training=training,
+            held_out=held_out,
+            start=trainer.start,
+            autoencoder=self.autoencoder,
+        )
+        trainer.save(self.out / runlog.STATE)

@@ -1,0 +1,369 @@
+"""The state of a training run, and one step of it: loss, gradient, optimiser, average.
+
+Everything random in a step follows from the run's seed and the step's number.
+"""
+
+from __future__ import annotations
+
+import copy
+import io
+import math
+import pickle
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from resshift_cli import atomic, chain, checkpoint, degrade, quality, specs
+from resshift_cli.device import has_fast_bf16, place
+from resshift_cli.errors import ModelUnavailableError, ResShiftError, UsageError, printable
+from resshift_cli.specs import ModelSpec, SpecError
+from resshift_cli.training import network as networks
+from resshift_cli.training import objective
+from resshift_cli.training.ranks import Ranks
+from resshift_cli.training.recipe import Amp, RunSpec
+
+Pair = tuple[Tensor, Tensor]
+"""A picture and its low-resolution partner, (N, 3, H, W) in [0, 1]."""
+
+LEAST_SCALE = 1.0  # of float16 gradients: if they overflow even so, the run has diverged
+
+
+def check_start(model: ModelSpec, start: ModelSpec, name: object) -> None:
+    """Refuse to go on from a network whose input or output means something else.
+
+    The schedule may differ: a network can be fine-tuned for another chain.
+
+    Raises:
+        SpecError: predictions, preconditioning, windows or the latent differ.
+    """
+    pairs: dict[str, tuple[object, object]] = {
+        "predict": (model.predict, start.predict),
+        "precondition": (model.precondition, start.precondition),
+        "condition": (model.condition, start.condition),
+        "denoiser.swin": (model.denoiser.swin, start.denoiser.swin),
+        "autoencoder.kind": (model.autoencoder.kind, start.autoencoder.kind),
+    }
+    for key, (ours, theirs) in pairs.items():
+        if ours != theirs:
+            raise SpecError(
+                f"{printable(name)} was trained with {key} = {theirs!r}, "
+                f"and this run has {ours!r}.",
+                hint="Give the configuration the model's own value.",
+            )
+
+
+def amp_dtype(amp: Amp, device: torch.device) -> torch.dtype | None:
+    """What the network computes in beside float32, or None for float32 alone."""
+    if amp == "auto":
+        if has_fast_bf16(device):
+            return torch.bfloat16
+        return torch.float16 if device.type == "cuda" else None
+    return {"off": None, "bf16": torch.bfloat16, "fp16": torch.float16}[amp]
+
+
+class Trainer:
+    """The state of a run: weights, their average, optimiser and step number.
+
+    Args:
+        run: the configuration.
+        seed: of everything random.
+        device: where to train.
+        ranks: the processes that train together; each computes its share of a batch.
+        autoencoder: file of its weights, where it has any.
+        features: file of the network of the perceptual term, where there is one.
+
+    Raises:
+        InputMissingError, ModelUnavailableError: a file is missing, damaged or does not fit.
+        SpecError: the sizes make no network.
+        UsageError: the batch can't be shared evenly.
+    """
+
+    def __init__(
+        self,
+        run: RunSpec,
+        *,
+        seed: int,
+        device: torch.device,
+        ranks: Ranks | None = None,
+        autoencoder: Path | None = None,
+        features: Path | None = None,
+    ) -> None:
+        torch.manual_seed(seed)
+        self.run = run
+        self.seed = seed
+        self.device = device
+        self.ranks = ranks or Ranks()
+        self.step = 0
+        self.start = ""  # name of the weight file that the run started from
+        model, train = run.model, run.train
+        parts = self.ranks.count * train.accumulate
+        if train.batch % parts:
+            raise UsageError(
+                f"batch {train.batch} can't be shared by {self.ranks.count} processes in "
+                f"{train.accumulate} parts each.",
+                hint=f"Make it a multiple of {parts}.",
+            )
+        size = train.batch // self.ranks.count
+        self.share = range(self.ranks.rank * size, (self.ranks.rank + 1) * size)
+        self.schedule = model.schedule.build()
+        self.denoiser, self.autoencoder = checkpoint.build(model)
+        network = self.denoiser.network
+        networks.initialise(network, preconditioned=model.precondition)
+        if autoencoder is not None:
+            checkpoint.load_autoencoder(self.autoencoder, autoencoder)
+        self.autoencoder.to(device).eval().requires_grad_(False)
+        self.features = None if features is None else objective.FeatureDistance(features, device)
+        place(self.denoiser, device)
+        self.average = copy.deepcopy(self.denoiser).requires_grad_(False)
+        if train.checkpointing:
+            networks.recompute_activations(network)
+        if train.compile:
+            network.compile()  # in place: names of weights stay
+        self.dtype = amp_dtype(train.amp, device)
+        self.scaler = torch.amp.GradScaler(device.type, enabled=self.dtype == torch.float16)
+        decay = [p for p in network.parameters() if p.ndim >= 2]
+        plain = [p for p in network.parameters() if p.ndim < 2]
+        self.optimiser = torch.optim.AdamW(
+            [
+                {"params": decay, "weight_decay": train.weight_decay},
+                {"params": plain, "weight_decay": 0.0},
+            ],
+            lr=train.learning_rate,
+            betas=(0.9, train.beta2),
+            fused=True,
+        )
+        self.replica: nn.Module = self.denoiser
+        if self.ranks.count > 1:
+            with warnings.catch_warnings():
+                # The new name of this argument is newer than the oldest torch that is supported.
+                warnings.simplefilter("ignore", FutureWarning)
+                self.replica = DistributedDataParallel(self.denoiser, broadcast_buffers=False)
+
+    def learning_rate(self) -> float:
+        """Linear warm-up, then a cosine."""
+        train = self.run.train
+        if self.step < train.warmup:
+            return train.learning_rate * (self.step + 1) / train.warmup
+        done = (self.step - train.warmup) / max(train.steps - train.warmup, 1)
+        height = 0.5 * (1 + math.cos(math.pi * min(done, 1.0)))
+        return train.final_rate + (train.learning_rate - train.final_rate) * height
+
+    def enlarged(self, blurry: Tensor) -> Tensor:
+        """The low-quality images in [0, 1] as the autoencoder takes them: at full size, [-1, 1]."""
+        large = degrade.enlarge(blurry * 2 - 1, self.run.model.scale)
+        return large.clamp(-1, 1) if self.run.model.clip_lq else large
+
+    def drawn(self) -> tuple[Tensor, Tensor]:
+        """The steps t (N,) and the noise (N, C, h, w) of the whole next batch, on the CPU."""
+        rng = np.random.default_rng([self.seed, self.step, 1])
+        train, codec = self.run.train, self.autoencoder
+        t = objective.draw_steps(
+            train.batch, self.schedule.steps, train.late_steps, train.last_share, rng
+        )
+        side = train.crop // codec.factor
+        noise = rng.standard_normal((train.batch, codec.channels, side, side), dtype=np.float32)
+        return t, torch.from_numpy(noise)
+
+    def loss(self, sharp: Tensor, blurry: Tensor, t: Tensor, noise: Tensor) -> Tensor:
+        """The mean loss of crops.
+
+        Args:
+            sharp: (N, 3, crop, crop) in [0, 1].
+            blurry: their low-resolution partners, in [0, 1].
+            t: their steps, see `drawn`.
+            noise: and their noise.
+        """
+        sharp, blurry, t, noise = (part.to(self.device) for part in (sharp, blurry, t, noise))
+        with torch.no_grad():
+            x0 = self.autoencoder.encode(sharp * 2 - 1)
+            y0 = self.autoencoder.encode(self.enlarged(blurry))
+        x_t = chain.shift(x0, y0, noise, self.schedule, t)
+        with torch.autocast(self.device.type, self.dtype, enabled=self.dtype is not None):
+            predicted = self.replica(x_t, y0, blurry * 2 - 1, self.schedule, t)
+        loss = objective.denoising_loss(
+            predicted, x0, y0, self.denoiser, self.schedule, t, self.run.train.objective
+        )
+        perceptual = self.run.train.perceptual
+        if self.features is not None and perceptual is not None:
+            restored = objective.decode(self.autoencoder, predicted) / 2 + 0.5
+            loss = loss + perceptual.weight * self.features(restored, sharp)
+        return loss.mean()
+
+    def advance(self, sharp: Tensor, blurry: Tensor) -> Tensor:
+        """Take one optimiser step with this process' share of a batch.
+
+        Returns:
+            This process' loss.
+
+        Raises:
+            ResShiftError: the gradient is not finite.
+        """
+        train = self.run.train
+        t, noise = (x[self.share.start : self.share.stop] for x in self.drawn())
+        size = len(sharp) // train.accumulate
+        losses = []
+        self.optimiser.zero_grad()
+        for number in range(train.accumulate):
+            first = number * size
+            part = (x[first : first + size] for x in (sharp, blurry, t, noise))
+            with self._gathering(last=number == train.accumulate - 1):
+                loss = self.loss(*part) / train.accumulate
+                self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]  # torch's own
+            losses.append(loss.detach())
+        self.scaler.unscale_(self.optimiser)
+        norm = nn.utils.clip_grad_norm_(self.denoiser.parameters(), train.clip_norm)
+        # With scaled gradients one that overflows is skipped, and the scale lowered.
+        scaled = self.scaler.is_enabled() and self.scaler.get_scale() > LEAST_SCALE
+        if not scaled and not torch.isfinite(norm):
+            raise ResShiftError(
+                f"The gradient of step {self.step + 1} is not finite.",
+                hint="Lower `learning_rate`; the same command goes on from the last saved step.",
+            )
+        for group in self.optimiser.param_groups:
+            group["lr"] = self.learning_rate()
+        self.scaler.step(self.optimiser)
+        self.scaler.update()
+        self.step += 1
+        decay = min(train.ema, (1 + self.step) / (10 + self.step))
+        with torch.no_grad():
+            torch._foreach_lerp_(
+                list(self.average.parameters()), list(self.denoiser.parameters()), 1 - decay
+            )
+        return torch.stack(losses).sum()
+
+    def _gathering(self, *, last: bool) -> Any:
+        """Where gradients of the processes are not averaged yet, or are with the last part."""
+        if last or not isinstance(self.replica, DistributedDataParallel):
+            return nullcontext()
+        return self.replica.no_sync()
+
+    @torch.no_grad()
+    def validate(self, pairs: Sequence[Pair]) -> dict[str, float]:
+        """Gain over bicubic in dB of PSNR-Y for the posterior mean, averaged over pictures."""
+        gains = []
+        for sharp, blurry in self._placed(pairs):
+            bicubic = degrade.enlarge(blurry, self.run.model.scale)
+            restored = self._posterior_mean(blurry)
+            gains.append(quality.psnr_y(restored, sharp) - quality.psnr_y(bicubic, sharp))
+        return {"gain_db": sum(gains) / len(gains), "worst_db": min(gains)}
+
+    @torch.no_grad()
+    def samples(self, pairs: Sequence[Pair]) -> list[list[Tensor]]:
+        """Of each pair: degraded, posterior mean, result of the whole chain, original.
+
+        Each is (3, H, W) in about [0, 1]; the degraded ones are smaller.
+        """
+        return [
+            [blurry[0], self._posterior_mean(blurry)[0], self._walked(blurry)[0], sharp[0]]
+            for sharp, blurry in self._placed(pairs)
+        ]
+
+    def _placed(self, pairs: Sequence[Pair]) -> Iterator[Pair]:
+        for sharp, blurry in pairs:
+            yield sharp.to(self.device), blurry.to(self.device)
+
+    def _start(self, blurry: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """(x_T, y_0)."""
+        y0 = self.autoencoder.encode(self.enlarged(blurry))
+        noise = torch.randn(y0.shape, generator=generator).to(y0)
+        return chain.prior(y0, noise, self.schedule, self.run.model.prior), y0
+
+    def _posterior_mean(self, blurry: Tensor) -> Tensor:
+        x_t, y0 = self._start(blurry, torch.Generator().manual_seed(0))
+        t = torch.tensor([self.schedule.steps], device=self.device)
+        x0 = self.average(x_t, y0, blurry * 2 - 1, self.schedule, t)
+        return self.autoencoder.decode(x0) / 2 + 0.5
+
+    def _walked(self, blurry: Tensor) -> Tensor:
+        generator = torch.Generator().manual_seed(0)
+        x_t, y0 = self._start(blurry, generator)
+
+        def predict(x_t: Tensor, t: int) -> Tensor:
+            steps = torch.tensor([t], device=self.device)
+            return self.average(x_t, y0, blurry * 2 - 1, self.schedule, steps)
+
+        def noise(t: int) -> Tensor:
+            drawn = torch.randn(y0.shape, generator=generator).to(y0)
+            return drawn * self.run.model.temperature
+
+        *_, last = chain.walk(x_t, predict, noise, self.schedule)
+        return self.autoencoder.decode(last.x0) / 2 + 0.5
+
+    def state(self) -> dict[str, object]:
+        """Everything that `restore` needs; all that is random follows from seed and step."""
+        return {
+            "step": self.step,
+            "seed": self.seed,
+            "start": self.start,
+            "weights": self.denoiser.state_dict(),
+            "average": self.average.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "scaler": self.scaler.state_dict(),
+        }
+
+    def restore(self, path: Path) -> None:
+        """Go on from a saved state.
+
+        Raises:
+            ModelUnavailableError: it is damaged, or of another model.
+            UsageError: it is of a run with another seed.
+        """
+        try:
+            state = torch.load(path, weights_only=True, map_location=self.device)
+            self.step, self.start, seed = state["step"], state["start"], state["seed"]
+            self.denoiser.load_state_dict(state["weights"])
+            self.average.load_state_dict(state["average"])
+            self.optimiser.load_state_dict(state["optimiser"])
+            if self.scaler.is_enabled() and state.get("scaler"):
+                self.scaler.load_state_dict(state["scaler"])
+        except (EOFError, KeyError, RuntimeError, ValueError, pickle.UnpicklingError) as error:
+            raise ModelUnavailableError(
+                f"{printable(path)} is damaged, or was saved by a run of another model.",
+                hint="Give another folder with --out, or delete that file to start again.",
+            ) from error
+        if seed != self.seed:
+            raise UsageError(
+                f"{printable(path)} is of a run with seed {seed}, not {self.seed}.",
+                hint=f"Give --seed {seed}, or another folder with --out.",
+            )
+
+    def start_from(self, path: Path) -> None:
+        """Take the first weights from a file.
+
+        Raises:
+            InputMissingError: there is no such file.
+            ModelUnavailableError: its weights have other names or sizes.
+            SpecError: it says that its network is used in another way.
+        """
+        if specs.SPEC_KEY in specs.read_metadata(path):
+            check_start(self.run.model, specs.read_spec(path), path)
+        checkpoint.load_network(self.denoiser.network, path)
+        self.average.load_state_dict(self.denoiser.state_dict())
+        self.start = path.name
+
+    def export(self, path: Path) -> None:
+        """Write the averaged weights in half precision, and those of the autoencoder if it has any.
+
+        Raises:
+            OutputError: they can't be written.
+        """
+        has_weights = any(True for _ in self.autoencoder.parameters())
+        codec = self.autoencoder if has_weights else None
+        checkpoint.save_model(path, self.run.model, self.average.network, codec)
+
+    def save(self, path: Path) -> None:
+        """Write what `restore` takes.
+
+        Raises:
+            OutputError: it can't be written.
+        """
+        buffer = io.BytesIO()
+        torch.save(self.state(), buffer)
+        atomic.write(path, buffer.getvalue())

@@ -12,7 +12,7 @@ from resshift_cli import tiling
 from resshift_cli.errors import UsageError
 from resshift_cli.tiling import Box, Grid
 
-SIZES = [(64, 64), (65, 64), (300, 517), (9, 400), (1, 1)]
+SIZES = [(64, 64), (65, 64), (100, 171), (9, 400), (1, 1)]
 
 
 def plan(height: int, width: int, *, size: int = 64, overlap: int = 16) -> Grid:

@@ -25,9 +25,9 @@ def main() -> NoReturn:
     heeded = [number for number in _WORDS if signal.getsignal(number) != signal.SIG_IGN]
     for number in heeded:
         signal.signal(number, _leave)
-    # Threads that wait for each other are to sleep: where they spin, as is the default, and another
-    # program wants the cores, the work takes ten times as long.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # Threads that wait for each other are to sleep soon. GNU's OpenMP lets them spin for 10 ms:
+    # where another program wants the cores, the work then takes ten times as long.
+    os.environ.setdefault("GOMP_SPINCOUNT", "10000")
     from resshift_cli import cli
 
     try:

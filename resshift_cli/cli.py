@@ -80,12 +80,12 @@ INTERRUPTED, BROKEN_PIPE, TERMINATED = 130, 141, 143  # the rest is in errors.py
 EPILOG = """\b
 Exit codes:
   0    done
-  1    a job failed
+  1    a job failed, of too little memory for instance
   2    the request can't be read, or asks for the impossible
   3    an input file is missing, or can't be opened
   4    an input file is no image, is damaged or too large
   5    an image of a kind that is not handled yet
-  6    a result can't be written, or would replace a file
+  6    a result can't be written (disk full, for instance), or would replace a file
   7    weights can't be fetched, are missing, damaged or do not fit
   8    the device or precision asked for is not here
   70   a bug in resshift

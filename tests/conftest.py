@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 from command_line import Ran, Run
 from tiny_model import tiny_networks, tiny_spec
 
@@ -26,6 +27,10 @@ os.environ |= {
     "RESSHIFT_REGISTRY": f"{_HOME}/models.toml",
     "RESSHIFT_MODEL": "tiny-x4",
 }
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # the cores are shared out among processes
+    torch.set_num_threads(1)
+    os.environ["OMP_NUM_THREADS"] = "1"
 
 
 NOBODY = 65534  # a user who is not root

@@ -83,4 +83,5 @@ def joined(ranks: Ranks, device: torch.device) -> Iterator[None]:
         torch.cuda.set_device(device)
     distributed.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=PATIENCE)
     yield
+    distributed.barrier()  # or the first to go would tear down what others still talk to
     distributed.destroy_process_group()

@@ -47,7 +47,7 @@ _KEPT_SHARE, _KEPT_AT_MOST = 0.4, 48 << 20
 _NUMBER = {torch.float32: 4.0, torch.bfloat16: 2.0, torch.float16: 5.2}
 _IMAGE_COPIES = 5  # float32 RGB of the result's size, in `Upscaler`
 _LATENT_BANDS = 3  # float32, beside one for each step
-_LATENT_COPIES = 1.25  # of each, two rows of tiles high
+_LATENT_COPIES = 0.5  # of each, two rows of tiles high
 
 _CPU = torch.device("cpu")
 

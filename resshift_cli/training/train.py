@@ -148,7 +148,7 @@ def _steps(
             metrics: dict[str, float] = {
                 "step": trainer.step,
                 "loss": ranks.mean(torch.stack(losses).mean()),
-                "learning_rate": trainer.optimiser.param_groups[0]["lr"],
+                "learning_rate": trainer.optimiser.learning_rate,
                 "seconds_per_step": (time.monotonic() - started) / (trainer.step - first),
             }
             losses.clear()

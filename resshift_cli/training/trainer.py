@@ -26,6 +26,7 @@ from resshift_cli.errors import ModelUnavailableError, ResShiftError, UsageError
 from resshift_cli.specs import ModelSpec, SpecError
 from resshift_cli.training import network as networks
 from resshift_cli.training import objective
+from resshift_cli.training.optimiser import Optimiser
 from resshift_cli.training.ranks import Ranks
 from resshift_cli.training.recipe import Amp, RunSpec
 
@@ -128,17 +129,7 @@ class Trainer:
             network.compile()  # in place: names of weights stay
         self.dtype = amp_dtype(train.amp, device)
         self.scaler = torch.amp.GradScaler(device.type, enabled=self.dtype == torch.float16)
-        decay = [p for p in network.parameters() if p.ndim >= 2]
-        plain = [p for p in network.parameters() if p.ndim < 2]
-        self.optimiser = torch.optim.AdamW(
-            [
-                {"params": decay, "weight_decay": train.weight_decay},
-                {"params": plain, "weight_decay": 0.0},
-            ],
-            lr=train.learning_rate,
-            betas=(0.9, train.beta2),
-            fused=True,
-        )
+        self.optimiser = Optimiser(network, train)
         self.replica: nn.Module = self.denoiser
         if self.ranks.count > 1:
             with warnings.catch_warnings():
@@ -192,8 +183,11 @@ class Trainer:
         )
         perceptual = self.run.train.perceptual
         if self.features is not None and perceptual is not None:
-            restored = objective.decode(self.autoencoder, predicted) / 2 + 0.5
-            loss = loss + perceptual.weight * self.features(restored, sharp)
+            seen = t <= self.schedule.steps - perceptual.but_last
+            if seen.any():
+                restored = objective.decode(self.autoencoder, predicted[seen]) / 2 + 0.5
+                apart = self.features(restored, sharp[seen])
+                loss = loss.index_add(0, seen.nonzero()[:, 0], perceptual.weight * apart)
         return loss.mean()
 
     def advance(self, sharp: Tensor, blurry: Tensor) -> Tensor:
@@ -217,18 +211,18 @@ class Trainer:
                 loss = self.loss(*part) / train.accumulate
                 self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]  # torch's own
             losses.append(loss.detach())
-        self.scaler.unscale_(self.optimiser)
+        self.optimiser.unscale(self.scaler)
         norm = nn.utils.clip_grad_norm_(self.denoiser.parameters(), train.clip_norm)
+        finite = bool(torch.isfinite(norm))
         # With scaled gradients one that overflows is skipped, and the scale lowered.
         scaled = self.scaler.is_enabled() and self.scaler.get_scale() > LEAST_SCALE
-        if not scaled and not torch.isfinite(norm):
+        if not scaled and not finite:
             raise ResShiftError(
                 f"The gradient of step {self.step + 1} is not finite.",
                 hint="Lower `learning_rate`; the same command goes on from the last saved step.",
             )
-        for group in self.optimiser.param_groups:
-            group["lr"] = self.learning_rate()
-        self.scaler.step(self.optimiser)
+        if finite:
+            self.optimiser.step(self.learning_rate())
         self.scaler.update()
         self.step += 1
         decay = min(train.ema, (1 + self.step) / (10 + self.step))

@@ -35,7 +35,10 @@ from resshift_cli.store import Files
 from resshift_cli.upscaler import Upscaler
 
 # What makes two rows the same measurement, on whatever machine.
-SAME = ("model", "device", "precision", "plain", "tile", "batch", "width", "height", "steps")
+SAME = (
+    *("model", "device", "precision", "plain", "compiled"),
+    *("tile", "batch", "width", "height", "steps"),
+)
 
 # What a process of its own runs. It imports from where this one does.
 _WORKER = """
@@ -62,6 +65,7 @@ class Task:
         precision: fp32, bf16 or fp16.
         plain: whether the networks run as they would without anything done for speed, see
             `plain.make_plain`; only with fp32.
+        compiled: whether they are compiled.
         tile: side of the tiles, in pixels of the input, as all that follow.
         overlap: of the tiles.
         batch: tiles per call of a network.
@@ -77,6 +81,7 @@ class Task:
     device: str
     precision: str
     plain: bool
+    compiled: bool
     tile: int
     overlap: int
     batch: int
@@ -88,6 +93,8 @@ class Task:
     def title(self) -> str:
         """For people."""
         precision = "plain fp32" if self.plain else self.precision
+        if self.compiled:
+            precision += ", compiled"
         tiles = "1 tile" if self.batch == 1 else f"{self.batch} tiles"
         return f"{self.model}, {precision}, {tiles} of {self.tile} px"
 
@@ -100,6 +107,7 @@ def task(
     device: torch.device,
     precision: str,
     plain: bool = False,
+    compiled: bool = False,
     tile: int | None,
     batch: int,
     size: int | None,
@@ -114,6 +122,7 @@ def task(
         device: where to compute.
         precision: fp32, bf16 or fp16.
         plain: see `Task`.
+        compiled: likewise.
         tile: side of the tiles in pixels of the input, by default as the model says.
         batch: tiles per call of a network.
         size: side of a square image that is cut with the usual overlap, in pixels of the input.
@@ -133,6 +142,7 @@ def task(
         device=str(device),
         precision=precision,
         plain=plain,
+        compiled=compiled,
         tile=settings.tile,
         overlap=settings.overlap,
         batch=batch,
@@ -326,7 +336,8 @@ class Group:
             OutputError: the cache can't be written.
         """
         for measurement in self.measured:
-            if measurement.runs and not measurement.task.plain:
+            usual = not (measurement.task.plain or measurement.task.compiled)
+            if measurement.runs and usual:
                 task = measurement.task
                 dtype = DTYPES[task.precision]
                 device = choose_device(task.device)
@@ -430,6 +441,7 @@ def _work(task: Task, began: float, loaded: float) -> Iterator[Start | Run]:
         device=task.device,
         precision=task.precision,
         tile_batch=task.batch,
+        compiled=task.compiled,
         tell=_refuse,
     )
     if task.plain:

@@ -37,6 +37,7 @@ from resshift_cli.options import (
     AllowTruncatedOption,
     ColorFixOption,
     CommandLine,
+    CompileOption,
     CompressionOption,
     ConsistencyOption,
     DebugOption,
@@ -147,6 +148,7 @@ def upscale(
     max_memory: MaxMemoryOption = None,
     device: DeviceOption = "auto",
     precision: PrecisionOption = "auto",
+    compiled: CompileOption = False,
     file_format: FormatOption = None,
     quality: QualityOption = None,
     lossless: LosslessOption = False,
@@ -208,6 +210,7 @@ def upscale(
                 device=device,
                 precision=precision,
                 max_memory=max_memory,
+                compiled=compiled,
             )
             settings = upscaler.settings(
                 scale=factor,

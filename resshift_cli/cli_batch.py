@@ -22,6 +22,7 @@ from resshift_cli.options import (
     MAX_PIXELS,
     AllowTruncatedOption,
     ColorFixOption,
+    CompileOption,
     CompressionOption,
     ConsistencyOption,
     DebugOption,
@@ -94,6 +95,7 @@ def batch(
     max_memory: MaxMemoryOption = None,
     device: DeviceOption = "auto",
     precision: PrecisionOption = "auto",
+    compiled: CompileOption = False,
     file_format: FormatOption = None,
     quality: QualityOption = None,
     lossless: LosslessOption = False,
@@ -196,6 +198,7 @@ def batch(
                     book,
                     report,
                     max_memory=max_memory,
+                    compiled=compiled,
                     fail_fast=fail_fast,
                     quiet=quiet,
                 )
@@ -490,6 +493,7 @@ def _work(
     report: Report,
     *,
     max_memory: int | None,
+    compiled: bool,
     fail_fast: bool,
     quiet: bool,
 ) -> None:
@@ -522,6 +526,7 @@ def _work(
         device=str(made.device),
         precision=jobs.precision_name(made.dtype),
         max_memory=max_memory,
+        compiled=compiled,
     )
     _enter(book, failures, facts, report)
     if not quiet:

@@ -91,6 +91,10 @@ def bench(
             "and tell how many times faster they are.",
         ),
     ] = False,
+    compiled: Annotated[
+        bool,
+        typer.Option("--compile", help="Measure every precision compiled, too, see `upscale`."),
+    ] = False,
     compare: Annotated[
         Path | None,
         typer.Option(
@@ -133,6 +137,7 @@ def bench(
             size=size,
             steps=steps,
             plain=plain,
+            compiled=compiled,
             random=random,
             offline=offline,
             quiet=quiet,
@@ -179,6 +184,7 @@ def _tasks(
     size: int | None,
     steps: int | None,
     plain: bool,
+    compiled: bool,
     random: bool,
     offline: bool,
     quiet: bool,
@@ -191,7 +197,9 @@ def _tasks(
     chosen = dict.fromkeys(
         jobs.precision_name(choose_dtype(precision, run_on)) for precision in precisions
     )
-    kinds = [(precision, False) for precision in chosen] + [("fp32", True)] * plain
+    kinds = [(precision, False, False) for precision in chosen]
+    kinds += [(precision, False, True) for precision in chosen] * compiled
+    kinds += [("fp32", True, False)] * plain
     spec = jobs.spec_of(entry, offline=offline, quiet=quiet)
     files = None if random else cli_models.fetch(entry, offline=offline, quiet=quiet)
     for side in tiles or _sides(spec.tile.size, spec.denoiser.size_multiple * spec.lq_pixels):
@@ -204,12 +212,13 @@ def _tasks(
                     device=run_on,
                     precision=precision,
                     plain=is_plain,
+                    compiled=is_compiled,
                     tile=side,
                     batch=count,
                     size=size,
                     steps=steps,
                 )
-                for precision, is_plain in kinds
+                for precision, is_plain, is_compiled in kinds
             ]
 
 
@@ -222,7 +231,7 @@ def _show(report: dict[str, Any]) -> None:
     """The rows as a table."""
     columns: dict[str, Callable[[dict[str, Any]], str]] = {
         "MODEL": lambda row: row["model"],
-        "IN": lambda row: "plain" if row["plain"] else row["precision"],
+        "IN": _kind,
         "TILE": lambda row: str(row["tile"]),
         "BATCH": lambda row: str(row["batch"]),
         "S/MPX": lambda row: _number(row["seconds_per_megapixel"]["median"]),
@@ -243,6 +252,13 @@ def _show(report: dict[str, Any]) -> None:
     if report["rows"]:
         rows = [[cell(row) for cell in columns.values()] for row in report["rows"]]
         console.table(list(columns), rows)
+
+
+def _kind(row: dict[str, Any]) -> str:
+    if row["plain"]:
+        return "plain"
+    precision: str = row["precision"]
+    return f"{precision} compiled" if row["compiled"] else precision
 
 
 def _number(value: float) -> str:

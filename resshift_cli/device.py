@@ -275,6 +275,9 @@ def compile_parts(parts: Iterable[nn.Module], device: torch.device, cache: Path)
             hint="Go on without --compile, or install it.",
         )
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache))
+    # Every size is compiled, however many there are.
+    torch._dynamo.config.recompile_limit = sys.maxsize
+    torch._dynamo.config.accumulated_recompile_limit = sys.maxsize
     for part in parts:
         if device.type == "cuda":
             part.compile(fullgraph=True, dynamic=False, mode="reduce-overhead")

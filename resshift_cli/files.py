@@ -1,6 +1,6 @@
 """File in, file out: read an image or an animation, enlarge it, and encode the result.
 
-    load -> check -> enlarge (or compute elsewhere, and `finish`) -> Result.content -> targets
+    load -> check -> enlarge -> Result.content -> targets
 
 What enlarges pixels is handed in, so that this room needs no torch.
 """

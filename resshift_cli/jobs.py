@@ -44,6 +44,7 @@ def load(
     device: str,
     precision: str,
     max_memory: int | None = None,
+    compiled: bool = False,
 ) -> Upscaler:
     """Fetch a model if need be, and load it; what it has to do otherwise goes to stderr.
 
@@ -64,6 +65,7 @@ def load(
             device=device,
             precision=precision,
             max_memory=max_memory,
+            compiled=compiled,
             tell=(lambda text: None) if quiet else console.warning,
         )
 

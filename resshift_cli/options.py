@@ -330,6 +330,15 @@ MaxMemoryOption = Annotated[
         "are chosen by that. By default by what is free.",
     ),
 ]
+CompileOption = Annotated[
+    bool,
+    typer.Option(
+        "--compile",
+        help="Have torch compile the networks, and on an NVIDIA card record them as CUDA graphs: "
+        "minutes at the first image, and for every other size of tile, but kept for later runs. A "
+        "CPU is faster without it.",
+    ),
+]
 DeviceOption = Annotated[
     str,
     typer.Option(

@@ -12,6 +12,7 @@ import copy
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
@@ -22,7 +23,7 @@ from resshift_cli.autoencoder import Autoencoder
 from resshift_cli.bands import Bands, Reader, Window
 from resshift_cli.degrade import enlarge
 from resshift_cli.denoiser import Denoiser
-from resshift_cli.device import pack, place, release_memory, to_device
+from resshift_cli.device import compile_parts, pack, place, release_memory, to_device
 from resshift_cli.errors import ResShiftError, out_of_memory
 from resshift_cli.plan import Settings
 from resshift_cli.specs import ModelSpec
@@ -46,11 +47,20 @@ class Networks:
     denoiser: Denoiser
     autoencoder: Autoencoder
 
-    def placed(self, device: torch.device, dtype: torch.dtype) -> Networks:
-        """The same networks, moved in place."""
+    def placed(
+        self, device: torch.device, dtype: torch.dtype, compiled: Path | None = None
+    ) -> Networks:
+        """The same networks, moved in place, and packed, or compiled into a folder.
+
+        Raises:
+            DeviceError: as `compile_parts`.
+        """
         for network in (self.denoiser.eval(), self.autoencoder.eval()):
             place(network, device, dtype)
-            pack(network)
+            if compiled is None:
+                pack(network)
+            else:
+                compile_parts(network.parts, device, compiled)
         return self
 
 
@@ -68,6 +78,7 @@ class Engine:
         device: where to compute.
         dtype: what the networks compute in.
         tile_batch: tiles per call of a network; halved when memory runs out.
+        whole_batches: never compute fewer, since the networks are compiled for so many.
         tell: called with a sentence about what had to be done otherwise.
     """
 
@@ -77,6 +88,7 @@ class Engine:
     device: torch.device
     dtype: torch.dtype
     tile_batch: int
+    whole_batches: bool = False
     tell: Callable[[str], None] = warnings.warn
     _exact: Networks | None = field(default=None, init=False, repr=False)
 
@@ -93,19 +105,22 @@ class Engine:
         done = 0
         while done < len(boxes):
             some = boxes[done : done + self.tile_batch]
+            missing = self.tile_batch - len(some) if self.whole_batches else 0
+            given = [*some, *[some[-1]] * missing]
             try:
-                result = compute(self.networks, some)
+                result = compute(self.networks, given)
             except Exception as error:
-                if len(some) == 1 or not out_of_memory(error):
+                if len(given) == 1 or not out_of_memory(error):
                     raise
                 result = None
             if result is None:  # out here the failed call is over, and its memory free
                 release_memory(self.device)
-                self.tile_batch = len(some) // 2
+                self.tile_batch = len(given) // 2
                 tiles = f"{self.tile_batch} tiles" if self.tile_batch > 1 else "one tile"
                 self.tell(f"Memory ran out: going on with {tiles} at a time.")
                 continue
             done += len(some)
+            result = result[: len(result) // len(given) * len(some)]
             if torch.isfinite(result).all():
                 yield result
             else:

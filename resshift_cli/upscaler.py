@@ -27,6 +27,7 @@ from resshift_cli.device import (
     release_memory,
     to_device,
 )
+from resshift_cli.download import cache_folder
 from resshift_cli.errors import UsageError, out_of_memory
 from resshift_cli.images import Picture
 from resshift_cli.plan import Settings
@@ -56,11 +57,12 @@ class Upscaler:
         tile_batch: tiles per call of a network; by default 1 on a CPU, and what fits elsewhere.
         max_memory: bytes that the process is to take on the device at most; by default what is
             free. It bounds tiles, not the image itself.
+        compiled: have the networks compiled, see `device.compile_parts`.
         tell: called with a sentence where something had to be done otherwise: memory ran out, or
             the values of half precision overflowed.
 
     Raises:
-        DeviceError: the device is not here.
+        DeviceError: the device is not here, or what torch compiles with on it.
         UsageError: unknown device or precision, or a model that needs a mask beside the image.
     """
 
@@ -75,6 +77,7 @@ class Upscaler:
         precision: str = "auto",
         tile_batch: int | None = None,
         max_memory: int | None = None,
+        compiled: bool = False,
         tell: Callable[[str], None] = warnings.warn,
     ) -> None:
         if spec.denoiser.lq_mask:
@@ -88,8 +91,11 @@ class Upscaler:
         self.dtype = choose_dtype(precision, self.device)
         self.denoiser = denoiser
         self.autoencoder = autoencoder
-        networks = Networks(denoiser, autoencoder).placed(self.device, self.dtype)
-        self.engine = Engine(spec, name, networks, self.device, self.dtype, tile_batch or 1, tell)
+        folder = cache_folder() / "compiled" if compiled else None
+        networks = Networks(denoiser, autoencoder).placed(self.device, self.dtype, folder)
+        self.engine = Engine(
+            spec, name, networks, self.device, self.dtype, tile_batch or 1, compiled, tell
+        )
         self.chosen_batch = tile_batch
         self.max_memory = max_memory
 
@@ -103,7 +109,7 @@ class Upscaler:
             name: one of `resshift models list`.
             registry: a file like weights.toml, with more models.
             offline: touch no network.
-            options: as the class's own arguments `device`, `precision` and `tile_batch`.
+            options: the class's own arguments, but for `name`.
 
         Raises:
             UnknownModelError: there is no such model.
@@ -123,7 +129,7 @@ class Upscaler:
             path: safetensors file, as `resshift train` or `resshift models convert` writes it.
             like: the model whose networks it fits; needed where the file does not tell.
             registry: a file like weights.toml, with more models.
-            options: as the class's own arguments `device`, `precision` and `tile_batch`.
+            options: the class's own arguments, but for `name`.
 
         Raises:
             InputMissingError: there is no such file.

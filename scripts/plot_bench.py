@@ -46,10 +46,12 @@ def draw(results: Path, chart: Path) -> None:
         ticks.append(place + (len(rows) - 1) / 2)
         for row in rows:
             kind = "plain fp32" if row["plain"] else row["precision"]
+            kind += " compiled" * row["compiled"]
             seconds = row["seconds_per_megapixel"]
             middle = seconds["median"]
+            colour = COLOURS[kind.removesuffix(" compiled")]
             quartiles = [[middle - seconds["low"]], [seconds["high"] - middle]]
-            axes.barh(place, middle, 0.85, xerr=quartiles, color=COLOURS[kind], ecolor="#333333")
+            axes.barh(place, middle, 0.85, xerr=quartiles, color=colour, ecolor="#333333")
             text = f"{middle:.3g}  {kind}"
             axes.text(seconds["high"] + longest / 80, place, text, va="center", fontsize=9)
             place += 1

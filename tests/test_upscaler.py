@@ -3,6 +3,7 @@ from __future__ import annotations
 import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -90,6 +91,30 @@ def test_the_result_does_not_depend_on_the_tiles_per_call(
 ) -> None:
     lq, expected = tiled
     assert_close(restore(tiny_upscaler(tile_batch=batch), lq, tile=32, overlap=8), expected)
+
+
+@pytest.mark.full_size  # it takes a minute
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch's own, while it compiles
+def test_compiled_networks_compute_the_same_and_are_kept(
+    tiled: tuple[Tensor, Tensor], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR", raising=False)
+    monkeypatch.setenv("RESSHIFT_CACHE", str(tmp_path))
+    lq, expected = tiled
+    upscaler = tiny_upscaler(tile_batch=5, compiled=True)
+    assert_close(restore(upscaler, lq, tile=32, overlap=8), expected)
+    assert any((tmp_path / "compiled").rglob("*.so"))
+
+
+def test_a_compiled_network_is_given_as_many_tiles_in_every_call(
+    tiled: tuple[Tensor, Tensor],
+) -> None:
+    lq, expected = tiled
+    upscaler = tiny_upscaler(tile_batch=5)
+    upscaler.engine.whole_batches = True
+    seen = calls(upscaler)
+    assert_close(restore(upscaler, lq, tile=32, overlap=8), expected)
+    assert {len(call[0]) for call in seen} == {5}
 
 
 def test_the_result_does_not_depend_on_the_order_of_the_tiles(
@@ -423,6 +448,16 @@ def test_when_memory_runs_out_fewer_tiles_are_computed_at_a_time() -> None:
     assert_close(result, restore(tiny_upscaler(), lq, tile=16, overlap=4))
     assert [size for size in sizes if size > 2 * 16 * 16] == [5 * 16 * 16], "no call is repeated"
     assert told == ["Memory ran out: going on with 2 tiles at a time."]
+
+
+def test_whole_batches_get_smaller_too() -> None:
+    lq, told = random_lq(60, 60), list[str]()
+    upscaler = tiny_upscaler(tile_batch=8, tell=told.append)
+    upscaler.engine.whole_batches = True
+    sizes = short_of_memory(upscaler, 2 * 16 * 16)
+    result = restore(upscaler, lq, tile=16, overlap=4)
+    assert_close(result, restore(tiny_upscaler(), lq, tile=16, overlap=4))
+    assert set(sizes) == {8 * 16 * 16, 4 * 16 * 16, 2 * 16 * 16}
 
 
 def test_when_memory_does_not_hold_one_tile_smaller_ones_are_taken() -> None:

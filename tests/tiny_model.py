@@ -61,6 +61,7 @@ def tiny_upscaler(
     precision: str = "fp32",
     tile_batch: int | None = None,
     max_memory: int | None = None,
+    compiled: bool = False,
     tell: Callable[[str], None] = warnings.warn,
     **changes: Any,
 ) -> Upscaler:
@@ -74,6 +75,7 @@ def tiny_upscaler(
         precision=precision,
         tile_batch=tile_batch,
         max_memory=max_memory,
+        compiled=compiled,
         tell=tell,
     )
 

@@ -5,8 +5,7 @@
 
 Of five pictures two are blocks of text in many scripts and colours, one is a printed page, one is
 line art as comics have it, and one holds charts, tables, windows, diagrams and logos. Text is
-smoothed as in print, or on the grid of pixels as on screens,
-or not smoothed at all.
+smoothed as in print, or on the grid of pixels as on screens, or not smoothed at all.
 
 Fonts are those of Debian's packages fonts-dejavu, fonts-liberation, fonts-urw-base35,
 fonts-comic-neue, fonts-noto-core, fonts-wqy-zenhei, fonts-ipafont-gothic and fonts-nanum. The same
@@ -177,10 +176,8 @@ def document(rng: np.random.Generator, fonts: dict[str, list[str]]) -> Image.Ima
     columns = int(rng.integers(1, 3))
     width, y = WIDTH // columns, 0
     while y < HEIGHT:
-        size, block = (
-            int(np.exp(rng.uniform(math.log(14), math.log(36)))),
-            int(rng.integers(80, 300)),
-        )
+        size = int(np.exp(rng.uniform(math.log(14), math.log(36))))
+        block = int(rng.integers(80, 300))
         for column in range(columns):
             clip = block_of_text((width, block), letters, (file, size), rng)
             page.paste(ink, (column * width * scale, y * scale), clip)

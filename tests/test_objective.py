@@ -11,7 +11,7 @@ from tiny_model import output_and_target, tiny_networks, tiny_spec
 from torch import Tensor, nn
 from torch.testing import assert_close
 
-from resshift_cli import autoencoder, chain
+from resshift_cli import autoencoder, chain, degrade
 from resshift_cli.errors import InputMissingError, ModelUnavailableError
 from resshift_cli.specs import ModelSpec, ScheduleSpec
 from resshift_cli.training import objective
@@ -122,6 +122,31 @@ def test_a_prediction_that_is_right_costs_nothing(kind: Objective) -> None:
     del given["error"]
     given["predicted"] = given["x0"]
     assert not objective.denoising_loss(**given, kind=kind).any()
+
+
+# What is worth learning of a damaged image
+
+
+def test_all_detail_of_an_undamaged_image_is_worth_learning() -> None:
+    sharp = torch.rand(2, 3, 64, 64)
+    shares = objective.detail_share(sharp, degrade.shrink(sharp, 4), 1.0)
+    assert_close(shares, torch.ones(2))
+
+
+@pytest.mark.parametrize(("levels", "share"), [(3, 0.5), (6, 0.2), (9, 0.1)])
+def test_less_detail_is_worth_learning_the_worse_the_damage(levels: int, share: float) -> None:
+    sharp = 0.25 + torch.rand(1, 3, 64, 64) / 2
+    sign = torch.where(torch.rand(1, 3, 16, 16) < 0.5, -1, 1)
+    damaged = degrade.shrink(sharp, 4) + sign * levels / 255
+    found = objective.detail_share(sharp, damaged, 3.0)
+    assert_close(found, torch.tensor([share]), rtol=1e-3, atol=0)
+
+
+def test_a_crop_s_border_is_not_taken_for_damage() -> None:
+    large = torch.rand(1, 3, 96, 96)
+    crop, partner = large[..., 16:80, 16:80], degrade.shrink(large, 4)[..., 4:20, 4:20]
+    assert (degrade.shrink(crop, 4) - partner).abs().max() > 4 / 255
+    assert_close(objective.detail_share(crop, partner, 1.0), torch.ones(1))
 
 
 # Features of the decoded x_0

@@ -80,6 +80,7 @@ def test_a_missing_configuration_is_said_to_be_missing(tmp_path: Path) -> None:
         ({"final_rate": -1e-3}, "final_rate can't be negative"),
         ({"warmup": -1}, "warmup can't be negative"),
         ({"samples": -1}, "samples can't be negative"),
+        ({"restraint": -1.0}, "restraint can't be negative"),
         ({"ema": 1.0}, "ema and beta2 must be at least 0 and below 1"),
         ({"beta2": -0.1}, "ema and beta2 must be at least 0 and below 1"),
         ({"clip_norm": 0.0}, "clip_norm must be above 0"),

@@ -557,6 +557,29 @@ def test_the_last_step_can_go_without_the_perceptual_term(tmp_path: Path) -> Non
     assert added[0] == 0 < added[1] < added[2]
 
 
+class Says(torch.nn.Module):
+    def __init__(self, answer: torch.Tensor) -> None:
+        super().__init__()
+        self.answer = answer
+
+    def forward(self, *_: object) -> torch.Tensor:
+        return self.answer
+
+
+def test_with_restraint_less_detail_of_damaged_images_is_learned_but_at_the_last_step() -> None:
+    trainer = Trainer(changed(restraint=2.0), seed=0, device=CPU)
+    sharp, clean = (part[:1].repeat(3, 1, 1, 1) for part in batch(changed(degrade=BicubicSpec())))
+    damage = 4 / 255 * torch.where(torch.rand(1, 3, 16, 16) < 0.5, -1, 1)
+    blurry = clean + damage * torch.tensor([1, 0, 1]).view(3, 1, 1, 1)
+    t, noise = torch.tensor([2, 2, trainer.schedule.steps]), torch.zeros(3, 48, 16, 16)
+    x0, mean = trainer.autoencoder.encode(sharp * 2 - 1), torch.rand(48, 16, 16)
+    trainer.average = Says(mean[None])  # type: ignore[assignment]
+    trainer.replica = Says(torch.stack([mean + 0.2 * (x0[0] - mean), x0[1], x0[2]]))
+    assert trainer.loss(sharp, blurry, t, noise).item() == pytest.approx(0, abs=1e-6)
+    trainer.replica = Says(x0)
+    assert trainer.loss(sharp, blurry, t, noise) > 1e-3
+
+
 def test_a_run_takes_its_feature_network_from_beside_its_configuration(
     start: Start, tmp_path: Path
 ) -> None:

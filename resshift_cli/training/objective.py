@@ -8,12 +8,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from resshift_cli import degrade
 from resshift_cli.autoencoder import Autoencoder, VQAutoencoder
 from resshift_cli.denoiser import Denoiser
 from resshift_cli.errors import InputMissingError, ModelUnavailableError, printable
 from resshift_cli.schedule import ShiftSchedule
 from resshift_cli.training.recipe import Objective
 
+_BORDER = 2  # low-resolution pixels that the bicubic reduction reaches beyond
 _EXPORT = "torch.export.save(torch.export.export(network, (crops,)), FILE) writes one."
 
 
@@ -80,6 +82,25 @@ def denoising_loss(
     if kind == "balanced":
         loss = loss / ((y0 - x0).square().mean((1, 2, 3)) + 0.5)
     return loss
+
+
+def detail_share(sharp: Tensor, blurry: Tensor, restraint: float) -> Tensor:
+    """How much of the detail that the posterior mean lacks is worth learning, (N,) in 0..1.
+
+    The worse an image is damaged by noise and compression, the more of the detail that fits it is
+    invented, out of the damage as it were. The share is r^2 / (r^2 + d^2), as in a Wiener filter,
+    with the restraint r and the damage d: the root mean square difference from the antialiased
+    bicubic reduction of the sharp image, in 8-bit levels.
+
+    Args:
+        sharp: (N, 3, H, W) in [0, 1].
+        blurry: their low-resolution partners, (N, 3, h, w) in [0, 1].
+        restraint: r, above 0.
+    """
+    clean = degrade.shrink(sharp, sharp.shape[2] // blurry.shape[2])
+    # Partners were cut from larger images, so that they differ at the border in any case.
+    inner = (clean - blurry)[..., _BORDER:-_BORDER, _BORDER:-_BORDER] * 255
+    return restraint**2 / (restraint**2 + inner.square().mean((1, 2, 3)))
 
 
 def decode(codec: Autoencoder, latent: Tensor) -> Tensor:

@@ -28,7 +28,10 @@ _COUNTS = (
     *("steps", "batch", "crop", "crop_tries", "save_every", "validate_every"),
     *("validate_on", "accumulate"),
 )
-_AMOUNTS = ("learning_rate", "final_rate", "warmup", "weight_decay", "late_steps", "samples")
+_AMOUNTS = (
+    *("learning_rate", "final_rate", "warmup", "weight_decay", "late_steps", "samples"),
+    "restraint",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +74,8 @@ class TrainSpec:
         degrade: how low-resolution partners are made, or that they are files.
         objective: see `objective.denoising_loss`.
         perceptual: a second term of the loss.
+        restraint: damage to a low-resolution image, in 8-bit levels, at which the model learns to
+            add half of the detail, see `objective.detail_share`; 0 to learn all of it always.
         final_rate: learning rate at the end.
         optimiser: `adamw`, or `muon` for the matrices within the network, see `Optimiser`.
         beta2: how much AdamW keeps of its average of squared gradients; 0 to 1.
@@ -101,6 +106,7 @@ class TrainSpec:
     degrade: Partners
     objective: Objective = "balanced"
     perceptual: PerceptualSpec | None = None
+    restraint: float = 0.0
     final_rate: float = 0.0
     optimiser: OptimiserName = "adamw"
     beta2: float = 0.99

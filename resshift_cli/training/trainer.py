@@ -33,6 +33,7 @@ from resshift_cli.training.recipe import Amp, RunSpec
 Pair = tuple[Tensor, Tensor]
 """A picture and its low-resolution partner, (N, 3, H, W) in [0, 1]."""
 
+_ALL_BUT = 0.98  # with more than this share of its detail a crop counts as whole
 LEAST_SCALE = 1.0  # of float16 gradients: if they overflow even so, the run has diverged
 
 
@@ -175,6 +176,8 @@ class Trainer:
         with torch.no_grad():
             x0 = self.autoencoder.encode(sharp * 2 - 1)
             y0 = self.autoencoder.encode(self.enlarged(blurry))
+            if self.run.train.restraint:
+                x0 = self._restrained(x0, y0, sharp, blurry, t, noise)
         x_t = chain.shift(x0, y0, noise, self.schedule, t)
         with torch.autocast(self.device.type, self.dtype, enabled=self.dtype is not None):
             predicted = self.replica(x_t, y0, blurry * 2 - 1, self.schedule, t)
@@ -189,6 +192,26 @@ class Trainer:
                 apart = self.features(restored, sharp[seen])
                 loss = loss.index_add(0, seen.nonzero()[:, 0], perceptual.weight * apart)
         return loss.mean()
+
+    def _restrained(
+        self, x0: Tensor, y0: Tensor, sharp: Tensor, blurry: Tensor, t: Tensor, noise: Tensor
+    ) -> Tensor:
+        """The latents to learn: x0 brought nearer to the mean that the average network predicts.
+
+        That mean is learned at the last step, whose crops stay as they are.
+        """
+        share = objective.detail_share(sharp, blurry, self.run.train.restraint)
+        changed = (t < self.schedule.steps) & (share < _ALL_BUT)
+        if not changed.any():
+            return x0
+        y0, blurry, noise, share = (part[changed] for part in (y0, blurry, noise, share))
+        start = chain.prior(y0, noise, self.schedule, self.run.model.prior)
+        last = torch.full_like(t[changed], self.schedule.steps)
+        with torch.autocast(self.device.type, self.dtype, enabled=self.dtype is not None):
+            mean = self.average(start, y0, blurry * 2 - 1, self.schedule, last)
+        x0 = x0.clone()
+        x0[changed] = torch.lerp(mean.float(), x0[changed], share.view(-1, 1, 1, 1))
+        return x0
 
     def advance(self, sharp: Tensor, blurry: Tensor) -> Tensor:
         """Take one optimiser step with this process' share of a batch.

@@ -33,7 +33,7 @@ from resshift_cli.training.recipe import Amp, RunSpec
 Pair = tuple[Tensor, Tensor]
 """A picture and its low-resolution partner, (N, 3, H, W) in [0, 1]."""
 
-_ALL_BUT = 0.98  # with more than this share of its detail a crop counts as whole
+WHOLE_SHARE = 0.98  # from this share of its detail on a crop is learned as it is
 LEAST_SCALE = 1.0  # of float16 gradients: if they overflow even so, the run has diverged
 
 
@@ -179,7 +179,7 @@ class Trainer:
             if self.run.train.restraint:
                 x0 = self._restrained(x0, y0, sharp, blurry, t, noise)
         x_t = chain.shift(x0, y0, noise, self.schedule, t)
-        with torch.autocast(self.device.type, self.dtype, enabled=self.dtype is not None):
+        with self._autocast():
             predicted = self.replica(x_t, y0, blurry * 2 - 1, self.schedule, t)
         loss = objective.denoising_loss(
             predicted, x0, y0, self.denoiser, self.schedule, t, self.run.train.objective
@@ -201,16 +201,15 @@ class Trainer:
         That mean is learned at the last step, whose crops stay as they are.
         """
         share = objective.detail_share(sharp, blurry, self.run.train.restraint)
-        changed = (t < self.schedule.steps) & (share < _ALL_BUT)
+        changed = (t < self.schedule.steps) & (share < WHOLE_SHARE)
         if not changed.any():
             return x0
         y0, blurry, noise, share = (part[changed] for part in (y0, blurry, noise, share))
-        start = chain.prior(y0, noise, self.schedule, self.run.model.prior)
-        last = torch.full_like(t[changed], self.schedule.steps)
-        with torch.autocast(self.device.type, self.dtype, enabled=self.dtype is not None):
-            mean = self.average(start, y0, blurry * 2 - 1, self.schedule, last)
+        x_t = chain.prior(y0, noise, self.schedule, self.run.model.prior)
+        with self._autocast():
+            mean = self._mean(x_t, y0, blurry).float()
         x0 = x0.clone()
-        x0[changed] = torch.lerp(mean.float(), x0[changed], share.view(-1, 1, 1, 1))
+        x0[changed] = torch.lerp(mean, x0[changed], share.view(-1, 1, 1, 1))
         return x0
 
     def advance(self, sharp: Tensor, blurry: Tensor) -> Tensor:
@@ -255,6 +254,9 @@ class Trainer:
             )
         return torch.stack(losses).sum()
 
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast(self.device.type, self.dtype, enabled=self.dtype is not None)
+
     def _gathering(self, *, last: bool) -> Any:
         """Where gradients of the processes are not averaged yet, or are with the last part."""
         if last or not isinstance(self.replica, DistributedDataParallel):
@@ -292,11 +294,15 @@ class Trainer:
         noise = torch.randn(y0.shape, generator=generator).to(y0)
         return chain.prior(y0, noise, self.schedule, self.run.model.prior), y0
 
+    def _mean(self, x_t: Tensor, y0: Tensor, blurry: Tensor) -> Tensor:
+        """x_0 as the average network predicts it from x_T: the mean of all that it may be."""
+        t = torch.full((len(y0),), self.schedule.steps, device=self.device)
+        x0: Tensor = self.average(x_t, y0, blurry * 2 - 1, self.schedule, t)
+        return x0
+
     def _posterior_mean(self, blurry: Tensor) -> Tensor:
         x_t, y0 = self._start(blurry, torch.Generator().manual_seed(0))
-        t = torch.tensor([self.schedule.steps], device=self.device)
-        x0 = self.average(x_t, y0, blurry * 2 - 1, self.schedule, t)
-        return self.autoencoder.decode(x0) / 2 + 0.5
+        return self.autoencoder.decode(self._mean(x_t, y0, blurry)) / 2 + 0.5
 
     def _walked(self, blurry: Tensor) -> Tensor:
         generator = torch.Generator().manual_seed(0)

@@ -233,11 +233,15 @@ def test_a_damaged_picture_is_named_by_whoever_meets_it(files: Pictures, workers
 
 
 RUN = """
+import multiprocessing
 import sys
+import time
 from pathlib import Path
 from resshift_cli.training import dataset, realistic
 from resshift_cli.training.photos import Files, Pictures
 
+if multiprocessing.current_process().name.endswith("-2"):  # the second worker
+    time.sleep(float(sys.argv[2]))
 if __name__ == "__main__":
     spec = dataset.DataSpec(4, 1, 64, 1, realistic.RealisticSpec())
     pictures = Pictures(Files([Path(sys.argv[1])]))
@@ -247,10 +251,11 @@ if __name__ == "__main__":
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals of Unix")
-def test_ctrl_c_leaves_no_processes(files: Pictures, tmp_path: Path) -> None:
+@pytest.mark.parametrize("late", [0, 3], ids=["started", "while a worker is still starting"])
+def test_ctrl_c_leaves_no_processes(late: int, files: Pictures, tmp_path: Path) -> None:
     assert isinstance(files.hq, Files)
     (tmp_path / "run.py").write_text(RUN)
-    command = [sys.executable, str(tmp_path / "run.py"), str(files.hq.paths[0])]
+    command = [sys.executable, str(tmp_path / "run.py"), str(files.hq.paths[0]), str(late)]
     with subprocess.Popen(
         command, start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as run:

@@ -226,11 +226,17 @@ def batches(
     )
     with _without_interrupts():
         ahead = iter(loader)
-    for made in ahead:
-        if isinstance(made, _Failure):
-            raise made.kind(made.message, hint=made.hint)
-        sharp, blurry = made
-        yield sharp, blurry
+    try:
+        for made in ahead:
+            if isinstance(made, _Failure):
+                raise made.kind(made.message, hint=made.hint)
+            sharp, blurry = made
+            yield sharp, blurry
+    finally:
+        # The traceback of an interrupt keeps the loader alive until Python ends its children, and
+        # torch takes that for a crash of those that are still starting.
+        if workers:
+            ahead._shutdown_workers()  # type: ignore[attr-defined]  # there is no public name
 
 
 @contextmanager

@@ -152,7 +152,13 @@ def build(spec: ModelSpec) -> tuple[Denoiser, Autoencoder]:
     """
     with _refusing_odd_sizes():
         network, codec = SwinUNet(spec.denoiser), autoencoder.build(spec.autoencoder)
-    return Denoiser(network, predict=spec.predict, precondition=spec.precondition), codec
+    denoiser = Denoiser(
+        network,
+        predict=spec.predict,
+        precondition=spec.precondition,
+        blind_start=spec.blind_start,
+    )
+    return denoiser, codec
 
 
 @cache

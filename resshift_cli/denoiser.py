@@ -229,19 +229,29 @@ class Denoiser(nn.Module):
     v = (1 - eta)^2 + kappa^2 eta, give e_0 = c d + s F with F of unit variance: the network
     returns F, so that near the end of the chain its own errors shrink with the noise.
 
+    Blind start: at the last step T the network is shown y_0 in place of x_T. That has almost
+    nothing of x_0, but noise, which the network would have to tell from the image.
+
     Args:
         network: the Swin U-Net.
         predict: what the network returns if not preconditioned: `x0` or the `residual` y_0 - x_0.
         precondition: see above; only with `residual`.
+        blind_start: see above.
     """
 
     def __init__(
-        self, network: SwinUNet, *, predict: Literal["x0", "residual"], precondition: bool
+        self,
+        network: SwinUNet,
+        *,
+        predict: Literal["x0", "residual"],
+        precondition: bool,
+        blind_start: bool = False,
     ) -> None:
         super().__init__()
         self.network = network
         self.predict = predict
         self.precondition = precondition
+        self.blind_start = blind_start
 
     def forward(
         self,
@@ -302,6 +312,9 @@ class Denoiser(nn.Module):
         self, x_t: Tensor, y0: Tensor, schedule: ShiftSchedule, t: Tensor
     ) -> tuple[Tensor, Tensor, Tensor | float]:
         """What the network is shown, and (base, weight) with x_0 = base + weight * output."""
+        if self.blind_start:
+            last = (t == schedule.steps).to(x_t.device).view(-1, 1, 1, 1)
+            x_t = torch.where(last, y0, x_t)
         scale = _column([schedule.input_scale(s) for s in t.tolist()], x_t.device)
         weight = self.output_scale(schedule, t, x_t.device)
         if not self.precondition:

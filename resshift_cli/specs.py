@@ -171,6 +171,7 @@ class ModelSpec:
             `latent` y_0, or the `resized` image, enlarged and brought back to the latent's size.
         prior: noise of the chain's start in standard deviations: kappa sqrt(eta_T) as in the
             paper (`shifted`), or `kappa`.
+        blind_start: the first prediction is made from y_0 instead of x_T, see `denoiser.Denoiser`.
         max_steps: steps walked by default and at most, where that is less than the schedule has,
             as in models distilled to one step.
 
@@ -189,6 +190,7 @@ class ModelSpec:
     autoencoder: VQSpec | SpaceToDepthSpec
     condition: Condition = "pixels"
     prior: Literal["shifted", "kappa"] = "shifted"
+    blind_start: bool = False
     max_steps: int | None = None
 
     def __post_init__(self) -> None:

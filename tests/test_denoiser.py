@@ -48,8 +48,9 @@ def wrapped(
     predict: Literal["x0", "residual"] = "x0",
     *,
     precondition: bool = False,
+    blind_start: bool = False,
 ) -> Denoiser:
-    return Denoiser(network, predict=predict, precondition=precondition)
+    return Denoiser(network, predict=predict, precondition=precondition, blind_start=blind_start)
 
 
 def tiny_inputs(side: int = 16) -> tuple[Tensor, Tensor, Tensor]:
@@ -222,3 +223,22 @@ def test_preconditioning_leaves_a_target_of_unit_variance_that_its_input_does_no
     shown = (x_t - y0).flatten()
     assert abs(target.std().item() - 1) < 0.02
     assert abs(torch.corrcoef(torch.stack([shown, target.flatten()]))[0, 1].item()) < 0.02
+
+
+@pytest.mark.parametrize(
+    ("predict", "precondition"), [("x0", False), ("residual", False), ("residual", True)]
+)
+def test_a_blind_start_takes_y0_for_the_last_state_and_only_for_that(
+    predict: Literal["x0", "residual"], precondition: bool
+) -> None:
+    x_t, y0, lq = tiny_inputs()
+    t = torch.tensor([15, 14])
+    network = tiny_network()
+    seeing = wrapped(network, predict, precondition=precondition)
+    blind = wrapped(network, predict, precondition=precondition, blind_start=True)
+    found = blind(x_t, y0, lq, SCHEDULE, t)
+    assert torch.equal(found[:1], seeing(y0, y0, lq, SCHEDULE, t)[:1])
+    assert torch.equal(found[1:], seeing(x_t, y0, lq, SCHEDULE, t)[1:])
+    # Of a shorter chain the last step is the last as well.
+    short = SCHEDULE.keep((5, 15))
+    assert torch.equal(blind(x_t, y0, lq, short, torch.tensor([2, 1]))[:1], found[:1])

@@ -189,6 +189,14 @@ def test_the_same_seed_gives_the_same_bits_and_another_seed_does_not() -> None:
     assert not np.array_equal(upscaler(image, seed=4), first)
 
 
+def test_one_step_from_a_blind_start_is_the_same_for_every_seed() -> None:
+    upscaler = tiny_upscaler(blind_start=True)
+    image = np.random.default_rng(0).random((40, 50, 3), dtype=np.float32)
+    one = upscaler(image, steps=1, seed=3)
+    assert np.array_equal(upscaler(image, steps=1, seed=4), one)
+    assert not np.array_equal(upscaler(image, steps=2, seed=3), upscaler(image, steps=2, seed=4))
+
+
 # Sizes and scales
 
 

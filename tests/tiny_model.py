@@ -54,7 +54,13 @@ def tiny_networks(spec: ModelSpec) -> tuple[Denoiser, autoencoder.Autoencoder]:
         torch.manual_seed(0)
         network = SwinUNet(spec.denoiser)
         codec = autoencoder.build(spec.autoencoder)
-    return Denoiser(network, predict=spec.predict, precondition=spec.precondition), codec
+    denoiser = Denoiser(
+        network,
+        predict=spec.predict,
+        precondition=spec.precondition,
+        blind_start=spec.blind_start,
+    )
+    return denoiser, codec
 
 
 def tiny_upscaler(

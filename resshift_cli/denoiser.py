@@ -229,8 +229,8 @@ class Denoiser(nn.Module):
     v = (1 - eta)^2 + kappa^2 eta, give e_0 = c d + s F with F of unit variance: the network
     returns F, so that near the end of the chain its own errors shrink with the noise.
 
-    Blind start: at the last step T the network is shown y_0 in place of x_T. That has almost
-    nothing of x_0, but noise, which the network would have to tell from the image.
+    Blind start: at the last step T the network is shown y_0 in place of x_T, which tells almost
+    nothing of x_0 and has noise that the network would have to tell from the image.
 
     Args:
         network: the Swin U-Net.

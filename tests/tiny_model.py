@@ -10,8 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from resshift_cli import autoencoder
-from resshift_cli.denoiser import Denoiser, SwinUNet
+from resshift_cli import checkpoint
+from resshift_cli.autoencoder import Autoencoder
+from resshift_cli.denoiser import Denoiser
 from resshift_cli.schedule import ShiftSchedule
 from resshift_cli.specs import DenoiserSpec, ModelSpec, ScheduleSpec, SpaceToDepthSpec, TileSpec
 from resshift_cli.upscaler import Upscaler
@@ -48,19 +49,11 @@ def tiny_spec(**changes: Any) -> ModelSpec:
     return replace(spec, **changes)
 
 
-def tiny_networks(spec: ModelSpec) -> tuple[Denoiser, autoencoder.Autoencoder]:
+def tiny_networks(spec: ModelSpec) -> tuple[Denoiser, Autoencoder]:
     """The networks of a spec, with the same random weights every time."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        network = SwinUNet(spec.denoiser)
-        codec = autoencoder.build(spec.autoencoder)
-    denoiser = Denoiser(
-        network,
-        predict=spec.predict,
-        precondition=spec.precondition,
-        blind_start=spec.blind_start,
-    )
-    return denoiser, codec
+        return checkpoint.build(spec)
 
 
 def tiny_upscaler(

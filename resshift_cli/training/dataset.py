@@ -7,11 +7,13 @@ matter which process makes it, or after which other one.
 from __future__ import annotations
 
 import signal
+import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import TracebackType
 from typing import Any, Literal
 
 import numpy as np
@@ -223,6 +225,7 @@ def batches(
         num_workers=workers,
         multiprocessing_context="spawn" if workers else None,  # safe beside CUDA and threads
         generator=torch.Generator(),  # torch's own is the trainer's
+        worker_init_fn=_expect_hang_ups,
     )
     with _without_interrupts():
         ahead = iter(loader)
@@ -237,6 +240,20 @@ def batches(
         # torch takes that for a crash of those that are still starting.
         if workers:
             ahead._shutdown_workers()  # type: ignore[attr-defined]  # there is no public name
+
+
+def _expect_hang_ups(_worker: int) -> None:
+    """Have this worker say nothing if an interrupt falls into the handing over of a batch.
+
+    The thread that hands over would print that the other side is gone.
+    """
+    say = sys.excepthook
+
+    def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        if not issubclass(kind, (ConnectionError, EOFError)):
+            say(kind, error, trace)
+
+    sys.excepthook = hook
 
 
 @contextmanager

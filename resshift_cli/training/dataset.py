@@ -7,17 +7,16 @@ matter which process makes it, or after which other one.
 from __future__ import annotations
 
 import signal
-import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Literal
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
@@ -225,7 +224,7 @@ def batches(
         num_workers=workers,
         multiprocessing_context="spawn" if workers else None,  # safe beside CUDA and threads
         generator=torch.Generator(),  # torch's own is the trainer's
-        worker_init_fn=_expect_hang_ups,
+        collate_fn=_as_made,
     )
     with _without_interrupts():
         ahead = iter(loader)
@@ -234,26 +233,12 @@ def batches(
             if isinstance(made, _Failure):
                 raise made.kind(made.message, hint=made.hint)
             sharp, blurry = made
-            yield sharp, blurry
+            yield torch.from_numpy(sharp), torch.from_numpy(blurry)
     finally:
         # The traceback of an interrupt keeps the loader alive until Python ends its children, and
         # torch takes that for a crash of those that are still starting.
         if workers:
             ahead._shutdown_workers()  # type: ignore[attr-defined]  # there is no public name
-
-
-def _expect_hang_ups(_worker: int) -> None:
-    """Have this worker say nothing if an interrupt falls into the handing over of a batch.
-
-    The thread that hands over would print that the other side is gone.
-    """
-    say = sys.excepthook
-
-    def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-        if not issubclass(kind, (ConnectionError, EOFError)):
-            say(kind, error, trace)
-
-    sys.excepthook = hook
 
 
 @contextmanager
@@ -278,15 +263,30 @@ class _Failure:
     hint: str
 
 
+_Made = tuple[NDArray[Any], NDArray[Any]] | _Failure
+
+
 @dataclass(frozen=True, slots=True)
 class _Batches(Dataset[Any]):
+    """Batches as arrays, which reach the main process through a pipe.
+
+    Tensors would go through shared memory, of which containers have little, and with the help of
+    threads that can't be told to stop: a worker that ends while one hands over a batch aborts.
+    """
+
     pictures: Pictures
     spec: DataSpec
     seed: int
     share: range | None
 
-    def __getitem__(self, number: int) -> tuple[Tensor, Tensor] | _Failure:
+    def __getitem__(self, number: int) -> _Made:
         try:
-            return make_batch(self.pictures, self.spec, self.seed, number, self.share)
+            sharp, blurry = make_batch(self.pictures, self.spec, self.seed, number, self.share)
         except ResShiftError as error:
             return _Failure(type(error), str(error), error.hint)
+        return sharp.numpy(), blurry.numpy()
+
+
+def _as_made(made: Any) -> Any:
+    """What comes instead of turning arrays into tensors, in the worker."""
+    return made

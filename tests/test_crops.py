@@ -46,6 +46,25 @@ def test_crops_reach_every_border_and_stay_inside(height: int, width: int) -> No
     assert {x for _, x in corners} == set(range(width - 15))
 
 
+def test_half_of_the_crops_may_be_of_more_and_reduced() -> None:
+    board = np.indices((64, 64)).sum(axis=0) % 2 * 255  # single pixels, which a reduction loses
+    image = np.stack([board] * 3, axis=2).astype(np.uint8)
+    contrasts = []
+    for seed in range(200):
+        crop = crops.detailed(image, 16, 2, np.random.default_rng(seed), reduce=2.0)
+        assert crop.shape == (16, 16, 3)
+        contrasts.append(crop.std() / image.std())
+    assert 80 < sum(contrast == 1 for contrast in contrasts) < 130
+    assert min(contrasts) < 0.1
+
+
+def test_pictures_are_not_reduced_to_less_than_a_crop() -> None:
+    image = made_up_photo(0, 24)[:18]
+    for seed in range(50):
+        crop = crops.detailed(image, 16, 1, np.random.default_rng(seed), reduce=4.0)
+        assert crop.shape == (16, 16, 3)
+
+
 def blocks_of(image: Pixels, scale: int) -> Pixels:
     """Each pixel as a square of `scale` times `scale`."""
     return image.repeat(scale, axis=0).repeat(scale, axis=1)

@@ -104,6 +104,13 @@ def test_the_largest_squares_can_be_taken_instead_of_details() -> None:
     assert_close(sharp, torch.full_like(sharp, 90 / 255))
 
 
+def test_details_can_be_of_reduced_pictures() -> None:
+    plain, reduced = (batch(0, batch=8, degrade=BicubicSpec(), reduce=r) for r in (1.0, 1.5))
+    assert [x.shape for x in reduced] == [x.shape for x in plain]
+    same = [any(torch.equal(a, b) for b in plain[0]) for a in reduced[0]]
+    assert not all(same)
+
+
 # Pairs
 
 
@@ -126,6 +133,7 @@ def test_pairs_are_cut_at_the_same_place() -> None:
 def test_pairs_can_t_be_reduced_to_crops() -> None:
     assert PAIRED.problem is None and PAIRED.smallest == 64
     assert "pairs can't be" in (replace(PAIRED, cut="largest").problem or "")
+    assert "pairs can't be" in (replace(PAIRED, reduce=2.0).problem or "")
 
 
 def test_what_is_wrong_with_a_degradation_is_wrong_with_the_data() -> None:

@@ -71,6 +71,8 @@ def test_a_missing_configuration_is_said_to_be_missing(tmp_path: Path) -> None:
         ({"steps": 0}, "steps must be at least 1"),
         ({"batch": -1}, "batch must be at least 1"),
         ({"crop_tries": 0}, "crop_tries must be at least 1"),
+        ({"reduce": 0.5}, "reduce must be at least 1"),
+        ({"reduce": 2.0, "cut": "largest"}, 'reduce is for cut = "detail"'),
         ({"last_share": 1.5}, "last_share must be within 0..1"),
         ({"save_every": 0}, "save_every must be at least 1"),
         ({"validate_every": 0}, "validate_every must be at least 1"),

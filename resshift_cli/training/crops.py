@@ -8,17 +8,25 @@ from PIL import Image
 from resshift_cli.training.photos import Pixels
 
 
-def detailed(image: Pixels, size: int, tries: int, rng: np.random.Generator) -> Pixels:
+def detailed(
+    image: Pixels, size: int, tries: int, rng: np.random.Generator, reduce: float = 1.0
+) -> Pixels:
     """The most detailed of a few random (size, size, 3) crops of (H, W, 3), flipped and turned.
 
-    Most of a photo is sky and blur: detail is where a network has something to learn.
+    Most of a photo is sky and blur: detail is where a network has something to learn. Half of the
+    crops are up to `reduce` times as large and then reduced, which makes new pictures of old ones.
     """
+    side = size
+    if reduce > 1 and rng.random() < 0.5:
+        most = min(reduce, min(image.shape[:2]) / size)
+        side = int(size * most ** rng.random())
     crops = []
     for _ in range(tries):
-        y = rng.integers(image.shape[0] - size + 1)
-        x = rng.integers(image.shape[1] - size + 1)
-        crops.append(image[y : y + size, x : x + size])
-    return _turned([max(crops, key=_detail)], rng)[0]
+        y = rng.integers(image.shape[0] - side + 1)
+        x = rng.integers(image.shape[1] - side + 1)
+        crops.append(image[y : y + side, x : x + side])
+    crop = _reduced(max(crops, key=_detail), size, Image.Resampling.BICUBIC)
+    return _turned([crop], rng)[0]
 
 
 def detailed_pair(
@@ -56,11 +64,15 @@ def largest(image: Pixels, size: int, rng: np.random.Generator) -> Pixels:
     side = min(image.shape[:2])
     y = rng.integers(image.shape[0] - side + 1)
     x = rng.integers(image.shape[1] - side + 1)
-    crop = image[y : y + side, x : x + side]
-    if side != size:
-        square = Image.fromarray(np.ascontiguousarray(crop))
-        crop = np.array(square.resize((size, size), Image.Resampling.BOX))
+    crop = _reduced(image[y : y + side, x : x + side], size, Image.Resampling.BOX)
     return crop[:, ::-1] if rng.random() < 0.5 else crop
+
+
+def _reduced(square: Pixels, size: int, filtered: Image.Resampling) -> Pixels:
+    """A square of at least `size` as one of just that."""
+    if len(square) == size:
+        return square
+    return np.array(Image.fromarray(np.ascontiguousarray(square)).resize((size, size), filtered))
 
 
 def _turned(crops: list[Pixels], rng: np.random.Generator) -> list[Pixels]:

@@ -56,6 +56,7 @@ class DataSpec:
         degrade: how low-resolution partners are made, or that they are files.
         cut: `detail`, crops in full resolution as `crops.detailed` chooses them; or `largest`,
             large squares that are reduced, see `crops.largest`.
+        reduce: half of the crops of details are up to so many times as large, and reduced.
     """
 
     scale: int
@@ -64,12 +65,17 @@ class DataSpec:
     crop_tries: int
     degrade: Partners
     cut: Literal["detail", "largest"] = "detail"
+    reduce: float = 1.0
 
     @property
     def problem(self) -> str | None:
         """What is wrong with the numbers, if anything."""
         if isinstance(self.degrade, PairedSpec) and self.cut == "largest":
             return 'cut = "largest" reduces pictures, which pairs can\'t be'
+        if self.reduce < 1:
+            return "reduce must be at least 1"
+        if self.reduce > 1 and (self.cut == "largest" or isinstance(self.degrade, PairedSpec)):
+            return 'reduce is for cut = "detail", and pairs can\'t be reduced'
         return self.degrade.problem
 
     @property
@@ -160,7 +166,7 @@ def _pair(pictures: Pictures, spec: DataSpec, rng: np.random.Generator) -> tuple
     if spec.cut == "largest":
         patch = crops.largest(photo, spec.patch, rng)
     else:
-        patch = crops.detailed(photo, spec.patch, spec.crop_tries, rng)
+        patch = crops.detailed(photo, spec.patch, spec.crop_tries, rng, spec.reduce)
     hq = to_tensor(patch)
     lq = degradation.degrade(hq, scale, spec.degrade, rng)
     y, x = rng.integers(MARGIN + 1, size=2)

@@ -86,6 +86,7 @@ class TrainSpec:
         checkpointing: compute activations anew for the gradient, to save memory.
         compile: have the network compiled, which takes a minute and pays off in long runs.
         cut: how crops are cut, see `DataSpec`.
+        reduce: how much of a picture may be reduced to a crop, see `DataSpec`.
         validate_on: held-out pictures to validate on, at most.
         samples: held-out crops on the sheet that each validation writes; 0 for no sheets.
     """
@@ -115,6 +116,7 @@ class TrainSpec:
     checkpointing: bool = False
     compile: bool = False
     cut: Literal["detail", "largest"] = "detail"
+    reduce: float = 1.0
     validate_on: int = 100
     samples: int = 4
 
@@ -143,7 +145,13 @@ class RunSpec:
         """What batches are made of."""
         train = self.train
         return DataSpec(
-            self.model.scale, train.batch, train.crop, train.crop_tries, train.degrade, train.cut
+            self.model.scale,
+            train.batch,
+            train.crop,
+            train.crop_tries,
+            train.degrade,
+            train.cut,
+            train.reduce,
         )
 
 

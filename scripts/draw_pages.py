@@ -3,7 +3,7 @@
     python scripts/draw_pages.py DIR [--count 60] [--seed 0]
     resshift train CONFIG --photos PHOTOS --photos DIR --out RUN
 
-Of five pictures two are blocks of text in many scripts and colours, one is a printed page, one is
+Of five pictures one has blocks of text in many scripts and colours, two are printed pages, one is
 line art as comics have it, and one holds charts, tables, windows, diagrams and logos. Text is
 smoothed as in print, or on the grid of pixels as on screens, or not smoothed at all.
 
@@ -475,7 +475,7 @@ def graphics(rng: np.random.Generator, fonts: dict[str, list[str]]) -> Image.Ima
     return page
 
 
-KINDS = [text_page, drawing, document, text_page, graphics]
+KINDS = [text_page, drawing, document, document, graphics]
 
 
 def main(

@@ -16,8 +16,8 @@ around its own a row depends on. A band with that many more rows at either side,
 image ends, gives the rows that the whole image gives; bit for bit if the factor is a power of two.
 
 The defaults are `wavelet` and no projection, by what scripts/measure_colour.py shows of the bundled
-model: `wavelet` takes away nine tenths of the shift of the mean colour (0.12 of 255 levels with 15
-steps, in one photo 0.29) and costs neither fidelity nor sharpness, on clean photos and on degraded
+model: `wavelet` takes away nine tenths of the shift of the mean colour (0.13 of 255 levels with 15
+steps, in one photo 0.36) and costs neither fidelity nor sharpness, on clean photos and on degraded
 ones. `project` adds 0.04 dB where the input is a clean reduction, but brings the noise of a
 degraded one back: almost 0.4 dB are lost.
 

@@ -226,7 +226,7 @@ def test_workers_end_with_their_iterator(files: Pictures) -> None:
     made = dataset.batches(files, REALISTIC, 1, range(100), 1)
     next(made)
     assert len(multiprocessing.active_children()) == 1
-    made.close()  # type: ignore[attr-defined]  # a generator
+    made.close()
     assert multiprocessing.active_children() == []
 
 
@@ -244,6 +244,7 @@ RUN = """
 import multiprocessing
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 from resshift_cli.training import dataset, realistic
 from resshift_cli.training.photos import Files, Pictures
@@ -253,8 +254,10 @@ if multiprocessing.current_process().name.endswith("-2"):  # the second worker
 if __name__ == "__main__":
     spec = dataset.DataSpec(4, 1, 64, 1, realistic.RealisticSpec())
     pictures = Pictures(Files([Path(sys.argv[1])]))
-    for sharp, blurry in dataset.batches(pictures, spec, 0, range(10_000_000), workers=2):
-        print("made", flush=True)
+    numbers = range(10_000_000)
+    with closing(dataset.batches(pictures, spec, 0, numbers, workers=2)) as batches:
+        for sharp, blurry in batches:
+            print("made", flush=True)
 """
 
 

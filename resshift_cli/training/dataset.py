@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -207,10 +207,10 @@ def batches(
     numbers: Sequence[int],
     workers: int = 0,
     share: range | None = None,
-) -> Iterator[tuple[Tensor, Tensor]]:
+) -> Generator[tuple[Tensor, Tensor], None, None]:
     """Batches one after the other, made in this process or ahead of time by others.
 
-    They are the same for any number of workers, which end with the iterator.
+    They are the same for any number of workers, which end when the generator is closed.
 
     Args:
         pictures: what to cut from.
@@ -276,8 +276,9 @@ _Made = tuple[NDArray[Any], NDArray[Any]] | _Failure
 class _Batches(Dataset[Any]):
     """Batches as arrays, which reach the main process through a pipe.
 
-    Tensors would go through shared memory, of which containers have little, and with the help of
-    threads that can't be told to stop: a worker that ends while one hands over a batch aborts.
+    Tensors would go through shared memory, of which containers have little. And a thread of the
+    worker lets go of what was handed over: if that is a tensor's memory, and the worker ends just
+    then, it aborts (Python ends threads in a way that C++ does not take).
     """
 
     pictures: Pictures
@@ -290,7 +291,7 @@ class _Batches(Dataset[Any]):
             sharp, blurry = make_batch(self.pictures, self.spec, self.seed, number, self.share)
         except ResShiftError as error:
             return _Failure(type(error), str(error), error.hint)
-        return sharp.numpy(), blurry.numpy()
+        return sharp.numpy().copy(), blurry.numpy().copy()  # with no tensor behind them
 
 
 def _as_made(made: Any) -> Any:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, closing, nullcontext
 from pathlib import Path
 
 import torch
@@ -135,10 +135,9 @@ def _steps(
     spec = run.train
     started, first, losses = time.monotonic(), trainer.step, []
     numbers = range(trainer.step, spec.steps)
-    with nullcontext() if book is None else book.log() as write:
-        for batch in dataset.batches(
-            training, run.data, trainer.seed, numbers, workers, trainer.share
-        ):
+    made = dataset.batches(training, run.data, trainer.seed, numbers, workers, trainer.share)
+    with nullcontext() if book is None else book.log() as write, closing(made) as batches:
+        for batch in batches:
             losses.append(trainer.advance(*batch))
             last = trainer.step == spec.steps
             validates = last or trainer.step % spec.validate_every == 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import closing
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -135,8 +136,9 @@ def train(
                 f"Lower `batch` or `crop` in {printable(config)}, or raise `accumulate`."
             ),
             console.progress(out.name, "steps", quiet=not ranks.leads) as advance,
+            closing(steps) as told,
         ):
-            for metrics in steps:
+            for metrics in told:
                 if "gain_db" in metrics:
                     gain = f", {metrics['gain_db']:+.2f} dB over bicubic"
                 advance(int(metrics["step"]), total, f"loss {metrics['loss']:.4f}{gain}")

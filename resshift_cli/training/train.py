@@ -7,7 +7,7 @@ interrupted goes on to exactly the weights that it would have had.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import AbstractContextManager, closing, nullcontext
 from pathlib import Path
 
@@ -36,7 +36,7 @@ def train(
     workers: int = 0,
     ranks: Ranks | None = None,
     command: Sequence[str] = (),
-) -> Iterator[dict[str, float]]:
+) -> Generator[dict[str, float], None, None]:
     """Train, or go on where an earlier run with the same `out` was interrupted.
 
     Writes into `out`, see `runlog`: the configuration, where it ran, what was measured, sheets of
@@ -129,7 +129,7 @@ def _device_name(device: torch.device) -> str:
 
 def _steps(
     trainer: Trainer, training: Pictures, workers: int, book: _Book | None = None
-) -> Iterator[dict[str, float]]:
+) -> Generator[dict[str, float], None, None]:
     """The loop; only the first process has a book to keep."""
     run, ranks = trainer.run, trainer.ranks
     spec = run.train

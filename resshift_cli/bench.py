@@ -25,13 +25,13 @@ import torch
 
 from resshift_cli import __version__, checkpoint, estimate, plan, rates, specs
 from resshift_cli.autoencoder import Autoencoder
-from resshift_cli.device import DTYPES, choose_device, synchronize
 from resshift_cli.errors import InputMissingError, ResShiftError, UsageError, out_of_memory
 from resshift_cli.estimate import Machine
 from resshift_cli.plan import Settings
 from resshift_cli.rates import Rate
 from resshift_cli.specs import ModelSpec
 from resshift_cli.store import Files
+from resshift_cli.system.device import DTYPES, choose_device, synchronize
 from resshift_cli.upscaler import Upscaler
 
 # What makes two rows the same measurement, on whatever machine.

@@ -327,7 +327,8 @@ def _planned(
     to_stdout: bool,
 ) -> Iterator[list[Path] | None]:
     """Where the results go, None being stdout; a new folder that got nothing is removed again."""
-    from resshift_cli import atomic, targets
+    from resshift_cli import targets
+    from resshift_cli.system import atomic
 
     if to_stdout:
         yield None

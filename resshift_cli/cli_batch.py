@@ -161,8 +161,9 @@ def batch(
         report.output = str(results)
         _check_apart(folder, results)
 
-        from resshift_cli import atomic, ledger
         from resshift_cli import batch as room
+        from resshift_cli import ledger
+        from resshift_cli.system import atomic
 
         with console.waiting("Looking for images", quiet=quiet):
             found = room.find(
@@ -377,7 +378,7 @@ def _made_by(
     )
     with console.waiting(f"Checking {entry.name}", quiet=quiet):
         from resshift_cli import plan
-        from resshift_cli.device import choose_device, choose_dtype
+        from resshift_cli.system.device import choose_device, choose_dtype
 
         settings = plan.settings(spec, name=entry.name, **arguments)
         run_on = choose_device(device)

@@ -117,7 +117,7 @@ def bench(
         )
     with console.waiting("Starting", quiet=quiet):
         from resshift_cli import bench as room
-        from resshift_cli.device import choose_device
+        from resshift_cli.system.device import choose_device
 
         earlier = None if compare is None else room.read(compare)
         run_on = choose_device(device)
@@ -191,7 +191,7 @@ def _tasks(
 ) -> Iterator[list[Task]]:
     """A list for each size of tile and of batch: the precisions, which take turns."""
     from resshift_cli import bench as room
-    from resshift_cli.device import choose_device, choose_dtype, tiles_at_once
+    from resshift_cli.system.device import choose_device, choose_dtype, tiles_at_once
 
     run_on = choose_device(device)
     chosen = dict.fromkeys(

@@ -143,9 +143,9 @@ def evaluate(
         ]
         factor = _scale(contestants)
         with console.waiting("Looking for images", quiet=quiet):
-            from resshift_cli.device import choose_device, choose_dtype
             from resshift_cli.evaluation import comparison, metrics, pairs
             from resshift_cli.evaluation.book import Book
+            from resshift_cli.system.device import choose_device, choose_dtype
 
             run_on = choose_device(device)
             dtype = choose_dtype(precision, run_on)
@@ -329,8 +329,9 @@ def _book(output: Path | None) -> Iterator[Book | None]:
     if output is None:
         yield None
         return
-    from resshift_cli import atomic, ledger
+    from resshift_cli import ledger
     from resshift_cli.evaluation.book import Book
+    from resshift_cli.system import atomic
 
     atomic.make_folder(output)
     with ledger.locked(output):
@@ -406,8 +407,8 @@ def _write(output: Path, study: Study, report: dict[str, Any]) -> None:
     """The files for people."""
     import json
 
-    from resshift_cli import atomic
     from resshift_cli.evaluation import details, page
+    from resshift_cli.system import atomic
 
     strips = details.strips(study)
     atomic.write(output / REPORT, json.dumps(report, indent=2).encode("ascii"))

@@ -498,7 +498,7 @@ def _file_facts(file: WeightFile) -> dict[str, Any]:
 
 def _forecast(spec: ModelSpec) -> dict[str, Any]:
     from resshift_cli import estimate
-    from resshift_cli.device import DTYPES, choose_device, choose_dtype
+    from resshift_cli.system.device import DTYPES, choose_device, choose_dtype
 
     device = choose_device()
     machine = estimate.measure(device, choose_dtype("auto", device))

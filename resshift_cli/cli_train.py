@@ -105,7 +105,7 @@ def train(
     if out is None:
         raise UsageError("The run has no folder.", hint="Give --out DIR, or --preview FILE.png.")
     with console.waiting("Starting"):
-        from resshift_cli.device import choose_device
+        from resshift_cli.system.device import choose_device
         from resshift_cli.training import ranks as processes
         from resshift_cli.training import recipe, runlog
         from resshift_cli.training import train as training

@@ -33,7 +33,7 @@ from queue import Empty, SimpleQueue
 from typing import Any
 from urllib.parse import urlsplit
 
-from resshift_cli import atomic, hub, release
+from resshift_cli import hub, release
 from resshift_cli.errors import ModelUnavailableError, OutputError
 from resshift_cli.registry import (
     BundledSource,
@@ -43,6 +43,7 @@ from resshift_cli.registry import (
     Source,
     WeightFile,
 )
+from resshift_cli.system import atomic
 from resshift_cli.transfer import NO_ROOM, Check, Failure, Meter, Progress, patiently
 
 __all__ = [

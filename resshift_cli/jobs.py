@@ -83,7 +83,7 @@ def enlarging(upscaler: Upscaler, settings: Settings) -> Enlarge:
 
 def precision_name(dtype: torch.dtype) -> str:
     """What --precision calls a type."""
-    from resshift_cli.device import DTYPES
+    from resshift_cli.system.device import DTYPES
 
     return next(name for name, known in DTYPES.items() if known == dtype)
 

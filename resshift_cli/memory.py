@@ -12,10 +12,10 @@ import torch
 from numpy.typing import NDArray
 
 from resshift_cli import plan
-from resshift_cli.device import free_memory, tiles_at_once
 from resshift_cli.estimate import tile_bytes
 from resshift_cli.plan import Settings
 from resshift_cli.specs import ModelSpec
+from resshift_cli.system.device import free_memory, tiles_at_once
 
 SHARE = 0.8  # of what is free: others want some, and allocators waste some
 MOST_AT_ONCE = 16  # tiles per call; more gain nothing on any card

@@ -20,8 +20,9 @@ from typing import Any
 
 import torch
 
-from resshift_cli import __version__, atomic, download
+from resshift_cli import __version__, download
 from resshift_cli.specs import ModelSpec
+from resshift_cli.system import atomic
 
 FILE = "rates.json"
 

@@ -23,10 +23,10 @@ from resshift_cli.autoencoder import Autoencoder
 from resshift_cli.bands import Bands, Reader, Window
 from resshift_cli.degrade import enlarge
 from resshift_cli.denoiser import Denoiser
-from resshift_cli.device import compile_parts, pack, place, release_memory, to_device
 from resshift_cli.errors import ResShiftError, out_of_memory
 from resshift_cli.plan import Settings
 from resshift_cli.specs import ModelSpec
+from resshift_cli.system.device import compile_parts, pack, place, release_memory, to_device
 from resshift_cli.tiling import Box
 
 # Work on one tile relative to a denoiser call, from the FLOP counts of the published layouts.

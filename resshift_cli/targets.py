@@ -14,9 +14,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
-from resshift_cli import atomic
 from resshift_cli.errors import OutputError, UsageError, printable
 from resshift_cli.formats import AS_IT_IS, FORMATS, SaveOptions
+from resshift_cli.system import atomic
 
 Content = bytes | memoryview | Callable[[BinaryIO], object]
 """A file's bytes, or what writes them to a new file."""

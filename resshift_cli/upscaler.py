@@ -21,12 +21,6 @@ from resshift_cli.autoencoder import Autoencoder
 from resshift_cli.bands import Bands, Window
 from resshift_cli.colour import ColourFix
 from resshift_cli.denoiser import Denoiser
-from resshift_cli.device import (
-    choose_device,
-    choose_dtype,
-    release_memory,
-    to_device,
-)
 from resshift_cli.download import cache_folder
 from resshift_cli.errors import UsageError, out_of_memory
 from resshift_cli.images import Picture
@@ -35,6 +29,12 @@ from resshift_cli.registry import ModelEntry, find, models
 from resshift_cli.restoration import DECODE_UNITS, ENCODE_UNITS, Engine, Networks
 from resshift_cli.specs import ModelSpec
 from resshift_cli.store import Files
+from resshift_cli.system.device import (
+    choose_device,
+    choose_dtype,
+    release_memory,
+    to_device,
+)
 from resshift_cli.tiling import pad_by_reflection
 
 Progress = Callable[[int, int], None]

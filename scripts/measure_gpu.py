@@ -23,13 +23,14 @@ import torch
 import typer
 from torch import Tensor
 
-from resshift_cli import checkpoint, device, registry, store
+from resshift_cli import checkpoint, registry, store
 from resshift_cli.autoencoder import Autoencoder
 from resshift_cli.denoiser import Denoiser
-from resshift_cli.device import DTYPES
 from resshift_cli.download import cache_folder
 from resshift_cli.errors import out_of_memory
 from resshift_cli.specs import ModelSpec
+from resshift_cli.system import device
+from resshift_cli.system.device import DTYPES
 
 LAYOUTS = ("realsr-x4-v2", "tiny-x4")
 COLUMNS = ["layout", "precision", "mode", "tiles a call", "encode ms", "step ms", "decode ms"]

@@ -33,9 +33,9 @@ from torch import Tensor
 from resshift_cli import noise, registry, tiling
 from resshift_cli.autoencoder import VQAutoencoder
 from resshift_cli.denoiser import Denoiser, SwinUNet
-from resshift_cli.device import unpack
 from resshift_cli.restoration import PLANES, PRIOR
 from resshift_cli.specs import ModelSpec, VQSpec
+from resshift_cli.system.device import unpack
 from resshift_cli.upscaler import Upscaler
 
 SHIPPED = registry.read([registry.shipped_registry()])

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from resshift_cli import atomic
+from resshift_cli.system import atomic
 
 if TYPE_CHECKING:
     from resshift_cli.training.recipe import RunSpec

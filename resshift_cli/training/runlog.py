@@ -12,8 +12,9 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from resshift_cli import __version__, atomic
+from resshift_cli import __version__
 from resshift_cli.errors import ModelUnavailableError, OutputError, printable
+from resshift_cli.system import atomic
 
 STATE, WEIGHTS, CARD, METRICS = "state.pt", "model.safetensors", "README.md", "metrics.jsonl"
 CONFIG, ENVIRONMENT, SAMPLES = "config.toml", "environment.json", "samples"

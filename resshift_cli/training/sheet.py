@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from resshift_cli import atomic
+from resshift_cli.system import atomic
 
 GAP = 8  # pixels between pictures
 LABEL = 20  # pixels for the words above a picture

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import torch
 
-from resshift_cli import atomic
 from resshift_cli.errors import UsageError, printable
+from resshift_cli.system import atomic
 from resshift_cli.training import card, dataset, recipe, runlog, sheet
 from resshift_cli.training.photos import Pictures
 from resshift_cli.training.ranks import Ranks, joined

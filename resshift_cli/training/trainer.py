@@ -20,10 +20,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from resshift_cli import atomic, chain, checkpoint, degrade, quality, specs
-from resshift_cli.device import has_fast_bf16, place
+from resshift_cli import chain, checkpoint, degrade, quality, specs
 from resshift_cli.errors import ModelUnavailableError, ResShiftError, UsageError, printable
 from resshift_cli.specs import ModelSpec, SpecError
+from resshift_cli.system import atomic
+from resshift_cli.system.device import has_fast_bf16, place
 from resshift_cli.training import network as networks
 from resshift_cli.training import objective
 from resshift_cli.training.optimiser import Optimiser

@@ -11,9 +11,10 @@ import pytest
 import torch
 from torch import nn
 
-from resshift_cli import device
 from resshift_cli.autoencoder import ResnetBlock
-from resshift_cli.device import (
+from resshift_cli.errors import DeviceError, UsageError, out_of_memory
+from resshift_cli.system import device
+from resshift_cli.system.device import (
     choose_device,
     choose_dtype,
     compile_parts,
@@ -26,7 +27,6 @@ from resshift_cli.device import (
     to_device,
     to_host,
 )
-from resshift_cli.errors import DeviceError, UsageError, out_of_memory
 
 CPU = torch.device("cpu")
 CUDA = torch.device("cuda:0")

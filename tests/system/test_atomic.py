@@ -11,7 +11,8 @@ from typing import BinaryIO
 
 import pytest
 
-from resshift_cli import atomic, targets
+from resshift_cli import targets
+from resshift_cli.system import atomic
 
 
 @pytest.fixture

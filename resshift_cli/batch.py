@@ -40,8 +40,8 @@ from resshift_cli.sources import Source
 from resshift_cli.system import atomic
 
 if TYPE_CHECKING:
+    from resshift_cli.diffusion.specs import ModelSpec
     from resshift_cli.plan import Settings
-    from resshift_cli.specs import ModelSpec
     from resshift_cli.upscaler import Upscaler
 
 EXTENSIONS = frozenset(FORMATS)

@@ -23,13 +23,14 @@ import numpy as np
 import psutil
 import torch
 
-from resshift_cli import __version__, checkpoint, estimate, plan, rates, specs
-from resshift_cli.autoencoder import Autoencoder
+from resshift_cli import __version__, checkpoint, estimate, plan, rates
+from resshift_cli.diffusion import specs
+from resshift_cli.diffusion.autoencoder import Autoencoder
+from resshift_cli.diffusion.specs import ModelSpec
 from resshift_cli.errors import InputMissingError, ResShiftError, UsageError, out_of_memory
 from resshift_cli.estimate import Machine
 from resshift_cli.plan import Settings
 from resshift_cli.rates import Rate
-from resshift_cli.specs import ModelSpec
 from resshift_cli.store import Files
 from resshift_cli.system.device import DTYPES, choose_device, synchronize
 from resshift_cli.upscaler import Upscaler

@@ -15,13 +15,19 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from resshift_cli import autoencoder, specs
-from resshift_cli.autoencoder import Autoencoder
-from resshift_cli.denoiser import Denoiser, SwinUNet
+from resshift_cli.diffusion import autoencoder, specs
+from resshift_cli.diffusion.autoencoder import Autoencoder
+from resshift_cli.diffusion.denoiser import Denoiser, SwinUNet
+from resshift_cli.diffusion.specs import (
+    DenoiserSpec,
+    ModelSpec,
+    SpaceToDepthSpec,
+    SpecError,
+    VQSpec,
+)
+from resshift_cli.diffusion.swin import SwinConvention, convention_of
 from resshift_cli.errors import ModelUnavailableError, out_of_memory
 from resshift_cli.registry import ModelEntry
-from resshift_cli.specs import DenoiserSpec, ModelSpec, SpaceToDepthSpec, SpecError, VQSpec
-from resshift_cli.swin import SwinConvention, convention_of
 from resshift_cli.system import atomic
 
 MASK = ".attn_mask"

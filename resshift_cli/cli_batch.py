@@ -62,11 +62,11 @@ if TYPE_CHECKING:
     import torch
 
     from resshift_cli.batch import Failure, Group, Header, Job, Sorted
+    from resshift_cli.diffusion.specs import ModelSpec
     from resshift_cli.files import Handling
     from resshift_cli.ledger import Ledger, Record
     from resshift_cli.plan import Settings
     from resshift_cli.registry import ModelEntry
-    from resshift_cli.specs import ModelSpec
     from resshift_cli.store import Files
     from resshift_cli.upscaler import Upscaler
 

@@ -34,12 +34,12 @@ from resshift_cli.options import (
 )
 
 if TYPE_CHECKING:
+    from resshift_cli.diffusion.specs import ModelSpec
     from resshift_cli.evaluation.book import Book
     from resshift_cli.evaluation.comparison import Row, Study
     from resshift_cli.evaluation.pairs import Task
     from resshift_cli.plan import Settings
     from resshift_cli.registry import ModelEntry
-    from resshift_cli.specs import ModelSpec
 
 REPORT, TABLE, SHEET, PAGE = "results.json", "per-image.csv", "sheet.png", "index.html"
 

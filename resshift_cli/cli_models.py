@@ -26,8 +26,8 @@ from resshift_cli.options import (
 )
 
 if TYPE_CHECKING:
+    from resshift_cli.diffusion.specs import ModelSpec
     from resshift_cli.registry import HubSource, ModelEntry, WeightFile
-    from resshift_cli.specs import ModelSpec
     from resshift_cli.store import Files
 
 REACHABLE_WITHIN = 3.0  # seconds that the default model's sources get to answer
@@ -92,7 +92,8 @@ def fetch(entry: ModelEntry, *, offline: bool, quiet: bool) -> Files:
 
 def known_spec(entry: ModelEntry) -> ModelSpec | None:
     """How a model is run, if that can be known without fetching it."""
-    from resshift_cli import specs, store
+    from resshift_cli import store
+    from resshift_cli.diffusion import specs
 
     if entry.spec is not None:
         return entry.spec
@@ -370,7 +371,8 @@ def publish(
     debug: DebugOption = False,
 ) -> None:
     """Publish a model on the Hugging Face Hub; of a run, its card README.md as well."""
-    from resshift_cli import hub, specs
+    from resshift_cli import hub
+    from resshift_cli.diffusion import specs
     from resshift_cli.training import card, runlog
 
     weights = source / runlog.WEIGHTS if source.is_dir() else source

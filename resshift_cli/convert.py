@@ -18,9 +18,9 @@ import torch
 from torch import Tensor
 
 from resshift_cli import checkpoint
+from resshift_cli.diffusion.specs import ModelSpec
+from resshift_cli.diffusion.swin import convention_of
 from resshift_cli.errors import InputMissingError, ModelUnavailableError
-from resshift_cli.specs import ModelSpec
-from resshift_cli.swin import convention_of
 
 WRAPPERS = ("params_ema", "state_dict", "params")  # what training code keeps weights under
 

@@ -17,9 +17,9 @@ from typing import NamedTuple
 import torch
 
 from resshift_cli import plan, rates
+from resshift_cli.diffusion.specs import DenoiserSpec, ModelSpec, SpaceToDepthSpec, VQSpec
 from resshift_cli.plan import Settings
 from resshift_cli.rates import Rates
-from resshift_cli.specs import DenoiserSpec, ModelSpec, SpaceToDepthSpec, VQSpec
 from resshift_cli.system.device import tiles_at_once
 from resshift_cli.tiling import Grid
 

@@ -12,10 +12,10 @@ from resshift_cli.errors import ResShiftError, out_of_memory
 if TYPE_CHECKING:
     import torch
 
+    from resshift_cli.diffusion.specs import ModelSpec
     from resshift_cli.files import Enlarge, Pixels
     from resshift_cli.plan import Settings
     from resshift_cli.registry import ModelEntry
-    from resshift_cli.specs import ModelSpec
     from resshift_cli.upscaler import Upscaler
 
 LONG = 120.0  # seconds of work that are worth a warning

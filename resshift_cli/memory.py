@@ -12,9 +12,9 @@ import torch
 from numpy.typing import NDArray
 
 from resshift_cli import plan
+from resshift_cli.diffusion.specs import ModelSpec
 from resshift_cli.estimate import tile_bytes
 from resshift_cli.plan import Settings
-from resshift_cli.specs import ModelSpec
 from resshift_cli.system.device import free_memory, tiles_at_once
 
 SHARE = 0.8  # of what is free: others want some, and allocators waste some

@@ -9,8 +9,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from resshift_cli.autoencoder import Attention
-from resshift_cli.swin import SwinBlock, WindowAttention, shift_mask
+from resshift_cli.diffusion.autoencoder import Attention
+from resshift_cli.diffusion.swin import SwinBlock, WindowAttention, shift_mask
 from resshift_cli.system.device import unpack
 
 

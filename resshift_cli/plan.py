@@ -6,10 +6,11 @@ import math
 from dataclasses import dataclass, replace
 from typing import TypedDict, get_args
 
-from resshift_cli import noise, tiling
+from resshift_cli import tiling
 from resshift_cli.colour import ColourFix
+from resshift_cli.diffusion import noise
+from resshift_cli.diffusion.specs import ModelSpec
 from resshift_cli.errors import UsageError
-from resshift_cli.specs import ModelSpec
 from resshift_cli.tiling import Grid
 
 MAX_SCALE = 16

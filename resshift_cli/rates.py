@@ -21,7 +21,7 @@ from typing import Any
 import torch
 
 from resshift_cli import __version__, download
-from resshift_cli.specs import ModelSpec
+from resshift_cli.diffusion.specs import ModelSpec
 from resshift_cli.system import atomic
 
 FILE = "rates.json"

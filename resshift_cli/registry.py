@@ -18,8 +18,8 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal
 
+from resshift_cli.diffusion.specs import ModelSpec, SpecError, from_table
 from resshift_cli.errors import InputMissingError, UnknownModelError, UsageError
-from resshift_cli.specs import ModelSpec, SpecError, from_table
 from resshift_cli.system.atomic import make_folder, write
 
 if sys.version_info >= (3, 11):

@@ -18,14 +18,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from resshift_cli import bands, chain, noise, plan
-from resshift_cli.autoencoder import Autoencoder
+from resshift_cli import bands, plan
 from resshift_cli.bands import Bands, Reader, Window
 from resshift_cli.degrade import enlarge
-from resshift_cli.denoiser import Denoiser
+from resshift_cli.diffusion import chain, noise
+from resshift_cli.diffusion.autoencoder import Autoencoder
+from resshift_cli.diffusion.denoiser import Denoiser
+from resshift_cli.diffusion.specs import ModelSpec
 from resshift_cli.errors import ResShiftError, out_of_memory
 from resshift_cli.plan import Settings
-from resshift_cli.specs import ModelSpec
 from resshift_cli.system.device import compile_parts, pack, place, release_memory, to_device
 from resshift_cli.tiling import Box
 

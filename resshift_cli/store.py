@@ -12,11 +12,12 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 
-from resshift_cli import download, registry, specs
+from resshift_cli import download, registry
+from resshift_cli.diffusion import specs
+from resshift_cli.diffusion.specs import ModelSpec
 from resshift_cli.download import Fetched, Progress
 from resshift_cli.errors import InputMissingError, ModelUnavailableError, OutputError, UsageError
 from resshift_cli.registry import BundledSource, LocalSource, ModelEntry, ReleaseSource, WeightFile
-from resshift_cli.specs import ModelSpec
 from resshift_cli.system.atomic import make_folder
 
 PICKLES = (".pth", ".pt", ".ckpt", ".bin")  # endings of files that `torch.save` writes

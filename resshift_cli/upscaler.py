@@ -15,19 +15,20 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from resshift_cli import checkpoint, colour, memory, noise, plan, resampling, store
+from resshift_cli import checkpoint, colour, memory, plan, resampling, store
 from resshift_cli.alpha import fill_hidden
-from resshift_cli.autoencoder import Autoencoder
 from resshift_cli.bands import Bands, Window
 from resshift_cli.colour import ColourFix
-from resshift_cli.denoiser import Denoiser
+from resshift_cli.diffusion import noise
+from resshift_cli.diffusion.autoencoder import Autoencoder
+from resshift_cli.diffusion.denoiser import Denoiser
+from resshift_cli.diffusion.specs import ModelSpec
 from resshift_cli.download import cache_folder
 from resshift_cli.errors import UsageError, out_of_memory
 from resshift_cli.images import Picture
 from resshift_cli.plan import Settings
 from resshift_cli.registry import ModelEntry, find, models
 from resshift_cli.restoration import DECODE_UNITS, ENCODE_UNITS, Engine, Networks
-from resshift_cli.specs import ModelSpec
 from resshift_cli.store import Files
 from resshift_cli.system.device import (
     choose_device,

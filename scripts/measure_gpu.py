@@ -24,11 +24,11 @@ import typer
 from torch import Tensor
 
 from resshift_cli import checkpoint, registry, store
-from resshift_cli.autoencoder import Autoencoder
-from resshift_cli.denoiser import Denoiser
+from resshift_cli.diffusion.autoencoder import Autoencoder
+from resshift_cli.diffusion.denoiser import Denoiser
+from resshift_cli.diffusion.specs import ModelSpec
 from resshift_cli.download import cache_folder
 from resshift_cli.errors import out_of_memory
-from resshift_cli.specs import ModelSpec
 from resshift_cli.system import device
 from resshift_cli.system.device import DTYPES
 

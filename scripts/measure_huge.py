@@ -27,8 +27,14 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from resshift_cli import checkpoint, files, images, vips
+from resshift_cli.diffusion.specs import (
+    DenoiserSpec,
+    ModelSpec,
+    ScheduleSpec,
+    SpaceToDepthSpec,
+    TileSpec,
+)
 from resshift_cli.sources import Source
-from resshift_cli.specs import DenoiserSpec, ModelSpec, ScheduleSpec, SpaceToDepthSpec, TileSpec
 from resshift_cli.upscaler import Upscaler
 
 PHOTO = Path(__file__).parents[1] / "examples" / "kitten.jpg"

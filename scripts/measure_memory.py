@@ -16,8 +16,8 @@ from pathlib import Path
 import torch
 
 from resshift_cli import checkpoint, cli_models, registry
+from resshift_cli.diffusion.specs import ModelSpec
 from resshift_cli.estimate import tile_bytes
-from resshift_cli.specs import ModelSpec
 from resshift_cli.system.device import DTYPES, place
 
 PROC = Path("/proc/self")

@@ -20,9 +20,9 @@ from recipe import DERIVED, weights
 from safetensors import safe_open
 from torch import Tensor, nn
 
-from resshift_cli.autoencoder import VQAutoencoder
-from resshift_cli.denoiser import SwinUNet
-from resshift_cli.specs import DenoiserSpec, VQSpec
+from resshift_cli.diffusion.autoencoder import VQAutoencoder
+from resshift_cli.diffusion.denoiser import SwinUNet
+from resshift_cli.diffusion.specs import DenoiserSpec, VQSpec
 
 BUNDLED = Path(__file__).parent / "goldens"
 _BESIDE = Path(__file__).parent.parent / "../shared/goldens"

@@ -6,7 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from resshift_cli import chain, noise, tiling
+from resshift_cli import tiling
+from resshift_cli.diffusion import chain, noise
 from resshift_cli.restoration import PLANES, PRIOR
 from resshift_cli.upscaler import Upscaler
 

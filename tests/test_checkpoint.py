@@ -16,12 +16,13 @@ from safetensors.torch import load_file, save_file
 from tiny_model import tiny_networks, tiny_spec
 from torch import Tensor, nn
 
-from resshift_cli import checkpoint, specs
-from resshift_cli.denoiser import SwinUNet
+from resshift_cli import checkpoint
+from resshift_cli.diffusion import specs
+from resshift_cli.diffusion.denoiser import SwinUNet
+from resshift_cli.diffusion.specs import ModelSpec, SpecError, with_header
+from resshift_cli.diffusion.swin import SwinConvention, shift_mask
 from resshift_cli.errors import InputMissingError, ModelUnavailableError, OutputError
 from resshift_cli.registry import LocalSource, ModelEntry, WeightFile
-from resshift_cli.specs import ModelSpec, SpecError, with_header
-from resshift_cli.swin import SwinConvention, shift_mask
 
 SPEC = tiny_spec()
 FIRST = "input_blocks.0.0.weight"

@@ -7,8 +7,8 @@ import torch
 from tiny_model import tiny_spec, tiny_upscaler
 
 from resshift_cli import memory, plan, registry
+from resshift_cli.diffusion.specs import ModelSpec
 from resshift_cli.estimate import tile_bytes
-from resshift_cli.specs import ModelSpec
 
 CPU, CARD = torch.device("cpu"), torch.device("cuda", 0)
 GIB = 1 << 30

@@ -30,11 +30,12 @@ from goldens_support import (
 from safetensors.torch import load_file
 from torch import Tensor
 
-from resshift_cli import noise, registry, tiling
-from resshift_cli.autoencoder import VQAutoencoder
-from resshift_cli.denoiser import Denoiser, SwinUNet
+from resshift_cli import registry, tiling
+from resshift_cli.diffusion import noise
+from resshift_cli.diffusion.autoencoder import VQAutoencoder
+from resshift_cli.diffusion.denoiser import Denoiser, SwinUNet
+from resshift_cli.diffusion.specs import ModelSpec, VQSpec
 from resshift_cli.restoration import PLANES, PRIOR
-from resshift_cli.specs import ModelSpec, VQSpec
 from resshift_cli.system.device import unpack
 from resshift_cli.upscaler import Upscaler
 

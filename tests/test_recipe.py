@@ -10,8 +10,8 @@ from goldens_support import small_vq_spec
 from tiny_run import MILD, RUN, toml, write_config
 
 from resshift_cli import checkpoint, registry
+from resshift_cli.diffusion.specs import SpecError
 from resshift_cli.errors import InputMissingError, UnknownModelError, UsageError
-from resshift_cli.specs import SpecError
 from resshift_cli.training import photos, recipe
 from resshift_cli.training.trainer import Trainer
 

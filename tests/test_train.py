@@ -19,8 +19,10 @@ from tiny_model import tiny_spec
 from tiny_run import RUN, write_config
 from torch.testing import assert_close
 
-from resshift_cli import autoencoder, chain, checkpoint
-from resshift_cli.denoiser import SwinUNet
+from resshift_cli import checkpoint
+from resshift_cli.diffusion import autoencoder, chain
+from resshift_cli.diffusion.denoiser import SwinUNet
+from resshift_cli.diffusion.specs import SpecError
 from resshift_cli.errors import (
     InputMissingError,
     ModelUnavailableError,
@@ -28,7 +30,6 @@ from resshift_cli.errors import (
     ResShiftError,
     UsageError,
 )
-from resshift_cli.specs import SpecError
 from resshift_cli.training import dataset, network, recipe, train
 from resshift_cli.training import trainer as trainer_room
 from resshift_cli.training.dataset import to_tensor

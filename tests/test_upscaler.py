@@ -15,10 +15,11 @@ from tiny_model import tiny_spec, tiny_upscaler
 from torch import Tensor
 from torch.testing import assert_close
 
-from resshift_cli import colour, noise, tiling
+from resshift_cli import colour, tiling
+from resshift_cli.diffusion import noise
+from resshift_cli.diffusion.specs import VQSpec
 from resshift_cli.errors import ResShiftError, UsageError
 from resshift_cli.restoration import PLANES, PRIOR
-from resshift_cli.specs import VQSpec
 from resshift_cli.tiling import Box, Grid
 from resshift_cli.upscaler import Upscaler
 

@@ -11,10 +11,16 @@ import torch
 from torch import Tensor
 
 from resshift_cli import checkpoint
-from resshift_cli.autoencoder import Autoencoder
-from resshift_cli.denoiser import Denoiser
-from resshift_cli.schedule import ShiftSchedule
-from resshift_cli.specs import DenoiserSpec, ModelSpec, ScheduleSpec, SpaceToDepthSpec, TileSpec
+from resshift_cli.diffusion.autoencoder import Autoencoder
+from resshift_cli.diffusion.denoiser import Denoiser
+from resshift_cli.diffusion.schedule import ShiftSchedule
+from resshift_cli.diffusion.specs import (
+    DenoiserSpec,
+    ModelSpec,
+    ScheduleSpec,
+    SpaceToDepthSpec,
+    TileSpec,
+)
 from resshift_cli.upscaler import Upscaler
 
 

@@ -8,8 +8,8 @@ import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint as recomputed
 
-from resshift_cli.denoiser import ResBlock, SwinUNet
-from resshift_cli.swin import SwinBlock, SwinLayer
+from resshift_cli.diffusion.denoiser import ResBlock, SwinUNet
+from resshift_cli.diffusion.swin import SwinBlock, SwinLayer
 
 
 def initialise(network: SwinUNet, *, preconditioned: bool) -> None:

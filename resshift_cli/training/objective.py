@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from resshift_cli import degrade
-from resshift_cli.autoencoder import Autoencoder, VQAutoencoder
-from resshift_cli.denoiser import Denoiser
+from resshift_cli.diffusion.autoencoder import Autoencoder, VQAutoencoder
+from resshift_cli.diffusion.denoiser import Denoiser
+from resshift_cli.diffusion.schedule import ShiftSchedule
 from resshift_cli.errors import InputMissingError, ModelUnavailableError, printable
-from resshift_cli.schedule import ShiftSchedule
 from resshift_cli.training.recipe import Objective
 
 _BORDER = 2  # low-resolution pixels that the bicubic reduction reaches beyond

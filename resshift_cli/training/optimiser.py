@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from resshift_cli.denoiser import SwinUNet
+from resshift_cli.diffusion.denoiser import SwinUNet
 from resshift_cli.errors import UsageError
 from resshift_cli.training.recipe import TrainSpec
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import nn
 
-from resshift_cli.autoencoder import ResnetBlock
+from resshift_cli.diffusion.autoencoder import ResnetBlock
 from resshift_cli.errors import DeviceError, UsageError, out_of_memory
 from resshift_cli.system import device
 from resshift_cli.system.device import (

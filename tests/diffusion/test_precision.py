@@ -23,11 +23,11 @@ from safetensors.torch import load_file
 from tiny_model import tiny_networks, tiny_spec, tiny_upscaler
 from torch import Tensor, nn
 
-from resshift_cli import swin
-from resshift_cli.autoencoder import VQAutoencoder
-from resshift_cli.denoiser import Denoiser, SwinUNet
+from resshift_cli.diffusion import swin
+from resshift_cli.diffusion.autoencoder import VQAutoencoder
+from resshift_cli.diffusion.denoiser import Denoiser, SwinUNet
+from resshift_cli.diffusion.schedule import ShiftSchedule
 from resshift_cli.plain import make_plain
-from resshift_cli.schedule import ShiftSchedule
 from resshift_cli.system import device
 from resshift_cli.system.device import PackedConv2d
 

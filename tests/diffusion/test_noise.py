@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from resshift_cli import noise
+from resshift_cli.diffusion import noise
 
 WHOLE = {"top": 0, "left": 0, "height": 100, "width": 70}
 

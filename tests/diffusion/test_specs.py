@@ -10,8 +10,7 @@ import pytest
 from goldens_support import small_unet_spec, small_vq_spec
 from tiny_model import tiny_spec
 
-from resshift_cli.errors import ModelUnavailableError
-from resshift_cli.specs import (
+from resshift_cli.diffusion.specs import (
     ModelSpec,
     ScheduleSpec,
     SpaceToDepthSpec,
@@ -22,6 +21,7 @@ from resshift_cli.specs import (
     from_table,
     to_json,
 )
+from resshift_cli.errors import ModelUnavailableError
 from resshift_cli.training.degradation import MildSpec
 
 VQ_MODEL = tiny_spec(

@@ -10,9 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from resshift_cli.denoiser import Upsample
-from resshift_cli.specs import SpaceToDepthSpec, VQSpec
-from resshift_cli.swin import GroupNorm, silu
+from resshift_cli.diffusion.denoiser import Upsample
+from resshift_cli.diffusion.specs import SpaceToDepthSpec, VQSpec
+from resshift_cli.diffusion.swin import GroupNorm, silu
 
 if TYPE_CHECKING:
     from typing_extensions import Self

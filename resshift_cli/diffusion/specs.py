@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
+from resshift_cli.diffusion.schedule import ShiftSchedule
 from resshift_cli.errors import InputMissingError, ModelUnavailableError
-from resshift_cli.schedule import ShiftSchedule
 
 LATENT_SIDE = 64  # the latent size that the published layouts' tables are written for
 SPEC_KEY = "resshift"  # metadata entry of a weight file that holds the model's table as JSON

@@ -17,8 +17,8 @@ from goldens_support import (
 from safetensors.torch import load_file
 from torch import Tensor
 
-from resshift_cli import swin
-from resshift_cli.swin import GroupNorm, SwinBlock, SwinConvention, WindowAttention
+from resshift_cli.diffusion import swin
+from resshift_cli.diffusion.swin import GroupNorm, SwinBlock, SwinConvention, WindowAttention
 
 HALVES = [torch.bfloat16, torch.float16]
 

@@ -27,9 +27,9 @@ from goldens_support import (
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from resshift_cli import autoencoder
-from resshift_cli.autoencoder import Attention, Codebook, SpaceToDepth, VQAutoencoder
-from resshift_cli.specs import SpaceToDepthSpec, VQSpec
+from resshift_cli.diffusion import autoencoder
+from resshift_cli.diffusion.autoencoder import Attention, Codebook, SpaceToDepth, VQAutoencoder
+from resshift_cli.diffusion.specs import SpaceToDepthSpec, VQSpec
 
 HALVES = [torch.bfloat16, torch.float16]
 TINY = small_vq_spec(ch_mult=(1, 2), num_res_blocks=(1, 1))

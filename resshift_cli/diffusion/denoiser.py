@@ -9,9 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from resshift_cli.schedule import ShiftSchedule
-from resshift_cli.specs import LATENT_SIDE, DenoiserSpec
-from resshift_cli.swin import GroupNorm, SiLU, SwinLayer
+from resshift_cli.diffusion.schedule import ShiftSchedule
+from resshift_cli.diffusion.specs import LATENT_SIDE, DenoiserSpec
+from resshift_cli.diffusion.swin import GroupNorm, SiLU, SwinLayer
 
 
 def timestep_embedding(timesteps: Tensor, dim: int) -> Tensor:

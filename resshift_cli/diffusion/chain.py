@@ -9,7 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from resshift_cli.schedule import ShiftSchedule
+from resshift_cli.diffusion.schedule import ShiftSchedule
 
 PredictX0 = Callable[[Tensor, int], Tensor]
 """(x_t, t) -> x_0, both float32 (N, C, H, W)."""

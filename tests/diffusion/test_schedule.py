@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from goldens_support import BUNDLED
 
-from resshift_cli.schedule import ShiftSchedule
+from resshift_cli.diffusion.schedule import ShiftSchedule
 
 GOLDENS: dict[str, dict[str, Any]] = json.loads((BUNDLED / "schedules.json").read_text("utf-8"))
 DEFAULT = ShiftSchedule.geometric(steps=15, kappa=2.0, p=0.3, min_noise=0.04, sqrt_eta_end=0.99)

@@ -31,8 +31,8 @@ from safetensors.torch import load_file
 from tiny_model import output_and_target
 from torch import Tensor
 
-from resshift_cli.denoiser import Denoiser, SwinUNet, timestep_embedding
-from resshift_cli.schedule import ShiftSchedule
+from resshift_cli.diffusion.denoiser import Denoiser, SwinUNet, timestep_embedding
+from resshift_cli.diffusion.schedule import ShiftSchedule
 
 SCHEDULE = ShiftSchedule.geometric(steps=15, kappa=2.0, p=0.3, min_noise=0.04, sqrt_eta_end=0.99)
 

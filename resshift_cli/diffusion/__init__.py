@@ -1,0 +1,1 @@
+"""The method: schedule, chain, noise and networks, as numbers and tensors."""

@@ -23,7 +23,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from resshift_cli import files, images, plan, targets
+from resshift_cli import plan
 from resshift_cli.download import digest
 from resshift_cli.errors import (
     BUG,
@@ -32,11 +32,12 @@ from resshift_cli.errors import (
     ResShiftError,
     printable,
 )
-from resshift_cli.files import Enlarge, Handling, Loaded, Pixels, Result
-from resshift_cli.formats import AS_IT_IS, FORMATS, SaveOptions
+from resshift_cli.imaging import files, images, targets
+from resshift_cli.imaging.files import Enlarge, Handling, Loaded, Pixels, Result
+from resshift_cli.imaging.formats import AS_IT_IS, FORMATS, SaveOptions
+from resshift_cli.imaging.sources import Source
 from resshift_cli.jobs import enlarging, memory_limit
 from resshift_cli.ledger import Ledger, Record
-from resshift_cli.sources import Source
 from resshift_cli.system import atomic
 
 if TYPE_CHECKING:

@@ -69,11 +69,11 @@ from resshift_cli.options import (
 )
 
 if TYPE_CHECKING:
-    from resshift_cli.files import Handling
-    from resshift_cli.formats import SaveOptions
+    from resshift_cli.imaging.files import Handling
+    from resshift_cli.imaging.formats import SaveOptions
+    from resshift_cli.imaging.sources import Source
     from resshift_cli.plan import Settings
     from resshift_cli.registry import ModelEntry
-    from resshift_cli.sources import Source
     from resshift_cli.upscaler import Upscaler
 
 INTERRUPTED, BROKEN_PIPE, TERMINATED = 130, 141, 143  # the rest is in errors.py
@@ -175,8 +175,8 @@ def upscale(
     nothing else goes then: with `-o -` for any single input, without -o for an image from stdin.
     A file that is called - is given as ./-.
     """
-    from resshift_cli.files import Handling
-    from resshift_cli.formats import SaveOptions
+    from resshift_cli.imaging.files import Handling
+    from resshift_cli.imaging.formats import SaveOptions
 
     handling = Handling(
         SaveOptions(
@@ -275,7 +275,7 @@ class Report:
 
 def _check_streams(inputs: Sequence[str], output: str | None, *, as_json: bool) -> bool:
     """Find out whether stdin and stdout can be what - means; whether the result goes to stdout."""
-    from resshift_cli import sources, targets
+    from resshift_cli.imaging import sources, targets
 
     from_stdin = "-" in inputs
     to_stdout = output == "-" or (from_stdin and output is None)
@@ -308,7 +308,7 @@ def _check_streams(inputs: Sequence[str], output: str | None, *, as_json: bool) 
 @contextmanager
 def _opened(inputs: Sequence[str]) -> Iterator[list[Source]]:
     """The inputs; what comes in on stdin is kept until the work is done."""
-    from resshift_cli import sources
+    from resshift_cli.imaging import sources
 
     if inputs == ["-"]:
         with sources.stdin() as source:
@@ -327,7 +327,7 @@ def _planned(
     to_stdout: bool,
 ) -> Iterator[list[Path] | None]:
     """Where the results go, None being stdout; a new folder that got nothing is removed again."""
-    from resshift_cli import targets
+    from resshift_cli.imaging import targets
     from resshift_cli.system import atomic
 
     if to_stdout:
@@ -381,7 +381,7 @@ def _check(
     Inputs are decoded, which takes little beside enlarging them, so that a damaged one is known
     now and not hours later.
     """
-    from resshift_cli import files, targets
+    from resshift_cli.imaging import files, targets
 
     tasks, sizes = [], Counter[tuple[int, int]]()
     for number, source in enumerate(sources):
@@ -417,7 +417,8 @@ def _upscale_each(
     debug: bool,
 ) -> None:
     """Enlarge every image, whatever becomes of the others, and enter it in the report."""
-    from resshift_cli import files, plan, targets
+    from resshift_cli import plan
+    from resshift_cli.imaging import files, targets
 
     note = jobs.note(entry, settings)
     precision = jobs.precision_name(upscaler.dtype)

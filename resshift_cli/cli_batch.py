@@ -63,7 +63,7 @@ if TYPE_CHECKING:
 
     from resshift_cli.batch import Failure, Group, Header, Job, Sorted
     from resshift_cli.diffusion.specs import ModelSpec
-    from resshift_cli.files import Handling
+    from resshift_cli.imaging.files import Handling
     from resshift_cli.ledger import Ledger, Record
     from resshift_cli.plan import Settings
     from resshift_cli.registry import ModelEntry
@@ -119,8 +119,8 @@ def batch(
     others from being done; in the end the exit code is then 1.
     """
     _check_folder(folder)
-    from resshift_cli.files import Handling
-    from resshift_cli.formats import SaveOptions
+    from resshift_cli.imaging.files import Handling
+    from resshift_cli.imaging.formats import SaveOptions
 
     handling = Handling(
         SaveOptions(

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import torch
 
     from resshift_cli.diffusion.specs import ModelSpec
-    from resshift_cli.files import Enlarge, Pixels
+    from resshift_cli.imaging.files import Enlarge, Pixels
     from resshift_cli.plan import Settings
     from resshift_cli.registry import ModelEntry
     from resshift_cli.upscaler import Upscaler

@@ -16,7 +16,6 @@ from PIL import Image
 from torch import Tensor
 
 from resshift_cli import checkpoint, colour, memory, plan, resampling, store
-from resshift_cli.alpha import fill_hidden
 from resshift_cli.bands import Bands, Window
 from resshift_cli.colour import ColourFix
 from resshift_cli.diffusion import noise
@@ -25,7 +24,8 @@ from resshift_cli.diffusion.denoiser import Denoiser
 from resshift_cli.diffusion.specs import ModelSpec
 from resshift_cli.download import cache_folder
 from resshift_cli.errors import UsageError, out_of_memory
-from resshift_cli.images import Picture
+from resshift_cli.imaging.alpha import fill_hidden
+from resshift_cli.imaging.images import Picture
 from resshift_cli.plan import Settings
 from resshift_cli.registry import ModelEntry, find, models
 from resshift_cli.restoration import DECODE_UNITS, ENCODE_UNITS, Engine, Networks

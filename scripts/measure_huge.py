@@ -26,7 +26,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from resshift_cli import checkpoint, files, images, vips
+from resshift_cli import checkpoint
 from resshift_cli.diffusion.specs import (
     DenoiserSpec,
     ModelSpec,
@@ -34,7 +34,8 @@ from resshift_cli.diffusion.specs import (
     SpaceToDepthSpec,
     TileSpec,
 )
-from resshift_cli.sources import Source
+from resshift_cli.imaging import files, images, vips
+from resshift_cli.imaging.sources import Source
 from resshift_cli.upscaler import Upscaler
 
 PHOTO = Path(__file__).parents[1] / "examples" / "kitten.jpg"
@@ -76,7 +77,7 @@ def save_network(path: Path) -> None:
 
 def save_photo(path: Path, width: int, height: int) -> None:
     """Write a TIFF of copies of the photo, each but the first shifted."""
-    from resshift_cli import tiff
+    from resshift_cli.imaging import tiff
 
     with Image.open(PHOTO) as image:
         photo = np.asarray(image.convert("RGB"))

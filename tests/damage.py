@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageCms
 from PIL.PngImagePlugin import PngInfo
 
-from resshift_cli.formats import load_extra
+from resshift_cli.imaging.formats import load_extra
 
 READ, UNREADABLE, UNSUPPORTED, UNWRITABLE = 0, 4, 5, 6
 

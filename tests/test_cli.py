@@ -21,8 +21,9 @@ from command_line import Ran, Run
 from numpy.typing import NDArray
 from PIL import Image, ImageSequence
 
-from resshift_cli import __version__, cli, images, options
-from resshift_cli.sources import Source
+from resshift_cli import __version__, cli, options
+from resshift_cli.imaging import images
+from resshift_cli.imaging.sources import Source
 from resshift_cli.training.trainer import Trainer
 from resshift_cli.upscaler import Upscaler
 

@@ -12,7 +12,7 @@ import pytest
 
 from resshift_cli import ledger
 from resshift_cli.errors import OutputError
-from resshift_cli.formats import SaveOptions
+from resshift_cli.imaging.formats import SaveOptions
 from resshift_cli.ledger import Ledger, Record
 
 RECORD = Record(

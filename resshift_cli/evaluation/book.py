@@ -12,10 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from resshift_cli import batch, images
+from resshift_cli import batch
 from resshift_cli.errors import OutputError, printable
 from resshift_cli.evaluation.pairs import Pixels
-from resshift_cli.images import Picture
+from resshift_cli.imaging import images
+from resshift_cli.imaging.images import Picture
 from resshift_cli.system import atomic
 
 LEDGER, IMAGES = "measured.jsonl", "images"

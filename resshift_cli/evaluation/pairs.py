@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from resshift_cli import batch, images
+from resshift_cli import batch
 from resshift_cli.errors import (
     InputMissingError,
     ResShiftError,
@@ -21,6 +21,7 @@ from resshift_cli.errors import (
     printable,
 )
 from resshift_cli.evaluation.metrics import Metric
+from resshift_cli.imaging import images
 from resshift_cli.quality import WINDOW
 from resshift_cli.training import degradation, realistic
 from resshift_cli.training.degradation import BicubicSpec, Degradation, MildSpec

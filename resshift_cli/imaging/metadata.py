@@ -16,7 +16,7 @@ from PIL import ExifTags, Image
 from PIL.PngImagePlugin import PngInfo
 from PIL.TiffImagePlugin import ImageFileDirectory_v1, ImageFileDirectory_v2
 
-from resshift_cli import tiff
+from resshift_cli.imaging import tiff
 
 COMMENT = "Comment"
 """The keyword of PNG's text that is the comment of a JPEG or GIF."""

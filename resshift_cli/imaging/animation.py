@@ -16,7 +16,6 @@ from typing import Any
 
 from PIL import Image
 
-from resshift_cli import images, metadata, targets
 from resshift_cli.errors import (
     ImageUnreadableError,
     OutputError,
@@ -24,9 +23,10 @@ from resshift_cli.errors import (
     UsageError,
     printable,
 )
-from resshift_cli.formats import AS_IT_IS, GIF, PNG, WEBP, SaveOptions
-from resshift_cli.images import MAX_PIXELS, Picture
-from resshift_cli.sources import Source
+from resshift_cli.imaging import images, metadata, targets
+from resshift_cli.imaging.formats import AS_IT_IS, GIF, PNG, WEBP, SaveOptions
+from resshift_cli.imaging.images import MAX_PIXELS, Picture
+from resshift_cli.imaging.sources import Source
 
 _ANIMATED = (GIF, WEBP, PNG)
 _SIGNATURES = (b"GIF8", b"RIFF", b"\x89PNG")

@@ -16,15 +16,15 @@ import pyvips  # type: ignore[import-untyped]
 from memory import needs_proc, peak_over
 from PIL import ExifTags, Image, ImageCms, ImageFile, PngImagePlugin
 
-from resshift_cli import images, streaming, tiff
 from resshift_cli.errors import (
     ImageUnreadableError,
     OutputError,
     UnsupportedImageError,
 )
-from resshift_cli.formats import SaveOptions
-from resshift_cli.images import InFile, Picture, Stored
-from resshift_cli.sources import Source
+from resshift_cli.imaging import images, streaming, tiff
+from resshift_cli.imaging.formats import SaveOptions
+from resshift_cli.imaging.images import InFile, Picture, Stored
+from resshift_cli.imaging.sources import Source
 
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 GRAY_PROFILE = SRGB[:16] + b"GRAY" + SRGB[20:]
@@ -487,7 +487,8 @@ FULL_DISK = """
 import resource, sys
 from pathlib import Path
 import numpy as np
-from resshift_cli import errors, images
+from resshift_cli import errors
+from resshift_cli.imaging import images
 
 resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))
 noise = np.random.default_rng(0).random((128, 128, 3), np.float32)
@@ -512,7 +513,7 @@ def test_a_disk_that_fills_up_midway_is_reported_and_leaves_nothing(
 
 
 def test_reading_and_writing_need_no_torch() -> None:
-    code = "import sys, resshift_cli.images; sys.exit('torch' in sys.modules)"
+    code = "import sys, resshift_cli.imaging.images; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

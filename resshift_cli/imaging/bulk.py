@@ -11,8 +11,8 @@ import struct
 from collections.abc import Iterator
 from typing import BinaryIO
 
-from resshift_cli.tiff import COMPRESSION, STRIP_BYTES, STRIP_OFFSETS
-from resshift_cli.tiff import SIGNATURES as TIFF_SIGNATURES
+from resshift_cli.imaging.tiff import COMPRESSION, STRIP_BYTES, STRIP_OFFSETS
+from resshift_cli.imaging.tiff import SIGNATURES as TIFF_SIGNATURES
 
 MOST = 16 << 20
 """Bytes that a file may carry, compressed or not; the largest colour profiles have 5 MB."""

@@ -14,8 +14,8 @@ import pytest
 from memory import needs_proc, peak_over
 from PIL import Image
 
-from resshift_cli import bulk, images
 from resshift_cli.errors import ImageUnreadableError
+from resshift_cli.imaging import bulk, images
 
 HUGE = 50 << 20
 

@@ -11,11 +11,11 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from resshift_cli import files, images, targets
 from resshift_cli.errors import ImageUnreadableError, UsageError
-from resshift_cli.files import Handling, Loaded, Result
-from resshift_cli.formats import SaveOptions
-from resshift_cli.sources import Source
+from resshift_cli.imaging import files, images, targets
+from resshift_cli.imaging.files import Handling, Loaded, Result
+from resshift_cli.imaging.formats import SaveOptions
+from resshift_cli.imaging.sources import Source
 
 Pixels = NDArray[np.float32]
 

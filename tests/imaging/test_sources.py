@@ -12,14 +12,14 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from resshift_cli import images, sources
 from resshift_cli.errors import (
     ImageUnreadableError,
     InputMissingError,
     OutputError,
     UsageError,
 )
-from resshift_cli.sources import Source
+from resshift_cli.imaging import images, sources
+from resshift_cli.imaging.sources import Source
 
 
 def saved(image: Image.Image, path: Path) -> Path:

@@ -30,9 +30,10 @@ from command_line import Ran
 from damage import Damaged
 from PIL import Image
 
-from resshift_cli import batch, cli, images, ledger
+from resshift_cli import batch, cli, ledger
 from resshift_cli.errors import ImageUnreadableError, ResShiftError, UnsupportedImageError
-from resshift_cli.images import Picture
+from resshift_cli.imaging import images
+from resshift_cli.imaging.images import Picture
 
 FAULTS = int(os.environ.get("RESSHIFT_FAULTS", "1"))
 OURS = (ledger.NAME, ledger.LOCK)
@@ -53,7 +54,8 @@ def counts() -> Iterator[None]:
 
 
 ROW_BY_ROW = """
-from resshift_cli import __main__, batch, files
+from resshift_cli import __main__, batch
+from resshift_cli.imaging import files
 files.LARGE, batch.LEAST_ROOM = 0, -(10**9)
 __main__.main()
 """

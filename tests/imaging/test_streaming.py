@@ -10,8 +10,8 @@ from memory import needs_proc, peak_over
 from numpy.typing import NDArray
 from PIL import Image
 
-from resshift_cli import streaming, tiff
-from resshift_cli.vips import decode
+from resshift_cli.imaging import streaming, tiff
+from resshift_cli.imaging.vips import decode
 
 SHAPE = (300, 150)
 

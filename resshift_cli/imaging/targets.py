@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from resshift_cli.errors import OutputError, UsageError, printable
-from resshift_cli.formats import AS_IT_IS, FORMATS, SaveOptions
+from resshift_cli.imaging.formats import AS_IT_IS, FORMATS, SaveOptions
 from resshift_cli.system import atomic
 
 Content = bytes | memoryview | Callable[[BinaryIO], object]

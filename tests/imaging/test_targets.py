@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from resshift_cli import images, targets
 from resshift_cli.errors import OutputError, ResShiftError, UsageError
+from resshift_cli.imaging import images, targets
 from resshift_cli.system import atomic
 
 PICTURE = images.Picture(np.zeros((5, 7, 3), np.float32))

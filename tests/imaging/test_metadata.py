@@ -12,10 +12,10 @@ import pytest
 from PIL import ExifTags, Image, ImageCms, IptcImagePlugin
 from PIL.PngImagePlugin import PngInfo
 
-from resshift_cli import images, metadata
 from resshift_cli.errors import OutputError
-from resshift_cli.formats import FORMATS, SaveOptions
-from resshift_cli.images import Picture
+from resshift_cli.imaging import images, metadata
+from resshift_cli.imaging.formats import FORMATS, SaveOptions
+from resshift_cli.imaging.images import Picture
 
 XMP = (
     b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-'

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from resshift_cli.alpha import fill_hidden
+from resshift_cli.imaging.alpha import fill_hidden
 
 
 @pytest.mark.parametrize("height, width", [(1, 1), (1, 9), (7, 5), (64, 64), (33, 100)])

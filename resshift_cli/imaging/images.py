@@ -37,7 +37,6 @@ from PIL.Image import Transpose
 from PIL.MpoImagePlugin import MpoImageFile
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
-from resshift_cli import bulk, jxl, metadata, streaming, targets, tiff
 from resshift_cli.errors import (
     ImageUnreadableError,
     OutputError,
@@ -45,7 +44,8 @@ from resshift_cli.errors import (
     UsageError,
     printable,
 )
-from resshift_cli.formats import (
+from resshift_cli.imaging import bulk, jxl, metadata, streaming, targets, tiff
+from resshift_cli.imaging.formats import (
     AS_IT_IS,
     GIF,
     JPEG,
@@ -56,7 +56,7 @@ from resshift_cli.formats import (
     load_extra,
     missing_extra,
 )
-from resshift_cli.sources import Source
+from resshift_cli.imaging.sources import Source
 
 Pixels = NDArray[np.float32]
 
@@ -288,7 +288,7 @@ class InFile:
 
     def levels(self) -> Iterator[NDArray[Any]]:
         """The same as uint8 or uint16, as they are in the file."""
-        from resshift_cli import vips
+        from resshift_cli.imaging import vips
 
         # What the decoder of JPEG only warns of, another one might make other pixels of.
         strict = self.kind in ("JPEG", "MPO")
@@ -868,7 +868,7 @@ def _deep_png(file: BinaryIO, image: Image.Image, name: str, *, lenient: bool) -
 def _decode_by_libvips(
     file: BinaryIO, size: tuple[int, int], name: str, *, lenient: bool, missing: int = 0
 ) -> NDArray[Any]:
-    from resshift_cli import vips
+    from resshift_cli.imaging import vips
 
     try:
         samples = vips.decode(file, size, lenient=lenient, missing=missing)

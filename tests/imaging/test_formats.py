@@ -15,7 +15,6 @@ import pyvips  # type: ignore[import-untyped]
 from numpy.typing import NDArray
 from PIL import Image, ImageCms
 
-from resshift_cli import images, targets
 from resshift_cli.errors import (
     ImageUnreadableError,
     OutputError,
@@ -23,8 +22,9 @@ from resshift_cli.errors import (
     UnsupportedImageError,
     UsageError,
 )
-from resshift_cli.formats import FORMATS, SaveOptions
-from resshift_cli.images import Picture
+from resshift_cli.imaging import images, targets
+from resshift_cli.imaging.formats import FORMATS, SaveOptions
+from resshift_cli.imaging.images import Picture
 
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 

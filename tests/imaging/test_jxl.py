@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from resshift_cli import images, jxl
 from resshift_cli.errors import ImageUnreadableError
+from resshift_cli.imaging import images, jxl
 
 needs_plugin = pytest.mark.skipif(
     importlib.util.find_spec("pillow_jxl") is None, reason="pillow-jxl-plugin is not installed"

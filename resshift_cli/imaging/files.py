@@ -18,13 +18,13 @@ from typing import BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from resshift_cli import animation, images
-from resshift_cli.animation import Animation
 from resshift_cli.errors import ImageUnreadableError
-from resshift_cli.formats import AS_IT_IS, FORMATS, SaveOptions, extension
-from resshift_cli.images import MAX_PIXELS, Picture
-from resshift_cli.sources import Source, State
-from resshift_cli.targets import Content
+from resshift_cli.imaging import animation, images
+from resshift_cli.imaging.animation import Animation
+from resshift_cli.imaging.formats import AS_IT_IS, FORMATS, SaveOptions, extension
+from resshift_cli.imaging.images import MAX_PIXELS, Picture
+from resshift_cli.imaging.sources import Source, State
+from resshift_cli.imaging.targets import Content
 
 Pixels = NDArray[np.float32]
 

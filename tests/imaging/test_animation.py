@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image, ImageSequence
 
-from resshift_cli import animation, images
 from resshift_cli.errors import ImageUnreadableError, ResShiftError, UsageError
-from resshift_cli.formats import SaveOptions
+from resshift_cli.imaging import animation, images
+from resshift_cli.imaging.formats import SaveOptions
 
 COLOURS = [(255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 0)]
 TIMES = [100, 250, 40, 1000]

@@ -1,0 +1,1 @@
+"""Files and pixels: read, encoded, named and written; no torch."""

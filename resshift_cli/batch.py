@@ -24,7 +24,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from resshift_cli import plan
-from resshift_cli.download import digest
 from resshift_cli.errors import (
     BUG,
     InputMissingError,
@@ -39,6 +38,7 @@ from resshift_cli.imaging.sources import Source
 from resshift_cli.jobs import enlarging, memory_limit
 from resshift_cli.ledger import Ledger, Record
 from resshift_cli.system import atomic
+from resshift_cli.weights.download import digest
 
 if TYPE_CHECKING:
     from resshift_cli.diffusion.specs import ModelSpec

@@ -23,7 +23,7 @@ import numpy as np
 import psutil
 import torch
 
-from resshift_cli import __version__, checkpoint, estimate, plan, rates
+from resshift_cli import __version__, estimate, plan, rates
 from resshift_cli.diffusion import specs
 from resshift_cli.diffusion.autoencoder import Autoencoder
 from resshift_cli.diffusion.specs import ModelSpec
@@ -31,9 +31,10 @@ from resshift_cli.errors import InputMissingError, ResShiftError, UsageError, ou
 from resshift_cli.estimate import Machine
 from resshift_cli.plan import Settings
 from resshift_cli.rates import Rate
-from resshift_cli.store import Files
 from resshift_cli.system.device import DTYPES, choose_device, synchronize
 from resshift_cli.upscaler import Upscaler
+from resshift_cli.weights import checkpoint
+from resshift_cli.weights.store import Files
 
 # What makes two rows the same measurement, on whatever machine.
 SAME = (

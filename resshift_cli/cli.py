@@ -73,8 +73,8 @@ if TYPE_CHECKING:
     from resshift_cli.imaging.formats import SaveOptions
     from resshift_cli.imaging.sources import Source
     from resshift_cli.plan import Settings
-    from resshift_cli.registry import ModelEntry
     from resshift_cli.upscaler import Upscaler
+    from resshift_cli.weights.registry import ModelEntry
 
 INTERRUPTED, BROKEN_PIPE, TERMINATED = 130, 141, 143  # the rest is in errors.py
 

@@ -66,9 +66,9 @@ if TYPE_CHECKING:
     from resshift_cli.imaging.files import Handling
     from resshift_cli.ledger import Ledger, Record
     from resshift_cli.plan import Settings
-    from resshift_cli.registry import ModelEntry
-    from resshift_cli.store import Files
     from resshift_cli.upscaler import Upscaler
+    from resshift_cli.weights.registry import ModelEntry
+    from resshift_cli.weights.store import Files
 
 SHOWN = 10  # failures that the summary tells of
 PLAIN_EVERY = 30.0  # seconds between plain lines of progress
@@ -366,7 +366,7 @@ def _made_by(
     **arguments: Any,
 ) -> Made:
     """Everything about how images are enlarged but the loaded model, fetched unless it's dry."""
-    from resshift_cli import store
+    from resshift_cli.weights import store
 
     files = (
         store.located(entry) if dry_run else cli_models.fetch(entry, offline=offline, quiet=quiet)
@@ -388,7 +388,7 @@ def _made_by(
 
 
 def _digest(files: Files) -> str:
-    from resshift_cli import download
+    from resshift_cli.weights import download
 
     paths = (files.weights, files.autoencoder)
     return "+".join(download.digest(path) for path in paths if path is not None)

@@ -29,7 +29,7 @@ from resshift_cli.options import (
 
 if TYPE_CHECKING:
     from resshift_cli.bench import Group, Task
-    from resshift_cli.registry import ModelEntry
+    from resshift_cli.weights.registry import ModelEntry
 
 
 def _counts(values: list[int] | None) -> list[int] | None:

@@ -27,8 +27,8 @@ from resshift_cli.options import (
 
 if TYPE_CHECKING:
     from resshift_cli.diffusion.specs import ModelSpec
-    from resshift_cli.registry import HubSource, ModelEntry, WeightFile
-    from resshift_cli.store import Files
+    from resshift_cli.weights.registry import HubSource, ModelEntry, WeightFile
+    from resshift_cli.weights.store import Files
 
 REACHABLE_WITHIN = 3.0  # seconds that the default model's sources get to answer
 EXAMPLE_SIDE = 512  # pixels, of the photo that `info` estimates
@@ -48,7 +48,7 @@ def choose(
         UsageError: no such model, or one of another task; a weight file that fits several.
         InputMissingError, ModelUnavailableError: a weight file that can't be used.
     """
-    from resshift_cli import registry, store
+    from resshift_cli.weights import registry, store
 
     named = name or os.environ.get(DEFAULT_VARIABLE)
     if weights is not None:
@@ -78,7 +78,7 @@ def fetch(entry: ModelEntry, *, offline: bool, quiet: bool) -> Files:
     Raises:
         ModelUnavailableError, OutputError: as `store.obtain`.
     """
-    from resshift_cli import store
+    from resshift_cli.weights import store
 
     here = store.located(entry)
     if here is not None:
@@ -92,8 +92,8 @@ def fetch(entry: ModelEntry, *, offline: bool, quiet: bool) -> Files:
 
 def known_spec(entry: ModelEntry) -> ModelSpec | None:
     """How a model is run, if that can be known without fetching it."""
-    from resshift_cli import store
     from resshift_cli.diffusion import specs
+    from resshift_cli.weights import store
 
     if entry.spec is not None:
         return entry.spec
@@ -112,7 +112,7 @@ def list_models(
     debug: DebugOption = False,
 ) -> None:
     """List the models."""
-    from resshift_cli import registry, store
+    from resshift_cli.weights import registry, store
 
     if task is not None and task not in get_args(registry.Task):
         raise UsageError(
@@ -151,7 +151,7 @@ def info(
     debug: DebugOption = False,
 ) -> None:
     """Tell everything about a model, and what it will need on this machine."""
-    from resshift_cli import registry
+    from resshift_cli.weights import registry
 
     entry = registry.find(name, registry_file)
     facts = _facts(entry)
@@ -198,7 +198,7 @@ def verify(
     debug: DebugOption = False,
 ) -> None:
     """Compare the files that are here with their recorded checksums; all models by default."""
-    from resshift_cli import store
+    from resshift_cli.weights import store
 
     bad, seen = [], set()
     for entry in _named(names, registry_file, everything=not names):
@@ -235,7 +235,7 @@ def rm(
 
     A file that another model which is here uses as well stays.
     """
-    from resshift_cli import registry, store
+    from resshift_cli.weights import registry, store
 
     going = _named(names, registry_file, everything=False)
     staying = [
@@ -255,7 +255,7 @@ def path(
     name: NameArgument, registry_file: RegistryOption = None, debug: DebugOption = False
 ) -> None:
     """Print where the weight files of a model lie, one per line."""
-    from resshift_cli import registry, store
+    from resshift_cli.weights import registry, store
 
     entry = registry.find(name, registry_file)
     files = store.located(entry)
@@ -290,7 +290,7 @@ def convert(
     debug: DebugOption = False,
 ) -> None:
     """Turn a .pth file into a safetensors file for --weights, running no code that it may carry."""
-    from resshift_cli import registry, store
+    from resshift_cli.weights import registry, store
 
     entry = registry.find(like, registry_file)
     store.convert_own(source, target, entry, autoencoder=autoencoder, overwrite=overwrite)
@@ -326,7 +326,7 @@ def add(
     debug: DebugOption = False,
 ) -> None:
     """Give a model a name, in a registry of your own."""
-    from resshift_cli import registry, store
+    from resshift_cli.weights import registry, store
 
     if (hub is None) == (file is None):
         raise UsageError(
@@ -371,9 +371,9 @@ def publish(
     debug: DebugOption = False,
 ) -> None:
     """Publish a model on the Hugging Face Hub; of a run, its card README.md as well."""
-    from resshift_cli import hub
     from resshift_cli.diffusion import specs
     from resshift_cli.training import card, runlog
+    from resshift_cli.weights import hub
 
     weights = source / runlog.WEIGHTS if source.is_dir() else source
     specs.read_spec(weights)  # or nobody could use it
@@ -396,7 +396,7 @@ def publish(
 
 
 def _hub_source(text: str, revision: str) -> HubSource:
-    from resshift_cli import registry
+    from resshift_cli.weights import registry
 
     owner, _, rest = text.partition("/")
     repo, _, name = rest.partition("/")
@@ -411,7 +411,7 @@ def _hub_source(text: str, revision: str) -> HubSource:
 def _named(
     names: Sequence[str] | None, registry_file: Path | None, *, everything: bool
 ) -> list[ModelEntry]:
-    from resshift_cli import registry
+    from resshift_cli.weights import registry
 
     if everything:
         if names:
@@ -430,7 +430,7 @@ def _not_here(entry: ModelEntry) -> ModelUnavailableError:
 
 def _bytes(entry: ModelEntry) -> int:
     """Size of its files: of those that are here as they are, of the others as registered."""
-    from resshift_cli import store
+    from resshift_cli.weights import store
 
     paths = [store.locate(file) for file in entry.files]
     sizes = [
@@ -487,7 +487,7 @@ def _for_people(entry: ModelEntry, facts: dict[str, Any]) -> dict[str, object]:
 
 
 def _file_facts(file: WeightFile) -> dict[str, Any]:
-    from resshift_cli import store
+    from resshift_cli.weights import store
 
     path = store.locate(file)
     return {

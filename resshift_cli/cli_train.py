@@ -21,9 +21,9 @@ from resshift_cli.options import (
 )
 
 if TYPE_CHECKING:
-    from resshift_cli.registry import ModelEntry
-    from resshift_cli.store import Files
     from resshift_cli.training.recipe import RunSpec
+    from resshift_cli.weights.registry import ModelEntry
+    from resshift_cli.weights.store import Files
 
 
 def train(
@@ -190,8 +190,8 @@ class _Fetch:
         """The file that a run starts from."""
         if _is_file(source):
             return Path(source)
-        from resshift_cli import store
         from resshift_cli.training.trainer import check_start
+        from resshift_cli.weights import store
 
         entry, files = self._model(source)
         check_start(run.model, store.spec_of(entry, files.weights), source)
@@ -205,7 +205,7 @@ class _Fetch:
         return files.autoencoder or files.weights  # which may hold both
 
     def _model(self, name: str) -> tuple[ModelEntry, Files]:
-        from resshift_cli import registry
+        from resshift_cli.weights import registry
 
         entry = registry.find(name)
         return entry, cli_models.fetch(entry, offline=self.offline, quiet=self.quiet)

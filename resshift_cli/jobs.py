@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from resshift_cli.diffusion.specs import ModelSpec
     from resshift_cli.imaging.files import Enlarge, Pixels
     from resshift_cli.plan import Settings
-    from resshift_cli.registry import ModelEntry
     from resshift_cli.upscaler import Upscaler
+    from resshift_cli.weights.registry import ModelEntry
 
 LONG = 120.0  # seconds of work that are worth a warning
 FASTER = {"nacre-x4": ", 4 steps, free for commercial use", "tiny-x4": ", bundled"}
@@ -28,7 +28,7 @@ def spec_of(entry: ModelEntry, *, offline: bool, quiet: bool) -> ModelSpec:
     Raises:
         ModelUnavailableError, OutputError: as `store.obtain` and `store.spec_of`.
     """
-    from resshift_cli import store
+    from resshift_cli.weights import store
 
     if entry.spec is not None:
         return entry.spec
@@ -111,7 +111,8 @@ def announce(
     """
     if upscaler.spec.autoencoder.kind != "vq":
         return  # a small network: seconds
-    from resshift_cli import estimate, registry
+    from resshift_cli import estimate
+    from resshift_cli.weights import registry
 
     machine = estimate.measure(upscaler.device, upscaler.dtype)
 

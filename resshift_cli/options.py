@@ -82,7 +82,7 @@ def _each_within(low: int, high: float) -> Callable[[list[int] | None], list[flo
 
 def _model_names(incomplete: str) -> list[str]:
     """Names that begin so, for the shell."""
-    from resshift_cli import registry
+    from resshift_cli.weights import registry
 
     try:
         return [name for name in registry.models() if name.startswith(incomplete)]

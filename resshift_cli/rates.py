@@ -20,9 +20,10 @@ from typing import Any
 
 import torch
 
-from resshift_cli import __version__, download
+from resshift_cli import __version__
 from resshift_cli.diffusion.specs import ModelSpec
 from resshift_cli.system import atomic
+from resshift_cli.weights import download
 
 FILE = "rates.json"
 

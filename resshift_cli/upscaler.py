@@ -15,21 +15,18 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from resshift_cli import checkpoint, colour, memory, plan, resampling, store
+from resshift_cli import colour, memory, plan, resampling
 from resshift_cli.bands import Bands, Window
 from resshift_cli.colour import ColourFix
 from resshift_cli.diffusion import noise
 from resshift_cli.diffusion.autoencoder import Autoencoder
 from resshift_cli.diffusion.denoiser import Denoiser
 from resshift_cli.diffusion.specs import ModelSpec
-from resshift_cli.download import cache_folder
 from resshift_cli.errors import UsageError, out_of_memory
 from resshift_cli.imaging.alpha import fill_hidden
 from resshift_cli.imaging.images import Picture
 from resshift_cli.plan import Settings
-from resshift_cli.registry import ModelEntry, find, models
 from resshift_cli.restoration import DECODE_UNITS, ENCODE_UNITS, Engine, Networks
-from resshift_cli.store import Files
 from resshift_cli.system.device import (
     choose_device,
     choose_dtype,
@@ -37,6 +34,10 @@ from resshift_cli.system.device import (
     to_device,
 )
 from resshift_cli.tiling import pad_by_reflection
+from resshift_cli.weights import checkpoint, store
+from resshift_cli.weights.download import cache_folder
+from resshift_cli.weights.registry import ModelEntry, find, models
+from resshift_cli.weights.store import Files
 
 Progress = Callable[[int, int], None]
 """(units done, units in all); a unit is about one call of the denoiser on one tile."""

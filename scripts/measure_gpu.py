@@ -23,14 +23,14 @@ import torch
 import typer
 from torch import Tensor
 
-from resshift_cli import checkpoint, registry, store
 from resshift_cli.diffusion.autoencoder import Autoencoder
 from resshift_cli.diffusion.denoiser import Denoiser
 from resshift_cli.diffusion.specs import ModelSpec
-from resshift_cli.download import cache_folder
 from resshift_cli.errors import out_of_memory
 from resshift_cli.system import device
 from resshift_cli.system.device import DTYPES
+from resshift_cli.weights import checkpoint, registry, store
+from resshift_cli.weights.download import cache_folder
 
 LAYOUTS = ("realsr-x4-v2", "tiny-x4")
 COLUMNS = ["layout", "precision", "mode", "tiles a call", "encode ms", "step ms", "decode ms"]

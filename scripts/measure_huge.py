@@ -26,7 +26,6 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from resshift_cli import checkpoint
 from resshift_cli.diffusion.specs import (
     DenoiserSpec,
     ModelSpec,
@@ -37,6 +36,7 @@ from resshift_cli.diffusion.specs import (
 from resshift_cli.imaging import files, images, vips
 from resshift_cli.imaging.sources import Source
 from resshift_cli.upscaler import Upscaler
+from resshift_cli.weights import checkpoint
 
 PHOTO = Path(__file__).parents[1] / "examples" / "kitten.jpg"
 SPEC = ModelSpec(

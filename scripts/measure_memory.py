@@ -15,10 +15,11 @@ from pathlib import Path
 
 import torch
 
-from resshift_cli import checkpoint, cli_models, registry
+from resshift_cli import cli_models
 from resshift_cli.diffusion.specs import ModelSpec
 from resshift_cli.estimate import tile_bytes
 from resshift_cli.system.device import DTYPES, place
+from resshift_cli.weights import checkpoint, registry
 
 PROC = Path("/proc/self")
 TILES = {  # side and batch

@@ -14,7 +14,8 @@ import torch
 from command_line import Ran, Run
 from tiny_model import tiny_networks, tiny_spec
 
-from resshift_cli import checkpoint, cli
+from resshift_cli import cli
+from resshift_cli.weights import checkpoint
 
 # Nothing of the user's own is read or written, and no network touched, unless a test says so. It
 # has to stand in the environment before huggingface_hub is imported.

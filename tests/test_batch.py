@@ -26,12 +26,13 @@ from PIL import Image
 from test_cli import files as files_of
 from test_cli import make_photo, may_be_denied, on_a_terminal, posix, start
 
-from resshift_cli import batch, cli, cli_batch, download, ledger
+from resshift_cli import batch, cli, cli_batch, ledger
 from resshift_cli.errors import OutputError
 from resshift_cli.imaging import files, images, targets
 from resshift_cli.imaging.formats import SaveOptions
 from resshift_cli.imaging.sources import Source
 from resshift_cli.upscaler import Upscaler
+from resshift_cli.weights import download
 
 OURS = (ledger.NAME, ledger.LOCK)
 

@@ -14,10 +14,11 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from resshift_cli import download, registry, tiling
+from resshift_cli import tiling
 from resshift_cli.degrade import enlarge, shrink
 from resshift_cli.quality import psnr_y, sharpness
 from resshift_cli.upscaler import Upscaler
+from resshift_cli.weights import download, registry
 
 PHOTOS = Path(__file__).parent / "photos"
 GAIN = {"dragonfly": 0.8, "window": 1.5}  # dB; the bar over all held-out photos is 1.2

@@ -27,10 +27,11 @@ from PIL import ExifTags, Image
 from safetensors.torch import load_file, save_file
 from tiny_run import RUN, toml
 
-from resshift_cli import __version__, registry
+from resshift_cli import __version__
 from resshift_cli.diffusion import autoencoder
 from resshift_cli.diffusion.denoiser import Denoiser, SwinUNet
 from resshift_cli.upscaler import Upscaler
+from resshift_cli.weights import registry
 
 PUBLISHED = set(registry.read([registry.shipped_registry()])) - {"tiny-x4"}
 

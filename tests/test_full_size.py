@@ -19,8 +19,8 @@ from hub_server import Cut, HubServer, ReleaseServer
 from PIL import Image
 from recipe import weights
 
-from resshift_cli import checkpoint, registry
 from resshift_cli.upscaler import Upscaler
+from resshift_cli.weights import checkpoint, registry
 
 pytestmark = pytest.mark.full_size
 

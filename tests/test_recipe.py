@@ -9,11 +9,11 @@ import torch
 from goldens_support import small_vq_spec
 from tiny_run import MILD, RUN, toml, write_config
 
-from resshift_cli import checkpoint, registry
 from resshift_cli.diffusion.specs import SpecError
 from resshift_cli.errors import InputMissingError, UnknownModelError, UsageError
 from resshift_cli.training import photos, recipe
 from resshift_cli.training.trainer import Trainer
+from resshift_cli.weights import checkpoint, registry
 
 TRAINING = Path(__file__).parent.parent / "training"
 

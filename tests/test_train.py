@@ -19,7 +19,6 @@ from tiny_model import tiny_spec
 from tiny_run import RUN, write_config
 from torch.testing import assert_close
 
-from resshift_cli import checkpoint
 from resshift_cli.diffusion import autoencoder, chain
 from resshift_cli.diffusion.denoiser import SwinUNet
 from resshift_cli.diffusion.specs import SpecError
@@ -39,6 +38,7 @@ from resshift_cli.training.ranks import Ranks
 from resshift_cli.training.recipe import PerceptualSpec, RunSpec
 from resshift_cli.training.trainer import Trainer
 from resshift_cli.upscaler import Upscaler
+from resshift_cli.weights import checkpoint
 
 CPU = torch.device("cpu")
 

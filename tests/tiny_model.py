@@ -10,7 +10,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from resshift_cli import checkpoint
 from resshift_cli.diffusion.autoencoder import Autoencoder
 from resshift_cli.diffusion.denoiser import Denoiser
 from resshift_cli.diffusion.schedule import ShiftSchedule
@@ -22,6 +21,7 @@ from resshift_cli.diffusion.specs import (
     TileSpec,
 )
 from resshift_cli.upscaler import Upscaler
+from resshift_cli.weights import checkpoint
 
 
 def tiny_spec(**changes: Any) -> ModelSpec:

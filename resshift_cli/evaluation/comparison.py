@@ -19,7 +19,6 @@ import numpy as np
 import torch
 
 from resshift_cli import __version__, jobs
-from resshift_cli.download import digest
 from resshift_cli.errors import (
     InputMissingError,
     OutputError,
@@ -39,6 +38,7 @@ from resshift_cli.evaluation.pairs import (
     to_pixels,
     to_tensor,
 )
+from resshift_cli.weights.download import digest
 
 BICUBIC = "bicubic"
 

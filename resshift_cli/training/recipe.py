@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from resshift_cli import registry
 from resshift_cli.diffusion import specs
 from resshift_cli.diffusion.specs import ModelSpec, SpecError, from_table
 from resshift_cli.errors import InputMissingError, UsageError, printable
 from resshift_cli.training.dataset import VALIDATION_CROP, DataSpec, Partners
+from resshift_cli.weights import registry
 
 if sys.version_info >= (3, 11):
     import tomllib

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from resshift_cli import checkpoint, degrade, quality
+from resshift_cli import degrade, quality
 from resshift_cli.diffusion import chain, specs
 from resshift_cli.diffusion.specs import ModelSpec, SpecError
 from resshift_cli.errors import ModelUnavailableError, ResShiftError, UsageError, printable
@@ -31,6 +31,7 @@ from resshift_cli.training import objective
 from resshift_cli.training.optimiser import Optimiser
 from resshift_cli.training.ranks import Ranks
 from resshift_cli.training.recipe import Amp, RunSpec
+from resshift_cli.weights import checkpoint
 
 Pair = tuple[Tensor, Tensor]
 """A picture and its low-resolution partner, (N, 3, H, W) in [0, 1]."""

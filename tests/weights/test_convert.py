@@ -27,10 +27,10 @@ from safetensors.torch import load_file
 from tiny_model import tiny_networks, tiny_spec
 from torch import Tensor, nn
 
-from resshift_cli import checkpoint, convert
 from resshift_cli.diffusion.specs import SpecError
 from resshift_cli.diffusion.swin import SwinConvention, shift_mask
 from resshift_cli.errors import InputMissingError, ModelUnavailableError, OutputError
+from resshift_cli.weights import checkpoint, convert
 
 # As the published models, but for its size; there are masks in its state dict.
 SPEC = tiny_spec(

@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING
 from urllib.parse import urljoin, urlsplit
 
 import resshift_cli
-from resshift_cli.registry import ReleaseSource
-from resshift_cli.transfer import PATIENT, TWICE, Check, Failure, Meter, answered
+from resshift_cli.weights.registry import ReleaseSource
+from resshift_cli.weights.transfer import PATIENT, TWICE, Check, Failure, Meter, answered
 
 if TYPE_CHECKING:
     import requests

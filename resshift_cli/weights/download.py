@@ -33,9 +33,10 @@ from queue import Empty, SimpleQueue
 from typing import Any
 from urllib.parse import urlsplit
 
-from resshift_cli import hub, release
 from resshift_cli.errors import ModelUnavailableError, OutputError
-from resshift_cli.registry import (
+from resshift_cli.system import atomic
+from resshift_cli.weights import hub, release
+from resshift_cli.weights.registry import (
     BundledSource,
     HubSource,
     LocalSource,
@@ -43,8 +44,7 @@ from resshift_cli.registry import (
     Source,
     WeightFile,
 )
-from resshift_cli.system import atomic
-from resshift_cli.transfer import NO_ROOM, Check, Failure, Meter, Progress, patiently
+from resshift_cli.weights.transfer import NO_ROOM, Check, Failure, Meter, Progress, patiently
 
 __all__ = [
     "Fetched",

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from resshift_cli import registry
 from resshift_cli.diffusion.specs import SpecError, VQSpec
 from resshift_cli.errors import InputMissingError, UnknownModelError, UsageError
-from resshift_cli.registry import BundledSource, HubSource, LocalSource, ReleaseSource
+from resshift_cli.weights import registry
+from resshift_cli.weights.registry import BundledSource, HubSource, LocalSource, ReleaseSource
 
 # Every checkpoint there is: scale, steps, steps of the schedule, and how windows shift.
 PUBLISHED = {

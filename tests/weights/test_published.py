@@ -30,7 +30,7 @@ from goldens_support import (
 from safetensors.torch import load_file
 from torch import Tensor
 
-from resshift_cli import registry, tiling
+from resshift_cli import tiling
 from resshift_cli.diffusion import noise
 from resshift_cli.diffusion.autoencoder import VQAutoencoder
 from resshift_cli.diffusion.denoiser import Denoiser, SwinUNet
@@ -38,6 +38,7 @@ from resshift_cli.diffusion.specs import ModelSpec, VQSpec
 from resshift_cli.restoration import PLANES, PRIOR
 from resshift_cli.system.device import unpack
 from resshift_cli.upscaler import Upscaler
+from resshift_cli.weights import registry
 
 SHIPPED = registry.read([registry.shipped_registry()])
 SPECS = {name: entry.spec for name, entry in SHIPPED.items() if entry.spec is not None}

@@ -27,8 +27,8 @@ from resshift_cli.diffusion.specs import (
 )
 from resshift_cli.diffusion.swin import SwinConvention, convention_of
 from resshift_cli.errors import ModelUnavailableError, out_of_memory
-from resshift_cli.registry import ModelEntry
 from resshift_cli.system import atomic
+from resshift_cli.weights.registry import ModelEntry
 
 MASK = ".attn_mask"
 DERIVED = (".relative_position_index", MASK)  # computed from the layout, never loaded

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from resshift_cli.errors import ResShiftError, UsageError
-from resshift_cli.registry import HubSource
-from resshift_cli.transfer import NO_ROOM, TWICE, Check, Failure, Meter, answered
+from resshift_cli.weights.registry import HubSource
+from resshift_cli.weights.transfer import NO_ROOM, TWICE, Check, Failure, Meter, answered
 
 HOME = "HF_HOME"  # environment variable: its cache elsewhere
 

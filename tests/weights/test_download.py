@@ -45,10 +45,10 @@ from hub_server import (
     WrongRange,
 )
 
-from resshift_cli import download, release
-from resshift_cli.download import Fetched
 from resshift_cli.errors import ModelUnavailableError
-from resshift_cli.registry import (
+from resshift_cli.weights import download, release
+from resshift_cli.weights.download import Fetched
+from resshift_cli.weights.registry import (
     BundledSource,
     HubSource,
     LocalSource,
@@ -56,7 +56,7 @@ from resshift_cli.registry import (
     Source,
     WeightFile,
 )
-from resshift_cli.transfer import Failure, answered
+from resshift_cli.weights.transfer import Failure, answered
 
 Kind = Literal["hub", "release"]
 BOTH: list[Kind] = ["hub", "release"]
@@ -67,7 +67,10 @@ TOKEN = "hf_not_for_messages"
 
 WORKER = """
 import json, os, resource, sys, time
-from resshift_cli import download, registry, release, transfer
+from resshift_cli.weights import download
+from resshift_cli.weights import registry
+from resshift_cli.weights import release
+from resshift_cli.weights import transfer
 from resshift_cli.errors import ResShiftError
 
 release.READ_TIMEOUT, transfer.BACK_OFF = 1.0, 0.05

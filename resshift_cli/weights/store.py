@@ -12,13 +12,19 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 
-from resshift_cli import download, registry
 from resshift_cli.diffusion import specs
 from resshift_cli.diffusion.specs import ModelSpec
-from resshift_cli.download import Fetched, Progress
 from resshift_cli.errors import InputMissingError, ModelUnavailableError, OutputError, UsageError
-from resshift_cli.registry import BundledSource, LocalSource, ModelEntry, ReleaseSource, WeightFile
 from resshift_cli.system.atomic import make_folder
+from resshift_cli.weights import download, registry
+from resshift_cli.weights.download import Fetched, Progress
+from resshift_cli.weights.registry import (
+    BundledSource,
+    LocalSource,
+    ModelEntry,
+    ReleaseSource,
+    WeightFile,
+)
 
 PICKLES = (".pth", ".pt", ".ckpt", ".bin")  # endings of files that `torch.save` writes
 LIKE = "like"  # metadata entry of a converted file: the model whose network it is
@@ -112,7 +118,7 @@ def own(path: Path, like: ModelEntry | None, known: Iterable[ModelEntry]) -> Mod
     by_name = {entry.name: entry for entry in known}
     if metadata.get(LIKE) in by_name:
         return registry.of_file(path, by_name[metadata[LIKE]])
-    from resshift_cli import checkpoint
+    from resshift_cli.weights import checkpoint
 
     fitting = checkpoint.fitting(path, by_name.values())
     named = [entry for entry in fitting if Path(entry.weights.name).stem == path.stem]
@@ -147,7 +153,7 @@ def convert_own(
         OutputError: the target exists, or can't be written.
         ModelUnavailableError: it does not hold the network, or is damaged or dangerous.
     """
-    from resshift_cli import convert
+    from resshift_cli.weights import convert
 
     if not source.is_file():
         raise InputMissingError(f"There is no file {source}.", hint="Check its name.")
@@ -234,7 +240,7 @@ def _obtain(entry: ModelEntry, file: WeightFile, offline: bool, progress: Progre
 
 
 def _convert(entry: ModelEntry, file: WeightFile, fetched: Fetched, target: Path) -> None:
-    from resshift_cli import convert
+    from resshift_cli.weights import convert
 
     if entry.spec is None:
         raise ModelUnavailableError(

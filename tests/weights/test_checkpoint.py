@@ -16,13 +16,13 @@ from safetensors.torch import load_file, save_file
 from tiny_model import tiny_networks, tiny_spec
 from torch import Tensor, nn
 
-from resshift_cli import checkpoint
 from resshift_cli.diffusion import specs
 from resshift_cli.diffusion.denoiser import SwinUNet
 from resshift_cli.diffusion.specs import ModelSpec, SpecError, with_header
 from resshift_cli.diffusion.swin import SwinConvention, shift_mask
 from resshift_cli.errors import InputMissingError, ModelUnavailableError, OutputError
-from resshift_cli.registry import LocalSource, ModelEntry, WeightFile
+from resshift_cli.weights import checkpoint
+from resshift_cli.weights.registry import LocalSource, ModelEntry, WeightFile
 
 SPEC = tiny_spec()
 FIRST = "input_blocks.0.0.weight"
@@ -576,7 +576,7 @@ def test_a_write_that_fails_midway_leaves_the_old_file_and_nothing_else(
     code = """
 import resource, sys
 from pathlib import Path
-from resshift_cli import checkpoint
+from resshift_cli.weights import checkpoint
 from resshift_cli.errors import OutputError
 path = Path(sys.argv[1])
 spec, denoiser, _ = checkpoint.load_model(path)

@@ -17,10 +17,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from resshift_cli import checkpoint
 from resshift_cli.diffusion.specs import ModelSpec
 from resshift_cli.diffusion.swin import convention_of
 from resshift_cli.errors import InputMissingError, ModelUnavailableError
+from resshift_cli.weights import checkpoint
 
 WRAPPERS = ("params_ema", "state_dict", "params")  # what training code keeps weights under
 

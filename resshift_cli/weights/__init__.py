@@ -1,0 +1,1 @@
+"""Which models exist, and how their files get here, are checked and loaded."""

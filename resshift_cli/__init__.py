@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from resshift_cli.upscaler import Upscaler
+    from resshift_cli.restoration.upscaler import Upscaler
 
 __version__ = "0.1.0"
 __all__ = ["Upscaler", "__version__"]
@@ -14,7 +14,7 @@ __all__ = ["Upscaler", "__version__"]
 def __getattr__(name: str) -> Any:
     """Import `Upscaler`, and with it torch, on first use."""
     if name == "Upscaler":
-        from resshift_cli.upscaler import Upscaler
+        from resshift_cli.restoration.upscaler import Upscaler
 
         return Upscaler
     raise AttributeError(f"module 'resshift_cli' has no attribute '{name}'")

@@ -23,7 +23,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from resshift_cli import plan
 from resshift_cli.errors import (
     BUG,
     InputMissingError,
@@ -37,13 +36,14 @@ from resshift_cli.imaging.formats import AS_IT_IS, FORMATS, SaveOptions
 from resshift_cli.imaging.sources import Source
 from resshift_cli.jobs import enlarging, memory_limit
 from resshift_cli.ledger import Ledger, Record
+from resshift_cli.restoration import settings as plan
 from resshift_cli.system import atomic
 from resshift_cli.weights.download import digest
 
 if TYPE_CHECKING:
     from resshift_cli.diffusion.specs import ModelSpec
-    from resshift_cli.plan import Settings
-    from resshift_cli.upscaler import Upscaler
+    from resshift_cli.restoration.settings import Settings
+    from resshift_cli.restoration.upscaler import Upscaler
 
 EXTENSIONS = frozenset(FORMATS)
 """What is taken for an image unless --include says otherwise."""

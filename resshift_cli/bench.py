@@ -23,16 +23,18 @@ import numpy as np
 import psutil
 import torch
 
-from resshift_cli import __version__, estimate, plan, rates
+from resshift_cli import __version__
 from resshift_cli.diffusion import specs
 from resshift_cli.diffusion.autoencoder import Autoencoder
 from resshift_cli.diffusion.specs import ModelSpec
 from resshift_cli.errors import InputMissingError, ResShiftError, UsageError, out_of_memory
-from resshift_cli.estimate import Machine
-from resshift_cli.plan import Settings
-from resshift_cli.rates import Rate
+from resshift_cli.restoration import estimate, rates
+from resshift_cli.restoration import settings as plan
+from resshift_cli.restoration.estimate import Machine
+from resshift_cli.restoration.rates import Rate
+from resshift_cli.restoration.settings import Settings
+from resshift_cli.restoration.upscaler import Upscaler
 from resshift_cli.system.device import DTYPES, choose_device, synchronize
-from resshift_cli.upscaler import Upscaler
 from resshift_cli.weights import checkpoint
 from resshift_cli.weights.store import Files
 

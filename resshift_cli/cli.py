@@ -72,8 +72,8 @@ if TYPE_CHECKING:
     from resshift_cli.imaging.files import Handling
     from resshift_cli.imaging.formats import SaveOptions
     from resshift_cli.imaging.sources import Source
-    from resshift_cli.plan import Settings
-    from resshift_cli.upscaler import Upscaler
+    from resshift_cli.restoration.settings import Settings
+    from resshift_cli.restoration.upscaler import Upscaler
     from resshift_cli.weights.registry import ModelEntry
 
 INTERRUPTED, BROKEN_PIPE, TERMINATED = 130, 141, 143  # the rest is in errors.py
@@ -417,8 +417,8 @@ def _upscale_each(
     debug: bool,
 ) -> None:
     """Enlarge every image, whatever becomes of the others, and enter it in the report."""
-    from resshift_cli import plan
     from resshift_cli.imaging import files, targets
+    from resshift_cli.restoration import settings as plan
 
     note = jobs.note(entry, settings)
     precision = jobs.precision_name(upscaler.dtype)

@@ -65,8 +65,8 @@ if TYPE_CHECKING:
     from resshift_cli.diffusion.specs import ModelSpec
     from resshift_cli.imaging.files import Handling
     from resshift_cli.ledger import Ledger, Record
-    from resshift_cli.plan import Settings
-    from resshift_cli.upscaler import Upscaler
+    from resshift_cli.restoration.settings import Settings
+    from resshift_cli.restoration.upscaler import Upscaler
     from resshift_cli.weights.registry import ModelEntry
     from resshift_cli.weights.store import Files
 
@@ -377,7 +377,7 @@ def _made_by(
         else store.spec_of(entry, files.weights)
     )
     with console.waiting(f"Checking {entry.name}", quiet=quiet):
-        from resshift_cli import plan
+        from resshift_cli.restoration import settings as plan
         from resshift_cli.system.device import choose_device, choose_dtype
 
         settings = plan.settings(spec, name=entry.name, **arguments)
@@ -427,7 +427,7 @@ def _forecast(
     made: Made, sorted_out: Sorted, results: Path, report: Report, *, quiet: bool
 ) -> None:
     """Tell what would be done, and what it would take."""
-    from resshift_cli import estimate
+    from resshift_cli.restoration import estimate
 
     tasks = sorted_out.jobs
     headers = list(_headers(made, (job.input for job in tasks), quiet=quiet).values())
@@ -572,7 +572,7 @@ def _groups(
 ) -> list[Group]:
     """Jobs, small images of one padded size together; what is finished counts, see `grouped`."""
     from resshift_cli import batch as room
-    from resshift_cli import plan
+    from resshift_cli.restoration import settings as plan
 
     def size(header: Header | None) -> tuple[int, int] | None:
         if header is None or header.alpha or header.frames > 1:

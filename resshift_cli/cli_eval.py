@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from resshift_cli.evaluation.book import Book
     from resshift_cli.evaluation.comparison import Row, Study
     from resshift_cli.evaluation.pairs import Task
-    from resshift_cli.plan import Settings
+    from resshift_cli.restoration.settings import Settings
     from resshift_cli.weights.registry import ModelEntry
 
 REPORT, TABLE, SHEET, PAGE = "results.json", "per-image.csv", "sheet.png", "index.html"
@@ -250,7 +250,7 @@ def _contestant(
     **arguments: Any,
 ) -> Contestant:
     """A model with its files here, and the rows that it can have; others are told of."""
-    from resshift_cli import plan
+    from resshift_cli.restoration import settings as plan
     from resshift_cli.weights import download, store
 
     files = cli_models.fetch(entry, offline=offline, quiet=quiet)

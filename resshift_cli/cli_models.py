@@ -499,7 +499,7 @@ def _file_facts(file: WeightFile) -> dict[str, Any]:
 
 
 def _forecast(spec: ModelSpec) -> dict[str, Any]:
-    from resshift_cli import estimate
+    from resshift_cli.restoration import estimate
     from resshift_cli.system.device import DTYPES, choose_device, choose_dtype
 
     device = choose_device()

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
     from resshift_cli.diffusion.specs import ModelSpec
     from resshift_cli.imaging.files import Enlarge, Pixels
-    from resshift_cli.plan import Settings
-    from resshift_cli.upscaler import Upscaler
+    from resshift_cli.restoration.settings import Settings
+    from resshift_cli.restoration.upscaler import Upscaler
     from resshift_cli.weights.registry import ModelEntry
 
 LONG = 120.0  # seconds of work that are worth a warning
@@ -57,7 +57,7 @@ def load(
         memory_limit("Close other programs, or use a smaller model."),
         console.waiting(f"Loading {entry.name}", quiet=quiet),
     ):
-        from resshift_cli.upscaler import Upscaler
+        from resshift_cli.restoration.upscaler import Upscaler
 
         return Upscaler.load(
             entry,
@@ -111,7 +111,7 @@ def announce(
     """
     if upscaler.spec.autoencoder.kind != "vq":
         return  # a small network: seconds
-    from resshift_cli import estimate
+    from resshift_cli.restoration import estimate
     from resshift_cli.weights import registry
 
     machine = estimate.measure(upscaler.device, upscaler.dtype)

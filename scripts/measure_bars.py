@@ -30,12 +30,12 @@ from draw_pages import font_files
 from feature_network import FeatureNetwork
 from PIL import Image, ImageDraw, ImageFont
 
-from resshift_cli import degrade
 from resshift_cli.evaluation import metrics
 from resshift_cli.evaluation.comparison import BICUBIC, Row, Study
 from resshift_cli.evaluation.metrics import Metric
 from resshift_cli.evaluation.pairs import Pair, Pixels, Task, to_pixels, to_tensor
-from resshift_cli.upscaler import Upscaler
+from resshift_cli.restoration import resize as degrade
+from resshift_cli.restoration.upscaler import Upscaler
 
 REPOSITORY = Path(__file__).parent.parent
 PHOTOS = REPOSITORY / "training" / "tiny-x4-photos.csv"

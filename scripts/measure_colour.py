@@ -1,4 +1,4 @@
-"""Measure what the corrections of `resshift_cli.colour` do to the results of a model.
+"""Measure what the corrections of `resshift_cli.restoration.colour` do to the results of a model.
 
     python scripts/measure_colour.py --photos DIR [--realistic] [--steps 15 --steps 4 --steps 1]
 
@@ -21,12 +21,12 @@ import typer
 from PIL import Image
 from torch import Tensor
 
-from resshift_cli import colour
-from resshift_cli.colour import ColourFix
-from resshift_cli.degrade import enlarge, shrink
-from resshift_cli.quality import levels, psnr_y, sharpness
+from resshift_cli.restoration import colour
+from resshift_cli.restoration.colour import ColourFix
+from resshift_cli.restoration.quality import levels, psnr_y, sharpness
+from resshift_cli.restoration.resize import enlarge, shrink
+from resshift_cli.restoration.upscaler import Upscaler
 from resshift_cli.training.degradation import MildSpec, degrade
-from resshift_cli.upscaler import Upscaler
 
 LIST = Path(__file__).parent.parent / "training" / "tiny-x4-photos.csv"
 MILD = MildSpec(share=1.0, blur=1.0, noise=8.0, jpeg=(50, 95))

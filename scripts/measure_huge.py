@@ -35,7 +35,7 @@ from resshift_cli.diffusion.specs import (
 )
 from resshift_cli.imaging import files, images, vips
 from resshift_cli.imaging.sources import Source
-from resshift_cli.upscaler import Upscaler
+from resshift_cli.restoration.upscaler import Upscaler
 from resshift_cli.weights import checkpoint
 
 PHOTO = Path(__file__).parents[1] / "examples" / "kitten.jpg"

@@ -17,7 +17,7 @@ import torch
 
 from resshift_cli import cli_models
 from resshift_cli.diffusion.specs import ModelSpec
-from resshift_cli.estimate import tile_bytes
+from resshift_cli.restoration.estimate import tile_bytes
 from resshift_cli.system.device import DTYPES, place
 from resshift_cli.weights import checkpoint, registry
 

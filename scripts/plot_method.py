@@ -22,12 +22,12 @@ from measure_colour import held_out_pairs
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from resshift_cli.degrade import enlarge
 from resshift_cli.diffusion import chain, noise
 from resshift_cli.diffusion.chain import ChainState
 from resshift_cli.diffusion.schedule import ShiftSchedule
-from resshift_cli.quality import psnr_y, sharpness
-from resshift_cli.upscaler import Upscaler
+from resshift_cli.restoration.quality import psnr_y, sharpness
+from resshift_cli.restoration.resize import enlarge
+from resshift_cli.restoration.upscaler import Upscaler
 
 matplotlib.use("Agg")
 from matplotlib import pyplot  # noqa: E402  # after the choice of what draws

@@ -6,10 +6,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from resshift_cli import tiling
 from resshift_cli.diffusion import chain, noise
-from resshift_cli.restoration import PLANES, PRIOR
-from resshift_cli.upscaler import Upscaler
+from resshift_cli.restoration import tiling
+from resshift_cli.restoration.engine import PLANES, PRIOR
+from resshift_cli.restoration.upscaler import Upscaler
 
 
 @torch.inference_mode()

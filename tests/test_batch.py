@@ -31,7 +31,7 @@ from resshift_cli.errors import OutputError
 from resshift_cli.imaging import files, images, targets
 from resshift_cli.imaging.formats import SaveOptions
 from resshift_cli.imaging.sources import Source
-from resshift_cli.upscaler import Upscaler
+from resshift_cli.restoration.upscaler import Upscaler
 from resshift_cli.weights import download
 
 OURS = (ledger.NAME, ledger.LOCK)

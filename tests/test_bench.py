@@ -21,9 +21,10 @@ from command_line import Run
 from PIL import Image
 from tiny_model import tiny_networks, tiny_spec
 
-from resshift_cli import bench, cli, console, estimate, rates
+from resshift_cli import bench, cli, console
 from resshift_cli.bench import Group, Task
 from resshift_cli.errors import InputMissingError, ResShiftError, UsageError
+from resshift_cli.restoration import estimate, rates
 from resshift_cli.weights import checkpoint
 
 CPU = torch.device("cpu")

@@ -24,8 +24,8 @@ from PIL import Image, ImageSequence
 from resshift_cli import __version__, cli, options
 from resshift_cli.imaging import images
 from resshift_cli.imaging.sources import Source
+from resshift_cli.restoration.upscaler import Upscaler
 from resshift_cli.training.trainer import Trainer
-from resshift_cli.upscaler import Upscaler
 
 posix = pytest.mark.skipif(os.name != "posix", reason="signals and terminals of Unix")
 may_be_denied = pytest.mark.skipif(

@@ -11,7 +11,7 @@ import pytest
 from command_line import Run
 from PIL import Image
 
-from resshift_cli.upscaler import Upscaler
+from resshift_cli.restoration.upscaler import Upscaler
 
 
 @pytest.fixture

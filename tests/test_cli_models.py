@@ -30,7 +30,7 @@ from tiny_run import RUN, toml
 from resshift_cli import __version__
 from resshift_cli.diffusion import autoencoder
 from resshift_cli.diffusion.denoiser import Denoiser, SwinUNet
-from resshift_cli.upscaler import Upscaler
+from resshift_cli.restoration.upscaler import Upscaler
 from resshift_cli.weights import registry
 
 PUBLISHED = set(registry.read([registry.shipped_registry()])) - {"tiny-x4"}

@@ -23,7 +23,7 @@ from resshift_cli.evaluation import comparison, metrics
 from resshift_cli.evaluation.book import LEDGER, Book
 from resshift_cli.evaluation.comparison import BICUBIC, Row, Study
 from resshift_cli.evaluation.pairs import Pair, Pixels, Task, find_pairs, read_pair, to_tensor
-from resshift_cli.quality import psnr_y
+from resshift_cli.restoration.quality import psnr_y
 
 
 def draw(path: Path, size: tuple[int, int] = (64, 48), seed: int = 0, mode: str = "RGB") -> Path:

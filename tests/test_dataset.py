@@ -17,8 +17,8 @@ from pictures import made_up_photo
 from PIL import Image
 from torch.testing import assert_close
 
-from resshift_cli import degrade
 from resshift_cli.errors import ImageUnreadableError, UsageError
+from resshift_cli.restoration import resize as degrade
 from resshift_cli.training import dataset
 from resshift_cli.training.dataset import DataSpec, PairedSpec
 from resshift_cli.training.degradation import BicubicSpec, Degradation, MildSpec

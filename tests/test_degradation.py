@@ -10,7 +10,7 @@ from pictures import assert_eight_bits, detailed
 from torch import Tensor
 from torch.testing import assert_close
 
-from resshift_cli import degrade
+from resshift_cli.restoration import resize as degrade
 from resshift_cli.training import degradation, realistic
 from resshift_cli.training.degradation import BicubicSpec, Degradation, MildSpec
 from resshift_cli.training.realistic import RealisticSpec

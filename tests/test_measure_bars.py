@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from resshift_cli.degrade import enlarge, shrink
+from resshift_cli.restoration.resize import enlarge, shrink
 
 REPOSITORY = Path(__file__).parent.parent
 

@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from resshift_cli import quality
 from resshift_cli.errors import ModelUnavailableError, ResShiftError, UsageError
 from resshift_cli.evaluation import metrics
+from resshift_cli.restoration import quality
 
 CPU = torch.device("cpu")
 HAS_PYIQA = importlib.util.find_spec("pyiqa") is not None

@@ -11,10 +11,10 @@ from tiny_model import output_and_target, tiny_networks, tiny_spec
 from torch import Tensor, nn
 from torch.testing import assert_close
 
-from resshift_cli import degrade
 from resshift_cli.diffusion import autoencoder, chain
 from resshift_cli.diffusion.specs import ModelSpec, ScheduleSpec
 from resshift_cli.errors import InputMissingError, ModelUnavailableError
+from resshift_cli.restoration import resize as degrade
 from resshift_cli.training import objective
 from resshift_cli.training.objective import FeatureDistance
 from resshift_cli.training.recipe import Objective

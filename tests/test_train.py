@@ -29,6 +29,7 @@ from resshift_cli.errors import (
     ResShiftError,
     UsageError,
 )
+from resshift_cli.restoration.upscaler import Upscaler
 from resshift_cli.training import dataset, network, recipe, train
 from resshift_cli.training import trainer as trainer_room
 from resshift_cli.training.dataset import to_tensor
@@ -37,7 +38,6 @@ from resshift_cli.training.photos import Pictures, Pixels
 from resshift_cli.training.ranks import Ranks
 from resshift_cli.training.recipe import PerceptualSpec, RunSpec
 from resshift_cli.training.trainer import Trainer
-from resshift_cli.upscaler import Upscaler
 from resshift_cli.weights import checkpoint
 
 CPU = torch.device("cpu")

@@ -20,7 +20,7 @@ from resshift_cli.diffusion.specs import (
     SpaceToDepthSpec,
     TileSpec,
 )
-from resshift_cli.upscaler import Upscaler
+from resshift_cli.restoration.upscaler import Upscaler
 from resshift_cli.weights import checkpoint
 
 

@@ -14,7 +14,7 @@ from PIL import Image, ImageDraw, ImageFont
 from resshift_cli.errors import printable
 from resshift_cli.evaluation.comparison import Study
 from resshift_cli.evaluation.pairs import Pixels, read_pair, to_tensor
-from resshift_cli.quality import luma
+from resshift_cli.restoration.quality import luma
 
 Levels = NDArray[np.uint8]
 

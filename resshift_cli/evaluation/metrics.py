@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from resshift_cli import quality
 from resshift_cli.errors import ModelUnavailableError, ResShiftError, UsageError, printable
+from resshift_cli.restoration import quality
 
 PYIQA = ("lpips", "clipiqa", "musiq", "niqe")
 """What papers report beside PSNR and SSIM; pyiqa has many more."""

@@ -22,7 +22,7 @@ from resshift_cli.errors import (
 )
 from resshift_cli.evaluation.metrics import Metric
 from resshift_cli.imaging import images
-from resshift_cli.quality import WINDOW
+from resshift_cli.restoration.quality import WINDOW
 from resshift_cli.training import degradation, realistic
 from resshift_cli.training.degradation import BicubicSpec, Degradation, MildSpec
 

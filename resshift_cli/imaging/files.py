@@ -217,7 +217,7 @@ def enlarge(
         UsageError, OutputError: an animation can't be encoded.
         MemoryError: the result can't be held.
     """
-    from resshift_cli.memory import collected
+    from resshift_cli.restoration.fitting import collected
 
     moving, shape = loaded.animation, (*size, loaded.shape[2])
     if moving is None:

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from resshift_cli.degrade import shrink
+from resshift_cli.restoration.resize import shrink
 from resshift_cli.training import realistic
 from resshift_cli.training.realistic import RealisticSpec, jpeg
 

@@ -8,11 +8,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from resshift_cli import degrade
 from resshift_cli.diffusion.autoencoder import Autoencoder, VQAutoencoder
 from resshift_cli.diffusion.denoiser import Denoiser
 from resshift_cli.diffusion.schedule import ShiftSchedule
 from resshift_cli.errors import InputMissingError, ModelUnavailableError, printable
+from resshift_cli.restoration import resize as degrade
 from resshift_cli.training.recipe import Objective
 
 _BORDER = 2  # low-resolution pixels that the bicubic reduction reaches beyond

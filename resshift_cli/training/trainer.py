@@ -20,10 +20,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from resshift_cli import degrade, quality
 from resshift_cli.diffusion import chain, specs
 from resshift_cli.diffusion.specs import ModelSpec, SpecError
 from resshift_cli.errors import ModelUnavailableError, ResShiftError, UsageError, printable
+from resshift_cli.restoration import quality
+from resshift_cli.restoration import resize as degrade
 from resshift_cli.system import atomic
 from resshift_cli.system.device import has_fast_bf16, place
 from resshift_cli.training import network as networks

@@ -19,11 +19,11 @@ from safetensors.torch import load_file
 from tiny_model import output_and_target
 from torch import Tensor
 
-from resshift_cli.degrade import enlarge
 from resshift_cli.diffusion import chain
 from resshift_cli.diffusion.chain import ChainState
 from resshift_cli.diffusion.denoiser import Denoiser
 from resshift_cli.diffusion.schedule import ShiftSchedule
+from resshift_cli.restoration.resize import enlarge
 
 T15 = ShiftSchedule.geometric(steps=15, kappa=2.0, p=0.3, min_noise=0.04, sqrt_eta_end=0.99)
 T4 = ShiftSchedule.geometric(steps=4, kappa=2.0, p=0.3, min_noise=0.2, sqrt_eta_end=0.99)

@@ -30,14 +30,14 @@ from goldens_support import (
 from safetensors.torch import load_file
 from torch import Tensor
 
-from resshift_cli import tiling
 from resshift_cli.diffusion import noise
 from resshift_cli.diffusion.autoencoder import VQAutoencoder
 from resshift_cli.diffusion.denoiser import Denoiser, SwinUNet
 from resshift_cli.diffusion.specs import ModelSpec, VQSpec
-from resshift_cli.restoration import PLANES, PRIOR
+from resshift_cli.restoration import tiling
+from resshift_cli.restoration.engine import PLANES, PRIOR
+from resshift_cli.restoration.upscaler import Upscaler
 from resshift_cli.system.device import unpack
-from resshift_cli.upscaler import Upscaler
 from resshift_cli.weights import registry
 
 SHIPPED = registry.read([registry.shipped_registry()])

@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from resshift_cli import tiling
 from resshift_cli.errors import UsageError
-from resshift_cli.tiling import Box, Grid
+from resshift_cli.restoration import tiling
+from resshift_cli.restoration.tiling import Box, Grid
 
 SIZES = [(64, 64), (65, 64), (100, 171), (9, 400), (1, 1)]
 

@@ -11,10 +11,10 @@ import psutil
 import torch
 from numpy.typing import NDArray
 
-from resshift_cli import plan
 from resshift_cli.diffusion.specs import ModelSpec
-from resshift_cli.estimate import tile_bytes
-from resshift_cli.plan import Settings
+from resshift_cli.restoration import settings as plan
+from resshift_cli.restoration.estimate import tile_bytes
+from resshift_cli.restoration.settings import Settings
 from resshift_cli.system.device import free_memory, tiles_at_once
 
 SHARE = 0.8  # of what is free: others want some, and allocators waste some

@@ -14,15 +14,15 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from resshift_cli import tiling
-from resshift_cli.degrade import enlarge, shrink
-from resshift_cli.quality import psnr_y, sharpness
-from resshift_cli.upscaler import Upscaler
+from resshift_cli.restoration import tiling
+from resshift_cli.restoration.quality import psnr_y, sharpness
+from resshift_cli.restoration.resize import enlarge, shrink
+from resshift_cli.restoration.upscaler import Upscaler
 from resshift_cli.weights import download, registry
 
-PHOTOS = Path(__file__).parent / "photos"
+PHOTOS = Path(__file__).parents[1] / "photos"
 GAIN = {"dragonfly": 0.8, "window": 1.5}  # dB; the bar over all held-out photos is 1.2
-EXAMPLE = Path(__file__).parent.parent / "examples" / "kitten.jpg"
+EXAMPLE = Path(__file__).parents[2] / "examples" / "kitten.jpg"
 
 
 @cache

@@ -11,9 +11,9 @@ import pytest
 import torch
 from tiny_model import tiny_spec
 
-from resshift_cli import rates
 from resshift_cli.errors import OutputError
-from resshift_cli.rates import Rate
+from resshift_cli.restoration import rates
+from resshift_cli.restoration.rates import Rate
 
 CPU = torch.device("cpu")
 SPEC = tiny_spec()

@@ -10,11 +10,11 @@ from PIL import Image
 from torch import Tensor
 from torch.testing import assert_close
 
-from resshift_cli import colour
-from resshift_cli.colour import ColourFix
-from resshift_cli.degrade import enlarge
+from resshift_cli.restoration import colour
+from resshift_cli.restoration.colour import ColourFix
+from resshift_cli.restoration.resize import enlarge
 
-PHOTO = Path(__file__).parent / "photos" / "dragonfly.png"
+PHOTO = Path(__file__).parents[1] / "photos" / "dragonfly.png"
 FIXES: tuple[ColourFix, ...] = ("none", "wavelet", "adain")
 
 

@@ -10,8 +10,7 @@ from numpy.typing import NDArray
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from torch import Tensor
 
-from resshift_cli.degrade import enlarge, shrink
-from resshift_cli.quality import (
+from resshift_cli.restoration.quality import (
     colour_shift,
     levels,
     luma,
@@ -22,6 +21,7 @@ from resshift_cli.quality import (
     ssim_rgb,
     ssim_y,
 )
+from resshift_cli.restoration.resize import enlarge, shrink
 
 
 def noise(side: int = 32) -> Tensor:

@@ -19,7 +19,7 @@ from hub_server import Cut, HubServer, ReleaseServer
 from PIL import Image
 from recipe import weights
 
-from resshift_cli.upscaler import Upscaler
+from resshift_cli.restoration.upscaler import Upscaler
 from resshift_cli.weights import checkpoint, registry
 
 pytestmark = pytest.mark.full_size

@@ -18,17 +18,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from resshift_cli import bands, plan
-from resshift_cli.bands import Bands, Reader, Window
-from resshift_cli.degrade import enlarge
 from resshift_cli.diffusion import chain, noise
 from resshift_cli.diffusion.autoencoder import Autoencoder
 from resshift_cli.diffusion.denoiser import Denoiser
 from resshift_cli.diffusion.specs import ModelSpec
 from resshift_cli.errors import ResShiftError, out_of_memory
-from resshift_cli.plan import Settings
+from resshift_cli.restoration import bands
+from resshift_cli.restoration import settings as plan
+from resshift_cli.restoration.bands import Bands, Reader, Window
+from resshift_cli.restoration.resize import enlarge
+from resshift_cli.restoration.settings import Settings
+from resshift_cli.restoration.tiling import Box
 from resshift_cli.system.device import compile_parts, pack, place, release_memory, to_device
-from resshift_cli.tiling import Box
 
 # Work on one tile relative to a denoiser call, from the FLOP counts of the published layouts.
 ENCODE_UNITS = {"vq": 3, "space-to-depth": 0}

@@ -5,7 +5,7 @@ import torch
 from pictures import assert_eight_bits, detailed
 from torch.testing import assert_close
 
-from resshift_cli import degrade
+from resshift_cli.restoration import resize as degrade
 
 
 @pytest.mark.parametrize(("height", "width"), [(64, 96), (8, 4), (67, 101)])

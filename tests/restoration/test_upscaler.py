@@ -15,13 +15,13 @@ from tiny_model import tiny_spec, tiny_upscaler
 from torch import Tensor
 from torch.testing import assert_close
 
-from resshift_cli import colour, tiling
 from resshift_cli.diffusion import noise
 from resshift_cli.diffusion.specs import VQSpec
 from resshift_cli.errors import ResShiftError, UsageError
-from resshift_cli.restoration import PLANES, PRIOR
-from resshift_cli.tiling import Box, Grid
-from resshift_cli.upscaler import Upscaler
+from resshift_cli.restoration import colour, tiling
+from resshift_cli.restoration.engine import PLANES, PRIOR
+from resshift_cli.restoration.tiling import Box, Grid
+from resshift_cli.restoration.upscaler import Upscaler
 
 # Every way in which a published model is run, with networks of the smallest size.
 NETWORK = replace(tiny_spec().denoiser, latent_channels=3)

@@ -33,7 +33,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from resshift_cli.degrade import enlarge
+from resshift_cli.restoration.resize import enlarge
 
 ColourFix = Literal["none", "wavelet", "adain"]
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 import torch
 from torch import Tensor
 
-from resshift_cli.tiling import Box, pad_by_reflection
+from resshift_cli.restoration.tiling import Box, pad_by_reflection
 
 Bands = Iterator[Tensor]
 

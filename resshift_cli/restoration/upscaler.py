@@ -15,9 +15,6 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from resshift_cli import colour, memory, plan, resampling
-from resshift_cli.bands import Bands, Window
-from resshift_cli.colour import ColourFix
 from resshift_cli.diffusion import noise
 from resshift_cli.diffusion.autoencoder import Autoencoder
 from resshift_cli.diffusion.denoiser import Denoiser
@@ -25,15 +22,20 @@ from resshift_cli.diffusion.specs import ModelSpec
 from resshift_cli.errors import UsageError, out_of_memory
 from resshift_cli.imaging.alpha import fill_hidden
 from resshift_cli.imaging.images import Picture
-from resshift_cli.plan import Settings
-from resshift_cli.restoration import DECODE_UNITS, ENCODE_UNITS, Engine, Networks
+from resshift_cli.restoration import colour, resampling
+from resshift_cli.restoration import fitting as memory
+from resshift_cli.restoration import settings as plan
+from resshift_cli.restoration.bands import Bands, Window
+from resshift_cli.restoration.colour import ColourFix
+from resshift_cli.restoration.engine import DECODE_UNITS, ENCODE_UNITS, Engine, Networks
+from resshift_cli.restoration.settings import Settings
+from resshift_cli.restoration.tiling import pad_by_reflection
 from resshift_cli.system.device import (
     choose_device,
     choose_dtype,
     release_memory,
     to_device,
 )
-from resshift_cli.tiling import pad_by_reflection
 from resshift_cli.weights import checkpoint, store
 from resshift_cli.weights.download import cache_folder
 from resshift_cli.weights.registry import ModelEntry, find, models

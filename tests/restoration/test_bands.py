@@ -8,10 +8,10 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.testing import assert_close
 
-from resshift_cli import bands, resampling, tiling
-from resshift_cli.bands import Window
-from resshift_cli.degrade import enlarge
-from resshift_cli.tiling import Box
+from resshift_cli.restoration import bands, resampling, tiling
+from resshift_cli.restoration.bands import Window
+from resshift_cli.restoration.resize import enlarge
+from resshift_cli.restoration.tiling import Box
 
 IMAGE = torch.rand(2, 3, 60, 11, generator=torch.Generator().manual_seed(0))
 CUTS = [[60], [1] * 60, [16, 16, 16, 12], [59, 1]]

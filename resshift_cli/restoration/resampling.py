@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from resshift_cli.bands import Bands, Window
+from resshift_cli.restoration.bands import Bands, Window
 
 LOBES = 3  # of Lanczos' kernel, on either side
 

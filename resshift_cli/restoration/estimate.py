@@ -16,12 +16,13 @@ from typing import NamedTuple
 
 import torch
 
-from resshift_cli import plan, rates
 from resshift_cli.diffusion.specs import DenoiserSpec, ModelSpec, SpaceToDepthSpec, VQSpec
-from resshift_cli.plan import Settings
-from resshift_cli.rates import Rates
+from resshift_cli.restoration import rates
+from resshift_cli.restoration import settings as plan
+from resshift_cli.restoration.rates import Rates
+from resshift_cli.restoration.settings import Settings
+from resshift_cli.restoration.tiling import Grid
 from resshift_cli.system.device import tiles_at_once
-from resshift_cli.tiling import Grid
 
 # Share of the rate of matrix products that whole jobs reach, by bytes per number: networks whose
 # layers are at least `_WIDE` channels wide, and narrower ones. Measured with one thread of an AMD

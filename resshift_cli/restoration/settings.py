@@ -6,12 +6,12 @@ import math
 from dataclasses import dataclass, replace
 from typing import TypedDict, get_args
 
-from resshift_cli import tiling
-from resshift_cli.colour import ColourFix
 from resshift_cli.diffusion import noise
 from resshift_cli.diffusion.specs import ModelSpec
 from resshift_cli.errors import UsageError
-from resshift_cli.tiling import Grid
+from resshift_cli.restoration import tiling
+from resshift_cli.restoration.colour import ColourFix
+from resshift_cli.restoration.tiling import Grid
 
 MAX_SCALE = 16
 

@@ -13,16 +13,17 @@ from goldens_support import shapes, small_unet_spec, small_vq_spec
 from memory import needs_proc, peak_over
 from torch.utils.flop_counter import FlopCounterMode
 
-from resshift_cli import estimate, plan, rates
 from resshift_cli.diffusion import specs
 from resshift_cli.diffusion.autoencoder import VQAutoencoder
 from resshift_cli.diffusion.denoiser import SwinUNet
 from resshift_cli.diffusion.specs import DenoiserSpec, ModelSpec, VQSpec
 from resshift_cli.errors import UsageError
-from resshift_cli.estimate import Estimate, Machine
-from resshift_cli.rates import Rate
+from resshift_cli.restoration import estimate, rates
+from resshift_cli.restoration import settings as plan
+from resshift_cli.restoration.estimate import Estimate, Machine
+from resshift_cli.restoration.rates import Rate
+from resshift_cli.restoration.upscaler import Upscaler
 from resshift_cli.system.device import place
-from resshift_cli.upscaler import Upscaler
 from resshift_cli.weights import checkpoint, registry
 from resshift_cli.weights.registry import BundledSource, ModelEntry
 

@@ -1,0 +1,1 @@
+"""An image through a model: tiles, the walk, colours, and what it takes."""

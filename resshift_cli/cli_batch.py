@@ -61,10 +61,10 @@ from resshift_cli.options import (
 if TYPE_CHECKING:
     import torch
 
-    from resshift_cli.batch import Failure, Group, Header, Job, Sorted
+    from resshift_cli.batch.ledger import Ledger, Record
+    from resshift_cli.batch.runner import Failure, Group, Header, Job, Sorted
     from resshift_cli.diffusion.specs import ModelSpec
     from resshift_cli.imaging.files import Handling
-    from resshift_cli.ledger import Ledger, Record
     from resshift_cli.restoration.settings import Settings
     from resshift_cli.restoration.upscaler import Upscaler
     from resshift_cli.weights.registry import ModelEntry
@@ -161,8 +161,8 @@ def batch(
         report.output = str(results)
         _check_apart(folder, results)
 
-        from resshift_cli import batch as room
-        from resshift_cli import ledger
+        from resshift_cli.batch import ledger
+        from resshift_cli.batch import runner as room
         from resshift_cli.system import atomic
 
         with console.waiting("Looking for images", quiet=quiet):
@@ -395,7 +395,7 @@ def _digest(files: Files) -> str:
 
 
 def _headers(made: Made, inputs: Iterable[str], *, quiet: bool) -> dict[str, Header | None]:
-    from resshift_cli.batch import read_header
+    from resshift_cli.batch.runner import read_header
 
     read = partial(
         read_header,
@@ -499,7 +499,7 @@ def _work(
     quiet: bool,
 ) -> None:
     """Do what is to be done, and enter it in the ledger and the report."""
-    from resshift_cli import batch as room
+    from resshift_cli.batch import runner as room
 
     tasks, failures = sorted_out.jobs, sorted_out.failures
     facts = {
@@ -571,7 +571,7 @@ def _groups(
     quiet: bool,
 ) -> list[Group]:
     """Jobs, small images of one padded size together; what is finished counts, see `grouped`."""
-    from resshift_cli import batch as room
+    from resshift_cli.batch import runner as room
     from resshift_cli.restoration import settings as plan
 
     def size(header: Header | None) -> tuple[int, int] | None:
@@ -588,7 +588,7 @@ def _groups(
 def _enter(
     book: Ledger, failures: Sequence[Failure], facts: dict[str, Any], report: Report
 ) -> None:
-    from resshift_cli import batch as room
+    from resshift_cli.batch import runner as room
 
     report.failures += room.enter(failures, book, facts)
 
@@ -704,7 +704,7 @@ def _tell_warnings(report: Report) -> None:
     for warning in warnings[:SHOWN]:
         console.warning(f"warning: {warning}")
     if len(warnings) > SHOWN:
-        from resshift_cli.ledger import NAME
+        from resshift_cli.batch.ledger import NAME
 
         more = len(warnings) - SHOWN
         console.note(f"and {more} more warnings, see {Path(report.output) / NAME}")
@@ -715,7 +715,7 @@ def _tell_failures(report: Report) -> None:
     for record in report.failures[:SHOWN]:
         console.error(record.error or "", record.hint or "")
     if len(report.failures) > SHOWN:
-        from resshift_cli.ledger import NAME
+        from resshift_cli.batch.ledger import NAME
 
         more = len(report.failures) - SHOWN
         console.note(f"and {more} more, see {Path(report.output) / NAME}")

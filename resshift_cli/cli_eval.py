@@ -330,7 +330,7 @@ def _book(output: Path | None) -> Iterator[Book | None]:
     if output is None:
         yield None
         return
-    from resshift_cli import ledger
+    from resshift_cli.batch import ledger
     from resshift_cli.evaluation.book import Book
     from resshift_cli.system import atomic
 

@@ -1,6 +1,6 @@
 """How models are measured on images whose originals are known: the rooms of `resshift eval`.
 
-- `metrics`: what can be measured, by name: the figures of `resshift_cli.restoration.quality`, and pyiqa's.
+- `metrics`: what can be measured, by name: our own figures (`restoration.quality`) and pyiqa's.
 - `bootstrap`: means, and how far they can be trusted.
 - `pairs`: originals and their low-quality partners.
 - `book`: the folder where results are kept.

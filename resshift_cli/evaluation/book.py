@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from resshift_cli import batch
+from resshift_cli.batch import runner as batch
 from resshift_cli.errors import OutputError, printable
 from resshift_cli.evaluation.pairs import Pixels
 from resshift_cli.imaging import images

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from resshift_cli import batch
+from resshift_cli.batch import runner as batch
 from resshift_cli.errors import (
     InputMissingError,
     ResShiftError,

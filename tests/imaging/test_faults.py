@@ -30,7 +30,9 @@ from command_line import Ran
 from damage import Damaged
 from PIL import Image
 
-from resshift_cli import batch, cli, ledger
+from resshift_cli import cli
+from resshift_cli.batch import ledger
+from resshift_cli.batch import runner as batch
 from resshift_cli.errors import ImageUnreadableError, ResShiftError, UnsupportedImageError
 from resshift_cli.imaging import images
 from resshift_cli.imaging.images import Picture
@@ -54,7 +56,8 @@ def counts() -> Iterator[None]:
 
 
 ROW_BY_ROW = """
-from resshift_cli import __main__, batch
+from resshift_cli import __main__
+from resshift_cli.batch import runner as batch
 from resshift_cli.imaging import files
 files.LARGE, batch.LEAST_ROOM = 0, -(10**9)
 __main__.main()

@@ -54,7 +54,8 @@ def test_a_name_that_is_taken_is_not_given_to_it(tmp_path: Path, unnamed: Binary
 
 def test_a_process_that_is_killed_leaves_nothing_of_it(tmp_path: Path, unnamed: BinaryIO) -> None:
     code = (
-        "import os, signal, sys; from pathlib import Path; from resshift_cli.imaging import targets\n"
+        "import os, signal, sys; from pathlib import Path\n"
+        "from resshift_cli.imaging import targets\n"
         "def write(file):\n"
         "    file.write(bytes(1000)); file.flush(); os.kill(os.getpid(), signal.SIGKILL)\n"
         "targets.save(write, Path(sys.argv[1]), overwrite=True)"

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from resshift_cli import ledger
+from resshift_cli.batch import ledger
+from resshift_cli.batch.ledger import Ledger, Record
 from resshift_cli.errors import OutputError
 from resshift_cli.imaging.formats import SaveOptions
-from resshift_cli.ledger import Ledger, Record
 
 RECORD = Record(
     status="done",
@@ -125,7 +125,7 @@ def test_a_ledger_that_can_not_be_read_or_written_is_named(tmp_path: Path) -> No
 
 def test_only_one_process_has_a_folder(tmp_path: Path) -> None:
     script = (
-        "import sys, pathlib; from resshift_cli import ledger\n"
+        "import sys, pathlib; from resshift_cli.batch import ledger\n"
         "with ledger.locked(pathlib.Path(sys.argv[1])): print('in', flush=True); input()"
     )
     other = subprocess.Popen(

@@ -28,7 +28,7 @@ from resshift_cli.options import (
 )
 
 if TYPE_CHECKING:
-    from resshift_cli.bench import Group, Task
+    from resshift_cli.evaluation.speed import Group, Task
     from resshift_cli.weights.registry import ModelEntry
 
 
@@ -116,7 +116,7 @@ def bench(
             "--weights names one file with one layout.", hint="Leave out --random, or a --model."
         )
     with console.waiting("Starting", quiet=quiet):
-        from resshift_cli import bench as room
+        from resshift_cli.evaluation import speed as room
         from resshift_cli.system.device import choose_device
 
         earlier = None if compare is None else room.read(compare)
@@ -190,7 +190,7 @@ def _tasks(
     quiet: bool,
 ) -> Iterator[list[Task]]:
     """A list for each size of tile and of batch: the precisions, which take turns."""
-    from resshift_cli import bench as room
+    from resshift_cli.evaluation import speed as room
     from resshift_cli.system.device import choose_device, choose_dtype, tiles_at_once
 
     run_on = choose_device(device)

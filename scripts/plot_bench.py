@@ -12,8 +12,8 @@ from typing import Annotated, Any
 import matplotlib
 import typer
 
-from resshift_cli import bench
 from resshift_cli.errors import UsageError
+from resshift_cli.evaluation import speed as bench
 
 matplotlib.use("Agg")
 from matplotlib import pyplot  # noqa: E402  # after the choice of what draws

@@ -27,7 +27,7 @@ from resshift_cli.diffusion import swin
 from resshift_cli.diffusion.autoencoder import VQAutoencoder
 from resshift_cli.diffusion.denoiser import Denoiser, SwinUNet
 from resshift_cli.diffusion.schedule import ShiftSchedule
-from resshift_cli.plain import make_plain
+from resshift_cli.evaluation.plain import make_plain
 from resshift_cli.system import device
 from resshift_cli.system.device import PackedConv2d
 

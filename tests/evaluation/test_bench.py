@@ -21,9 +21,10 @@ from command_line import Run
 from PIL import Image
 from tiny_model import tiny_networks, tiny_spec
 
-from resshift_cli import bench, cli, console
-from resshift_cli.bench import Group, Task
+from resshift_cli import cli, console
 from resshift_cli.errors import InputMissingError, ResShiftError, UsageError
+from resshift_cli.evaluation import speed as bench
+from resshift_cli.evaluation.speed import Group, Task
 from resshift_cli.restoration import estimate, rates
 from resshift_cli.weights import checkpoint
 
@@ -255,7 +256,7 @@ def test_interrupted_it_prints_what_is_known_and_leaves_no_process(
 
 
 def test_a_chart_is_drawn_of_what_was_printed(report: dict[str, Any], tmp_path: Path) -> None:
-    script = Path(__file__).parent.parent / "scripts" / "plot_bench.py"
+    script = Path(__file__).parents[2] / "scripts" / "plot_bench.py"
     spec = importlib.util.spec_from_file_location("plot_bench", script)
     assert spec is not None and spec.loader is not None
     plot_bench = importlib.util.module_from_spec(spec)

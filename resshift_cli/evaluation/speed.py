@@ -51,7 +51,7 @@ sys.path[:] = sys.argv[1:]
 began = time.perf_counter()
 import torch
 loaded = time.perf_counter()
-from resshift_cli import bench
+from resshift_cli.evaluation import speed as bench
 bench.serve(began, loaded)
 """
 
@@ -449,7 +449,7 @@ def _work(task: Task, began: float, loaded: float) -> Iterator[Start | Run]:
         tell=_refuse,
     )
     if task.plain:
-        from resshift_cli.plain import make_plain
+        from resshift_cli.evaluation.plain import make_plain
 
         for network in (denoiser, codec):
             make_plain(network)

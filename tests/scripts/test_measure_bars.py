@@ -15,7 +15,7 @@ from torch import Tensor
 
 from resshift_cli.restoration.resize import enlarge, shrink
 
-REPOSITORY = Path(__file__).parent.parent
+REPOSITORY = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")

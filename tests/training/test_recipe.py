@@ -15,7 +15,7 @@ from resshift_cli.training import photos, recipe
 from resshift_cli.training.trainer import Trainer
 from resshift_cli.weights import checkpoint, registry
 
-TRAINING = Path(__file__).parent.parent / "training"
+TRAINING = Path(__file__).parents[2] / "training"
 
 
 def test_a_configuration_is_read_as_it_was_written(tmp_path: Path) -> None:
@@ -23,7 +23,7 @@ def test_a_configuration_is_read_as_it_was_written(tmp_path: Path) -> None:
 
 
 def test_the_configuration_of_the_bundled_model_is_valid() -> None:
-    config = Path(__file__).parent.parent / "training" / "tiny-x4.toml"
+    config = Path(__file__).parents[2] / "training" / "tiny-x4.toml"
     run = recipe.read(config)
     splits = photos.read_splits(config.parent / run.photos)
     assert splits["train"] and splits["held-out"]

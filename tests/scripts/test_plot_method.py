@@ -15,7 +15,7 @@ from torch.testing import assert_close
 
 @pytest.fixture
 def plot_method(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    monkeypatch.syspath_prepend(str(Path(__file__).parent.parent / "scripts"))
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[2] / "scripts"))
     return importlib.import_module("plot_method")
 
 

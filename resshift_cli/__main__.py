@@ -28,7 +28,7 @@ def main() -> NoReturn:
     # Threads that wait for each other are to sleep soon. GNU's OpenMP lets them spin for 10 ms:
     # where another program wants the cores, the work then takes ten times as long.
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
-    from resshift_cli import cli
+    from resshift_cli.commands import app as cli
 
     try:
         if signal.SIGINT in heeded:

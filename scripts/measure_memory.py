@@ -15,7 +15,7 @@ from pathlib import Path
 
 import torch
 
-from resshift_cli import cli_models
+from resshift_cli.commands import models as cli_models
 from resshift_cli.diffusion.specs import ModelSpec
 from resshift_cli.restoration.estimate import tile_bytes
 from resshift_cli.system.device import DTYPES, place

@@ -14,7 +14,7 @@ import torch
 from command_line import Ran, Run
 from tiny_model import tiny_networks, tiny_spec
 
-from resshift_cli import cli
+from resshift_cli.commands import app as cli
 from resshift_cli.weights import checkpoint
 
 # Nothing of the user's own is read or written, and no network touched, unless a test says so. It

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from resshift_cli.batch.ledger import Ledger, Record
+from resshift_cli.commands.ready import enlarging, memory_limit
 from resshift_cli.errors import (
     BUG,
     InputMissingError,
@@ -35,7 +36,6 @@ from resshift_cli.imaging import files, images, targets
 from resshift_cli.imaging.files import Enlarge, Handling, Loaded, Pixels, Result
 from resshift_cli.imaging.formats import AS_IT_IS, FORMATS, SaveOptions
 from resshift_cli.imaging.sources import Source
-from resshift_cli.jobs import enlarging, memory_limit
 from resshift_cli.restoration import settings as plan
 from resshift_cli.system import atomic
 from resshift_cli.weights.download import digest

@@ -18,7 +18,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from resshift_cli import __version__, jobs
+from resshift_cli import __version__
+from resshift_cli.commands import ready as jobs
 from resshift_cli.errors import (
     InputMissingError,
     OutputError,

@@ -26,9 +26,10 @@ from PIL import Image
 from test_cli import files as files_of
 from test_cli import make_photo, may_be_denied, on_a_terminal, posix, start
 
-from resshift_cli import cli, cli_batch
 from resshift_cli.batch import ledger
 from resshift_cli.batch import runner as batch
+from resshift_cli.commands import app as cli
+from resshift_cli.commands import batch as cli_batch
 from resshift_cli.errors import OutputError
 from resshift_cli.imaging import files, images, targets
 from resshift_cli.imaging.formats import SaveOptions

@@ -21,7 +21,8 @@ from command_line import Run
 from PIL import Image
 from tiny_model import tiny_networks, tiny_spec
 
-from resshift_cli import cli, console
+from resshift_cli.commands import app as cli
+from resshift_cli.commands import console
 from resshift_cli.errors import InputMissingError, ResShiftError, UsageError
 from resshift_cli.evaluation import speed as bench
 from resshift_cli.evaluation.speed import Group, Task

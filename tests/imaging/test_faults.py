@@ -30,9 +30,9 @@ from command_line import Ran
 from damage import Damaged
 from PIL import Image
 
-from resshift_cli import cli
 from resshift_cli.batch import ledger
 from resshift_cli.batch import runner as batch
+from resshift_cli.commands import app as cli
 from resshift_cli.errors import ImageUnreadableError, ResShiftError, UnsupportedImageError
 from resshift_cli.imaging import images
 from resshift_cli.imaging.images import Picture

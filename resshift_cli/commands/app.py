@@ -21,18 +21,15 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from resshift_cli import (
-    __version__,
-    cli_batch,
-    cli_bench,
-    cli_eval,
-    cli_models,
-    cli_train,
-    console,
-    jobs,
-)
-from resshift_cli.errors import BUG, ResShiftError, UsageError, out_of_memory, printable
-from resshift_cli.options import (
+from resshift_cli import __version__
+from resshift_cli.commands import batch as cli_batch
+from resshift_cli.commands import bench as cli_bench
+from resshift_cli.commands import console
+from resshift_cli.commands import evaluate as cli_eval
+from resshift_cli.commands import models as cli_models
+from resshift_cli.commands import ready as jobs
+from resshift_cli.commands import train as cli_train
+from resshift_cli.commands.options import (
     MAX_PIXELS,
     AllowTruncatedOption,
     ColorFixOption,
@@ -67,6 +64,7 @@ from resshift_cli.options import (
     TileOption,
     WeightsOption,
 )
+from resshift_cli.errors import BUG, ResShiftError, UsageError, out_of_memory, printable
 
 if TYPE_CHECKING:
     from resshift_cli.imaging.files import Handling

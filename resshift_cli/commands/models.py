@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 
-from resshift_cli import __version__, console
-from resshift_cli.errors import ModelUnavailableError, ResShiftError, UsageError
-from resshift_cli.options import (
+from resshift_cli import __version__
+from resshift_cli.commands import console
+from resshift_cli.commands.options import (
     BUNDLED_MODEL,
     DEFAULT_MODEL,
     DEFAULT_VARIABLE,
@@ -24,6 +24,7 @@ from resshift_cli.options import (
     QuietOption,
     RegistryOption,
 )
+from resshift_cli.errors import ModelUnavailableError, ResShiftError, UsageError
 
 if TYPE_CHECKING:
     from resshift_cli.diffusion.specs import ModelSpec

@@ -6,7 +6,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from resshift_cli import __version__, cli_models, console
+from resshift_cli import __version__
+from resshift_cli.commands import console
+from resshift_cli.commands import models as cli_models
 from resshift_cli.errors import ResShiftError, out_of_memory
 
 if TYPE_CHECKING:

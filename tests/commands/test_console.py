@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from resshift_cli import console
+from resshift_cli.commands import console
 from resshift_cli.errors import printable
 
 

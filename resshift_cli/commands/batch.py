@@ -16,9 +16,11 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import typer
 
-from resshift_cli import __version__, cli_models, console, jobs
-from resshift_cli.errors import InputMissingError, ResShiftError, UsageError, printable
-from resshift_cli.options import (
+from resshift_cli import __version__
+from resshift_cli.commands import console
+from resshift_cli.commands import models as cli_models
+from resshift_cli.commands import ready as jobs
+from resshift_cli.commands.options import (
     MAX_PIXELS,
     AllowTruncatedOption,
     ColorFixOption,
@@ -57,6 +59,7 @@ from resshift_cli.options import (
     TileOption,
     WeightsOption,
 )
+from resshift_cli.errors import InputMissingError, ResShiftError, UsageError, printable
 
 if TYPE_CHECKING:
     import torch

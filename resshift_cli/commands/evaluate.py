@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from resshift_cli import __version__, cli_models, console, jobs
-from resshift_cli.errors import InputMissingError, ResShiftError, UsageError, printable
-from resshift_cli.options import (
+from resshift_cli import __version__
+from resshift_cli.commands import console
+from resshift_cli.commands import models as cli_models
+from resshift_cli.commands import ready as jobs
+from resshift_cli.commands.options import (
     CropOption,
     DebugOption,
     DeviceOption,
@@ -32,6 +34,7 @@ from resshift_cli.options import (
     TileOption,
     WholeScaleOption,
 )
+from resshift_cli.errors import InputMissingError, ResShiftError, UsageError, printable
 
 if TYPE_CHECKING:
     from resshift_cli.diffusion.specs import ModelSpec

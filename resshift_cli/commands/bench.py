@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from resshift_cli import cli_models, console, jobs
-from resshift_cli.errors import OutputError, UsageError
-from resshift_cli.options import (
+from resshift_cli.commands import console
+from resshift_cli.commands import models as cli_models
+from resshift_cli.commands import ready as jobs
+from resshift_cli.commands.options import (
     DEFAULT_MODEL,
     DEFAULT_VARIABLE,
     DebugOption,
@@ -26,6 +27,7 @@ from resshift_cli.options import (
     StepsOption,
     WeightsOption,
 )
+from resshift_cli.errors import OutputError, UsageError
 
 if TYPE_CHECKING:
     from resshift_cli.evaluation.speed import Group, Task

@@ -11,14 +11,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from resshift_cli import cli_models, console, jobs
-from resshift_cli.errors import InputMissingError, UsageError, printable
-from resshift_cli.options import (
+from resshift_cli.commands import console
+from resshift_cli.commands import models as cli_models
+from resshift_cli.commands import ready as jobs
+from resshift_cli.commands.options import (
     DebugOption,
     DeviceOption,
     OfflineOption,
     SeedOption,
 )
+from resshift_cli.errors import InputMissingError, UsageError, printable
 
 if TYPE_CHECKING:
     from resshift_cli.training.recipe import RunSpec

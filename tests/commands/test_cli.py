@@ -21,7 +21,9 @@ from command_line import Ran, Run
 from numpy.typing import NDArray
 from PIL import Image, ImageSequence
 
-from resshift_cli import __version__, cli, options
+from resshift_cli import __version__
+from resshift_cli.commands import app as cli
+from resshift_cli.commands import options
 from resshift_cli.imaging import images
 from resshift_cli.imaging.sources import Source
 from resshift_cli.restoration.upscaler import Upscaler

@@ -15,7 +15,7 @@ import resshift_cli
 HEAVY = ("torch", "numpy", "PIL", "safetensors")
 SCRIPT = f"""
 import sys
-from resshift_cli import cli
+from resshift_cli.commands import app as cli
 code = cli.run(sys.argv[1:])
 loaded = [name for name in {HEAVY} if name in sys.modules]
 print("loaded:", code, *loaded)

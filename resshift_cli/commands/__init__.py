@@ -1,0 +1,1 @@
+"""What a person types and sees; nothing else imports it."""

@@ -16,8 +16,10 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from difflib import get_close_matches
+from typing import Any
 
 BUG = 70  # exit status of what no class here is for
 
@@ -61,6 +63,22 @@ class ResShiftError(Exception):
         super().__init__(message)
         self.hint = hint
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """How it gets to another process, whatever the arguments of its class are."""
+        return _rebuilt, (type(self), self.args, self.__dict__)
+
+    def facts(self) -> dict[str, Any]:
+        """What --json, ledgers and services say of it."""
+        return {"message": str(self), "hint": self.hint, "exit_code": self.exit_code}
+
+
+def _rebuilt(
+    kind: type[ResShiftError], args: tuple[Any, ...], attributes: dict[str, Any]
+) -> ResShiftError:
+    error = kind.__new__(kind, *args)
+    error.__dict__.update(attributes)
+    return error
+
 
 class UsageError(ResShiftError):
     """The request can't be read, or asks for the impossible."""
@@ -91,6 +109,23 @@ def out_of_memory(error: BaseException) -> bool:
     told = str(error)
     words = told == _NO_PRIMITIVE or any(word in told for word in OUT_OF_MEMORY)
     return isinstance(error, RuntimeError | ImportError) and words
+
+
+@contextmanager
+def memory_limit(hint: str) -> Iterator[None]:
+    """Turn what Python and torch raise when memory runs out into an error with a way out.
+
+    Raises:
+        ResShiftError: in place of what `out_of_memory` knows.
+    """
+    try:
+        yield
+    except ResShiftError:
+        raise
+    except Exception as error:
+        if not out_of_memory(error):
+            raise
+        raise ResShiftError("There is not enough memory.", hint=hint) from error
 
 
 class InputMissingError(ResShiftError):

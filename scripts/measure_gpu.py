@@ -27,10 +27,9 @@ from resshift_cli.diffusion.autoencoder import Autoencoder
 from resshift_cli.diffusion.denoiser import Denoiser
 from resshift_cli.diffusion.specs import ModelSpec
 from resshift_cli.errors import out_of_memory
-from resshift_cli.system import device
+from resshift_cli.system import cache, device
 from resshift_cli.system.device import DTYPES
 from resshift_cli.weights import checkpoint, registry, store
-from resshift_cli.weights.download import cache_folder
 
 LAYOUTS = ("realsr-x4-v2", "tiny-x4")
 COLUMNS = ["layout", "precision", "mode", "tiles a call", "encode ms", "step ms", "decode ms"]
@@ -105,7 +104,7 @@ def rows(
             for network in (denoiser, codec):
                 device.place(network, on, dtype)
                 if mode == "compiled":
-                    device.compile_parts(network.parts, on, cache_folder() / "compiled")
+                    device.compile_parts(network.parts, on, cache.folder() / "compiled")
                 else:
                     device.pack(network)
             for batch in batches:
@@ -159,7 +158,6 @@ def copies(on: torch.device) -> None:
         "to the device, as torch does it": lambda: host.to(on, copy=True),
         "to the device, page-locked": lambda: device.to_device(host, on),
         "to the CPU, as torch does it": lambda: there.cpu(),
-        "to the CPU, page-locked": lambda: device.to_host(there)(),
     }
     print("\n| copy | GB/s |\n| --- | --- |")
     for name, run in ways.items():

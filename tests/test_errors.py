@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import errno
+import pickle
 
 import numpy as np
 import pytest
 import torch
 
-from resshift_cli.errors import out_of_memory
+from resshift_cli.errors import OutputError, ResShiftError, UnknownModelError, out_of_memory
 
 
 @pytest.mark.parametrize(
@@ -58,3 +59,16 @@ def test_what_torch_and_numpy_really_raise_is_understood() -> None:
         np.empty(1 << 50)
     assert out_of_memory(from_torch.value)
     assert out_of_memory(from_numpy.value)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OutputError("There is no room.", hint="Make some."),
+        UnknownModelError("tiny", ["tiny-x4"]),
+    ],
+)
+def test_an_error_is_the_same_in_another_process(error: ResShiftError) -> None:
+    arrived = pickle.loads(pickle.dumps(error))
+    assert type(arrived) is type(error)
+    assert arrived.facts() == error.facts()

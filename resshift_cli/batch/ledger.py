@@ -6,15 +6,15 @@ says that it is about to: a result without a later line is then known to be a ba
 
 from __future__ import annotations
 
-import json
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
-from resshift_cli.errors import OutputError, printable
+from resshift_cli.errors import printable
+from resshift_cli.system import locks
+from resshift_cli.system.journal import Journal
 
 NAME = "resshift-batch.jsonl"
 LOCK = ".resshift-batch.lock"
@@ -109,19 +109,11 @@ class Ledger:
         self.path = folder / NAME
         self.results: dict[str, Record] = {}
         self.begun: dict[str, Record] = {}
-        self._whole = True  # whether the file ends with a whole line
-        try:
-            content = self.path.read_bytes()
-        except FileNotFoundError:
-            return
-        except OSError as error:
-            raise OutputError(
-                f"The ledger {printable(self.path)} can't be read: {error.strerror}.",
-                hint="Give another folder with -o, or make it readable.",
-            ) from error
-        self._whole = content.endswith(b"\n") or not content
-        for line in content.split(b"\n"):
-            record = _parse(line)
+        self._journal = Journal(
+            self.path, hint="Make room, then run the same command again: it goes on from here."
+        )
+        for values in self._journal.lines():
+            record = _parse(values)
             if record is not None:
                 self._remember(record)
 
@@ -131,23 +123,7 @@ class Ledger:
         Raises:
             OutputError: it can't be written.
         """
-        line = json.dumps(record.facts()).encode("ascii") + b"\n"
-        new = not self.path.exists()
-        try:
-            with self.path.open("ab") as file:
-                # After a line that was torn when the power went, begin a new one.
-                file.write(line if self._whole else b"\n" + line)
-                self._whole = False
-                file.flush()
-                os.fsync(file.fileno())
-            if new:
-                _sync_folder(self.path.parent)
-        except OSError as error:
-            raise OutputError(
-                f"The ledger {printable(self.path)} can't be written: {error.strerror}.",
-                hint="Make room, then run the same command again: it goes on from here.",
-            ) from error
-        self._whole = True
+        self._journal.append(record.facts())
         self._remember(record)
 
     def _remember(self, record: Record) -> None:
@@ -159,54 +135,27 @@ class Ledger:
             self.results[record.input] = record
 
 
-@contextmanager
-def locked(folder: Path) -> Iterator[None]:
+def locked(folder: Path) -> AbstractContextManager[object]:
     """Have a folder of results for this process alone; the hidden lock file stays there.
 
     Raises:
         OutputError: another batch is at work in it, or it can't be written.
     """
-    from filelock import FileLock, Timeout
-
-    lock = FileLock(folder / LOCK, timeout=0)
-    try:
-        lock.acquire()
-    except Timeout as error:
-        raise OutputError(
-            f"Another batch is at work in {printable(folder)}.",
-            hint="Wait for it, or give another folder with -o.",
-        ) from error
-    except OSError as error:
-        raise OutputError(
-            f"{printable(folder)} can't be locked: {error.strerror or printable(error)}.",
-            hint="Give another folder with -o.",
-        ) from error
-    try:
-        yield
-    finally:
-        lock.release()
+    return locks.at_once(
+        folder / LOCK,
+        busy=f"Another batch is at work in {printable(folder)}.",
+        hint="Give another folder with -o.",
+    )
 
 
-def _parse(line: bytes) -> Record | None:
-    """A line as a record, or None for one that is torn, or of another kind."""
+def _parse(values: Mapping[str, Any]) -> Record | None:
+    """A line as a record, or None for one of another kind."""
+    known = {field.name for field in fields(Record)}
     try:
-        values = json.loads(line)
-        known = {field.name for field in fields(Record)}
         record = Record(**{name: value for name, value in values.items() if name in known})
-    except (ValueError, TypeError, AttributeError, RecursionError):
+    except TypeError:
         return None
     texts = (record.input, record.output, record.folder)
     if record.status not in STATUSES or not all(isinstance(text, str) for text in texts):
         return None
     return record
-
-
-def _sync_folder(folder: Path) -> None:
-    """Have a new name in a folder reach the disk, where that can be asked for."""
-    if os.name != "posix":
-        return
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -8,12 +8,10 @@ work on the one between.
 
 from __future__ import annotations
 
-import errno
 import fnmatch
 import hashlib
 import os
 import shutil
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
@@ -24,12 +22,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from resshift_cli.batch.ledger import Ledger, Record
-from resshift_cli.commands.ready import enlarging, memory_limit
 from resshift_cli.errors import (
     BUG,
     InputMissingError,
     OutputError,
     ResShiftError,
+    memory_limit,
     printable,
 )
 from resshift_cli.imaging import files, images, targets
@@ -38,7 +36,8 @@ from resshift_cli.imaging.formats import AS_IT_IS, FORMATS, SaveOptions
 from resshift_cli.imaging.sources import Source
 from resshift_cli.restoration import settings as plan
 from resshift_cli.system import atomic
-from resshift_cli.weights.download import digest
+from resshift_cli.system.device import forget_peak, peak_memory
+from resshift_cli.system.digests import digest
 
 if TYPE_CHECKING:
     from resshift_cli.diffusion.specs import ModelSpec
@@ -57,8 +56,6 @@ SAME = (
 
 LEAST_ROOM = 64 << 20  # bytes that have to be free on the disk beside the next result
 NAME_MAX = 255  # bytes of a file's name
-
-_FULL = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
 
 
 class DiskFullError(OutputError):
@@ -452,14 +449,14 @@ class Runner:
 
         What can't be computed at a time, after all, is computed one by one.
         """
-        _begin_peak(self.upscaler)
+        forget_peak(self.upscaler.device)
         started = time.monotonic()
         alike = self._together(number, group, reads)
         share = (time.monotonic() - started) / max(len(alike), 1)
         results: list[tuple[Result | ResShiftError, float]] = []
         for place, (job, read) in enumerate(zip(group.jobs, reads, strict=True)):
             started = time.monotonic()
-            run, spent = enlarging(self.upscaler, self.settings), 0.0
+            run, spent = self.upscaler.enlarging(self.settings), 0.0
             if place in alike:
                 run, spent = partial(_computed, alike[place]), share
             result = self._enlarge(number + place, job, read, run)
@@ -554,7 +551,7 @@ class Runner:
         facts: dict[str, Any] = {**self.facts, "input": job.input, "output": job.output}
         if isinstance(read, _Read):
             facts |= read.facts
-            facts |= {"seconds": round(seconds, 3), "peak_bytes": _peak(self.upscaler)}
+            facts |= {"seconds": round(seconds, 3), "peak_bytes": peak_memory(self.upscaler.device)}
         if not isinstance(result, ResShiftError):
             started = time.monotonic()
             try:
@@ -566,7 +563,7 @@ class Runner:
             except DiskFullError:
                 raise
             except Exception as error:
-                if _is_full(error):
+                if atomic.is_full(error):
                     raise _disk_full(job.target) from error
                 result = _expected(error)
         if isinstance(result, ResShiftError):
@@ -712,34 +709,8 @@ def _expected(error: Exception) -> ResShiftError:
     return bug
 
 
-def _is_full(error: BaseException) -> bool:
-    causes = (error, error.__cause__)
-    return any(isinstance(cause, OSError) and cause.errno in _FULL for cause in causes)
-
-
 def _disk_full(target: Path) -> DiskFullError:
     return DiskFullError(
         f"There is no room for {printable(target)}: the disk is full, or nearly so.",
         hint="Make room, then run the same command again: it goes on from here.",
     )
-
-
-def _begin_peak(upscaler: Upscaler) -> None:
-    if upscaler.device.type == "cuda":
-        import torch
-
-        torch.cuda.reset_peak_memory_stats(upscaler.device)
-
-
-def _peak(upscaler: Upscaler) -> int | None:
-    """Bytes, or None where that can't be told."""
-    if upscaler.device.type == "cuda":
-        import torch
-
-        return torch.cuda.max_memory_allocated(upscaler.device)
-    if sys.platform == "win32":
-        return None
-    import resource
-
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

@@ -64,7 +64,14 @@ from resshift_cli.commands.options import (
     TileOption,
     WeightsOption,
 )
-from resshift_cli.errors import BUG, ResShiftError, UsageError, out_of_memory, printable
+from resshift_cli.errors import (
+    BUG,
+    ResShiftError,
+    UsageError,
+    memory_limit,
+    out_of_memory,
+    printable,
+)
 
 if TYPE_CHECKING:
     from resshift_cli.imaging.files import Handling
@@ -264,9 +271,7 @@ class Report:
         self.errors.append(
             {
                 "input": None if source is None else str(source),
-                "message": str(error),
-                "hint": error.hint,
-                "exit_code": error.exit_code,
+                **error.facts(),
             }
         )
 
@@ -416,10 +421,12 @@ def _upscale_each(
 ) -> None:
     """Enlarge every image, whatever becomes of the others, and enter it in the report."""
     from resshift_cli.imaging import files, targets
+    from resshift_cli.restoration import provenance
     from resshift_cli.restoration import settings as plan
+    from resshift_cli.system.device import precision_name
 
-    note = jobs.note(entry, settings)
-    precision = jobs.precision_name(upscaler.dtype)
+    note = provenance.note(entry, settings)
+    precision = precision_name(upscaler.dtype)
     machine = {"device": str(upscaler.device), "precision": precision}
     for number, task in enumerate(tasks, 1):
         source, target = task.source.path, task.target
@@ -427,13 +434,13 @@ def _upscale_each(
         started = time.monotonic()
         try:
             with (
-                jobs.memory_limit(f"Use a --tile smaller than {settings.tile} for {source.name}."),
+                memory_limit(f"Use a --tile smaller than {settings.tile} for {source.name}."),
                 console.progress(title, "tile steps", quiet=quiet) as advance,
             ):
                 loaded = files.load(task.source, handling)
                 result = files.enlarge(
                     loaded,
-                    jobs.enlarging(upscaler, settings),
+                    upscaler.enlarging(settings),
                     advance,
                     size=plan.target_size(*loaded.size, settings.scale),
                     note=note,

@@ -60,6 +60,7 @@ from resshift_cli.commands.options import (
     WeightsOption,
 )
 from resshift_cli.errors import InputMissingError, ResShiftError, UsageError, printable
+from resshift_cli.system import digests
 
 if TYPE_CHECKING:
     import torch
@@ -217,9 +218,7 @@ def batch(
         report.errors.append(
             {
                 "input": None,
-                "message": str(error),
-                "hint": error.hint,
-                "exit_code": error.exit_code,
+                **error.facts(),
             }
         )
         raise
@@ -315,11 +314,13 @@ class Made:
 
     def identity(self) -> dict[str, Any]:
         """What a finished result has to have in common with one that would be made now."""
+        from resshift_cli.system.device import precision_name
+
         return {
             "model": self.entry.name,
             "weights": self.digest,
             **self.told(),
-            "precision": jobs.precision_name(self.dtype),
+            "precision": precision_name(self.dtype),
         }
 
     def told(self) -> dict[str, Any]:
@@ -391,10 +392,9 @@ def _made_by(
 
 
 def _digest(files: Files) -> str:
-    from resshift_cli.weights import download
 
     paths = (files.weights, files.autoencoder)
-    return "+".join(download.digest(path) for path in paths if path is not None)
+    return "+".join(digests.digest(path) for path in paths if path is not None)
 
 
 def _headers(made: Made, inputs: Iterable[str], *, quiet: bool) -> dict[str, Header | None]:
@@ -471,6 +471,8 @@ def _forecast(
 
 
 def _tell_forecast(report: Report, made: Made, failures: Sequence[Failure]) -> None:
+    from resshift_cli.system.device import precision_name
+
     told = report.forecast or {}
     console.note(
         f"{report.found} images in {report.folder}: {told['images']} to do, {report.skipped} "
@@ -484,7 +486,7 @@ def _tell_forecast(report: Report, made: Made, failures: Sequence[Failure]) -> N
         unknown = f", {told['unknown']} of unknown size not counted" if told["unknown"] else ""
         console.note(
             f"About {console.duration(told['seconds'])} on {made.device} in "
-            f"{jobs.precision_name(made.dtype)}, {console.size(told['peak_bytes'])} of memory at "
+            f"{precision_name(made.dtype)}, {console.size(told['peak_bytes'])} of memory at "
             f"the peak, and up to about {console.size(told['disk_bytes'])} in {report.output}, "
             f"where {console.size(told['free_bytes'])} are free{unknown}."
         )
@@ -503,6 +505,8 @@ def _work(
 ) -> None:
     """Do what is to be done, and enter it in the ledger and the report."""
     from resshift_cli.batch import runner as room
+    from resshift_cli.restoration import provenance
+    from resshift_cli.system.device import precision_name
 
     tasks, failures = sorted_out.jobs, sorted_out.failures
     facts = {
@@ -528,7 +532,7 @@ def _work(
         offline=made.offline,
         quiet=quiet,
         device=str(made.device),
-        precision=jobs.precision_name(made.dtype),
+        precision=precision_name(made.dtype),
         max_memory=max_memory,
         compiled=compiled,
     )
@@ -558,7 +562,7 @@ def _work(
             book,
             facts,
             handling=made.handling,
-            note=jobs.note(made.entry, made.settings),
+            note=provenance.note(made.entry, made.settings),
             tell=tell,
             advance=show,
         )

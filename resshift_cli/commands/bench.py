@@ -193,11 +193,16 @@ def _tasks(
 ) -> Iterator[list[Task]]:
     """A list for each size of tile and of batch: the precisions, which take turns."""
     from resshift_cli.evaluation import speed as room
-    from resshift_cli.system.device import choose_device, choose_dtype, tiles_at_once
+    from resshift_cli.system.device import (
+        choose_device,
+        choose_dtype,
+        precision_name,
+        tiles_at_once,
+    )
 
     run_on = choose_device(device)
     chosen = dict.fromkeys(
-        jobs.precision_name(choose_dtype(precision, run_on)) for precision in precisions
+        precision_name(choose_dtype(precision, run_on)) for precision in precisions
     )
     kinds = [(precision, False, False) for precision in chosen]
     kinds += [(precision, False, True) for precision in chosen] * compiled

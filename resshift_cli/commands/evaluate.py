@@ -35,6 +35,7 @@ from resshift_cli.commands.options import (
     WholeScaleOption,
 )
 from resshift_cli.errors import InputMissingError, ResShiftError, UsageError, printable
+from resshift_cli.system import digests
 
 if TYPE_CHECKING:
     from resshift_cli.diffusion.specs import ModelSpec
@@ -148,7 +149,7 @@ def evaluate(
         with console.waiting("Looking for images", quiet=quiet):
             from resshift_cli.evaluation import comparison, metrics, pairs
             from resshift_cli.evaluation.book import Book
-            from resshift_cli.system.device import choose_device, choose_dtype
+            from resshift_cli.system.device import choose_device, choose_dtype, precision_name
 
             run_on = choose_device(device)
             dtype = choose_dtype(precision, run_on)
@@ -167,7 +168,7 @@ def evaluate(
             )
         report |= _asked(hq, lq, task) | {
             "device": str(run_on),
-            "precision": jobs.precision_name(dtype),
+            "precision": precision_name(dtype),
         }
         with _book(output) as book:
             study = comparison.Study(found, task, book, left_out)
@@ -180,9 +181,7 @@ def evaluate(
             raise next(iter(study.left_out.values()))
         _tell(report, study, output, quiet=quiet, as_json=as_json)
     except ResShiftError as error:
-        report["errors"].append(
-            {"message": str(error), "hint": error.hint, "exit_code": error.exit_code}
-        )
+        report["errors"].append(error.facts())
         raise
     finally:
         if as_json:
@@ -254,7 +253,7 @@ def _contestant(
 ) -> Contestant:
     """A model with its files here, and the rows that it can have; others are told of."""
     from resshift_cli.restoration import settings as plan
-    from resshift_cli.weights import download, store
+    from resshift_cli.weights import store
 
     files = cli_models.fetch(entry, offline=offline, quiet=quiet)
     spec = store.spec_of(entry, files.weights)
@@ -269,7 +268,7 @@ def _contestant(
         plural = "s" * (settings.steps != 1)
         runs[f"{entry.name}, {settings.steps} step{plural}"] = settings
     paths = [path for path in (files.weights, files.autoencoder) if path is not None]
-    return Contestant(entry, spec, "+".join(download.digest(path) for path in paths), runs)
+    return Contestant(entry, spec, "+".join(digests.digest(path) for path in paths), runs)
 
 
 def _scale(contestants: Sequence[Contestant]) -> int:
@@ -287,6 +286,7 @@ def _scale(contestants: Sequence[Contestant]) -> int:
 def _rows(contestant: Contestant, *, offline: bool, device: str, precision: str) -> Iterator[Row]:
     """A model's rows; it is loaded for the first of them."""
     from resshift_cli.evaluation.comparison import Row
+    from resshift_cli.system.device import precision_name
 
     upscaler = jobs.load(
         contestant.entry, offline=offline, quiet=True, device=device, precision=precision
@@ -295,7 +295,7 @@ def _rows(contestant: Contestant, *, offline: bool, device: str, precision: str)
         made_by = {
             "model": contestant.digest,
             **asdict(settings),
-            "precision": jobs.precision_name(upscaler.dtype),
+            "precision": precision_name(upscaler.dtype),
         }
         yield Row(title, made_by, partial(upscaler.enlarge, settings=settings))
 
@@ -373,8 +373,7 @@ def _enter(report: dict[str, Any], study: Study, contestants: Sequence[Contestan
     }
     report["images"] = len(study.names)
     report["left_out"] = [
-        {"image": name, "message": str(error), "hint": error.hint, "exit_code": error.exit_code}
-        for name, error in study.left_out.items()
+        {"image": name, **error.facts()} for name, error in study.left_out.items()
     ]
     report["rows"] = [
         {"name": row["name"], **made.get(row["name"], {}), "metrics": row["metrics"]}

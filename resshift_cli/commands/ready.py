@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from resshift_cli import __version__
 from resshift_cli.commands import console
 from resshift_cli.commands import models as cli_models
-from resshift_cli.errors import ResShiftError, out_of_memory
+from resshift_cli.errors import memory_limit
 
 if TYPE_CHECKING:
-    import torch
-
     from resshift_cli.diffusion.specs import ModelSpec
-    from resshift_cli.imaging.files import Enlarge, Pixels
     from resshift_cli.restoration.settings import Settings
     from resshift_cli.restoration.upscaler import Upscaler
     from resshift_cli.weights.registry import ModelEntry
@@ -72,34 +67,6 @@ def load(
         )
 
 
-def enlarging(upscaler: Upscaler, settings: Settings) -> Enlarge:
-    """What `files.enlarge` is handed."""
-
-    def run(
-        rows: Iterable[Pixels], shape: tuple[int, int, int], told: Callable[[int, int], None]
-    ) -> Iterator[Pixels]:
-        return upscaler.stream(rows, shape, settings, told)
-
-    return run
-
-
-def precision_name(dtype: torch.dtype) -> str:
-    """What --precision calls a type."""
-    from resshift_cli.system.device import DTYPES
-
-    return next(name for name, known in DTYPES.items() if known == dtype)
-
-
-def note(entry: ModelEntry, settings: Settings) -> str:
-    """How a result was made, and under which terms, for its metadata."""
-    terms = f" ({entry.licence}{'' if entry.commercial else ', non-commercial use only'})"
-    text = (
-        f"resshift {__version__}: {entry.name}{terms if entry.licence else ''}, "
-        f"{settings.steps} steps, seed {settings.seed}"
-    )
-    return text.encode("ascii", "backslashreplace").decode()
-
-
 def announce(
     entry: ModelEntry, upscaler: Upscaler, settings: Settings, sizes: Mapping[tuple[int, int], int]
 ) -> None:
@@ -138,16 +105,3 @@ def announce(
     ]
     advice = f" Faster with --model: {'; '.join(faster)}." if faster else ""
     console.note(f"This will take about {console.duration(expected)} on this machine.{advice}")
-
-
-@contextmanager
-def memory_limit(hint: str) -> Iterator[None]:
-    """Turn what Python and torch raise when memory runs out into an error with a way out."""
-    try:
-        yield
-    except ResShiftError:
-        raise
-    except Exception as error:
-        if not out_of_memory(error):
-            raise
-        raise ResShiftError("There is not enough memory.", hint=hint) from error

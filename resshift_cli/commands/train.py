@@ -13,14 +13,13 @@ import typer
 
 from resshift_cli.commands import console
 from resshift_cli.commands import models as cli_models
-from resshift_cli.commands import ready as jobs
 from resshift_cli.commands.options import (
     DebugOption,
     DeviceOption,
     OfflineOption,
     SeedOption,
 )
-from resshift_cli.errors import InputMissingError, UsageError, printable
+from resshift_cli.errors import InputMissingError, UsageError, memory_limit, printable
 
 if TYPE_CHECKING:
     from resshift_cli.training.recipe import RunSpec
@@ -134,9 +133,7 @@ def train(
     total, gain = run.train.steps, ""
     try:
         with (
-            jobs.memory_limit(
-                f"Lower `batch` or `crop` in {printable(config)}, or raise `accumulate`."
-            ),
+            memory_limit(f"Lower `batch` or `crop` in {printable(config)}, or raise `accumulate`."),
             console.progress(out.name, "steps", quiet=not ranks.leads) as advance,
             closing(steps) as told,
         ):

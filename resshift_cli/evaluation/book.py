@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Mapping
@@ -18,6 +17,7 @@ from resshift_cli.evaluation.pairs import Pixels
 from resshift_cli.imaging import images
 from resshift_cli.imaging.images import Picture
 from resshift_cli.system import atomic
+from resshift_cli.system.journal import Journal
 
 LEDGER, IMAGES = "measured.jsonl", "images"
 
@@ -38,10 +38,8 @@ class Book:
 
     def __post_init__(self) -> None:
         """Read what is there."""
-        path = self.folder / LEDGER
         try:
             there = [entry.name for entry in os.scandir(self.folder)]
-            content = path.read_bytes() if path.name in there else b""
         except FileNotFoundError:
             return
         except OSError as error:
@@ -49,20 +47,26 @@ class Book:
                 f"{printable(self.folder)} can't be read: {error.strerror}.",
                 hint="Give another folder with -o.",
             ) from error
-        if path.name not in there and any(not name.startswith(".") for name in there):
+        if LEDGER not in there and any(not name.startswith(".") for name in there):
             raise OutputError(
                 f"{printable(self.folder)} holds files that are not of an evaluation.",
                 hint="Give a new folder with -o, or an empty one.",
             )
-        for line in content.split(b"\n"):
+        for record in self._journal.lines():
             try:
-                record = json.loads(line)
                 self.lines[record["image"], record["row"]] = {
                     "identity": str(record["identity"]),
                     "values": {str(name): float(v) for name, v in record["values"].items()},
                 }
             except (ValueError, TypeError, KeyError, AttributeError):
-                continue  # torn when the power went
+                continue  # of another kind
+
+    @property
+    def _journal(self) -> Journal:
+        return Journal(
+            self.folder / LEDGER,
+            hint="Make room, then run the same command again: it goes on from here.",
+        )
 
     def values(self, image: str, row: str, identity: str) -> dict[str, float]:
         """What is known of a result that is there; nothing if it was made in another way."""
@@ -86,16 +90,7 @@ class Book:
     def append(self, image: str, row: str, identity: str, values: Mapping[str, float]) -> None:
         """Keep figures."""
         line = {"image": image, "row": row, "identity": identity, "values": dict(values)}
-        path = self.folder / LEDGER
-        try:
-            with path.open("ab") as file:
-                # After a torn line begin a new one; empty lines are passed over.
-                file.write(b"\n" + json.dumps(line).encode("ascii") + b"\n")
-        except OSError as error:
-            raise OutputError(
-                f"{printable(path)} can't be written: {error.strerror}.",
-                hint="Make room, then run the same command again: it goes on from here.",
-            ) from error
+        self._journal.append(line)
         self.lines[image, row] = {"identity": identity, "values": dict(values)}
 
 

@@ -19,12 +19,12 @@ import numpy as np
 import torch
 
 from resshift_cli import __version__
-from resshift_cli.commands import ready as jobs
 from resshift_cli.errors import (
     InputMissingError,
     OutputError,
     ResShiftError,
     UsageError,
+    memory_limit,
     printable,
 )
 from resshift_cli.evaluation import bootstrap
@@ -39,7 +39,7 @@ from resshift_cli.evaluation.pairs import (
     to_pixels,
     to_tensor,
 )
-from resshift_cli.weights.download import digest
+from resshift_cli.system.digests import digest
 
 BICUBIC = "bicubic"
 
@@ -111,7 +111,7 @@ class Study:
         for pair in self.pairs:
             if pair.name not in self.left_out:
                 try:
-                    with jobs.memory_limit("Use a --crop, or a --tile smaller than now."):
+                    with memory_limit("Use a --crop, or a --tile smaller than now."):
                         values[pair.name] = self._measure(row, pair)
                 except OutputError:
                     raise  # concerns them all

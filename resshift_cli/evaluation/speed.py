@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
 import torch
 
 from resshift_cli import __version__
@@ -34,7 +33,7 @@ from resshift_cli.restoration.estimate import Machine
 from resshift_cli.restoration.rates import Rate
 from resshift_cli.restoration.settings import Settings
 from resshift_cli.restoration.upscaler import Upscaler
-from resshift_cli.system.device import DTYPES, choose_device, synchronize
+from resshift_cli.system.device import DTYPES, choose_device, peak_memory, synchronize
 from resshift_cli.weights import checkpoint
 from resshift_cli.weights.store import Files
 
@@ -424,7 +423,7 @@ def serve(began: float, loaded: float) -> None:
             )
         if not isinstance(error, ResShiftError):
             raise
-        reply = {"message": str(error), "hint": error.hint, "exit_code": error.exit_code}
+        reply = error.facts()
         print(json.dumps(reply), flush=True)
 
 
@@ -467,7 +466,7 @@ def _work(task: Task, began: float, loaded: float) -> Iterator[Start | Run]:
         started = time.perf_counter()
         upscaler.enlarge(pixels, settings)
         seconds = time.perf_counter() - started
-        memory = _peak_bytes(upscaler.device)
+        memory = peak_memory(upscaler.device)
         machine = estimate.measure(upscaler.device, upscaler.dtype)
         yield Run(seconds, watch.seconds, machine.flops, memory)
 
@@ -511,24 +510,6 @@ class _Stopwatch:
         codec.decode = timed(codec.decode)  # type: ignore[method-assign]
 
 
-def _peak_bytes(device: torch.device) -> int | None:
-    """Of this process so far, see `Run`."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    if device.type != "cpu":
-        return None
-    if sys.platform == "win32":
-        return int(psutil.Process().memory_info().peak_wset)
-    if sys.platform == "linux":
-        # Not `ru_maxrss`, which a new process inherits from the one that started it.
-        status = Path("/proc/self/status").read_text()
-        peak = next(line for line in status.splitlines() if line.startswith("VmHWM:"))
-        return int(peak.split()[1]) << 10
-    import resource
-
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # in bytes on Macs
-
-
 def document(groups: Sequence[Group], device: torch.device) -> dict[str, Any]:
     """What --json prints: the machine, and a row per measurement."""
     return {
@@ -539,9 +520,7 @@ def document(groups: Sequence[Group], device: torch.device) -> dict[str, Any]:
         "errors": [
             {
                 "task": task.title,
-                "message": str(error),
-                "hint": error.hint,
-                "exit_code": error.exit_code,
+                **error.facts(),
             }
             for group in groups
             for task, error in group.failures

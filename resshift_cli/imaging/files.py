@@ -25,6 +25,7 @@ from resshift_cli.imaging.formats import AS_IT_IS, FORMATS, SaveOptions, extensi
 from resshift_cli.imaging.images import MAX_PIXELS, Picture
 from resshift_cli.imaging.sources import Source, State
 from resshift_cli.imaging.targets import Content
+from resshift_cli.system.memory import collected
 
 Pixels = NDArray[np.float32]
 
@@ -217,8 +218,6 @@ def enlarge(
         UsageError, OutputError: an animation can't be encoded.
         MemoryError: the result can't be held.
     """
-    from resshift_cli.restoration.fitting import collected
-
     moving, shape = loaded.animation, (*size, loaded.shape[2])
     if moving is None:
         rows = _from_unchanged(loaded, run(loaded.rows, loaded.shape, told))

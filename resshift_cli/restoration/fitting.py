@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
-from typing import Any
 
-import numpy as np
-import psutil
 import torch
-from numpy.typing import NDArray
 
 from resshift_cli.diffusion.specs import ModelSpec
 from resshift_cli.restoration import settings as plan
 from resshift_cli.restoration.estimate import tile_bytes
 from resshift_cli.restoration.settings import Settings
-from resshift_cli.system.device import free_memory, tiles_at_once
+from resshift_cli.system.device import free_memory, taken_memory, tiles_at_once
 
 SHARE = 0.8  # of what is free: others want some, and allocators waste some
 MOST_AT_ONCE = 16  # tiles per call; more gain nothing on any card
@@ -37,40 +32,7 @@ def room(device: torch.device, cap: int | None = None) -> int:
     free = int(SHARE * free_memory(device))
     if cap is None:
         return free
-    return max(min(free, cap - _taken(device)), 0)
-
-
-def collected(
-    bands: Iterable[NDArray[Any]], shape: tuple[int, int, int], kind: type[np.generic] = np.float32
-) -> NDArray[Any]:
-    """The image that comes in bands (n, W, C), whole.
-
-    Args:
-        bands: asked for only if the image can be held.
-        shape: (H, W, C).
-        kind: type of its numbers.
-
-    Raises:
-        MemoryError: it can't.
-    """
-    needed = np.dtype(kind).itemsize * math.prod(shape)
-    free = free_memory(torch.device("cpu"))
-    if needed > free:  # else the system might grant it, and end the process later
-        raise MemoryError(f"the result takes {needed} bytes, and {free} are free")
-    image = np.empty(shape, kind)
-    top = 0
-    for band in bands:
-        image[top : top + len(band)] = band
-        top += len(band)
-    return image
-
-
-def _taken(device: torch.device) -> int:
-    if device.type == "cuda":
-        return torch.cuda.memory_reserved(device)
-    if device.type == "mps":
-        return torch.mps.driver_allocated_memory()
-    return psutil.Process().memory_info().rss
+    return max(min(free, cap - taken_memory(device)), 0)
 
 
 def fitting(

@@ -7,6 +7,7 @@ machines share keeps them apart, and models with the same networks share what wa
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import json
 import os
@@ -14,7 +15,6 @@ import platform
 import subprocess
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +22,7 @@ import torch
 
 from resshift_cli import __version__
 from resshift_cli.diffusion.specs import ModelSpec
-from resshift_cli.system import atomic
-from resshift_cli.weights import download
+from resshift_cli.system import atomic, cache
 
 FILE = "rates.json"
 
@@ -97,7 +96,7 @@ def remember(
         OutputError: the cache folder can't be written.
     """
     atomic.make_folder(_path().parent)
-    with download.locked(FILE):
+    with cache.locked(FILE):
         table = _table()
         layouts = table.setdefault(_place(device, dtype), {})
         kept = [Rate(**rate) for rate in layouts.get(layout(spec), ())]
@@ -120,7 +119,7 @@ def _table() -> dict[str, dict[str, list[dict[str, Any]]]]:
 
 
 def _path() -> Path:
-    return download.cache_folder() / FILE
+    return cache.folder() / FILE
 
 
 def _place(device: torch.device, dtype: torch.dtype) -> str:
@@ -128,7 +127,7 @@ def _place(device: torch.device, dtype: torch.dtype) -> str:
     return ", ".join(map(str, facts))
 
 
-@cache
+@functools.cache
 def _cpu() -> str:
     """The CPU's own name, or the best that the system tells."""
     try:

@@ -22,14 +22,14 @@ from resshift_cli.diffusion.specs import ModelSpec
 from resshift_cli.errors import UsageError, out_of_memory
 from resshift_cli.imaging.alpha import fill_hidden
 from resshift_cli.imaging.images import Picture
-from resshift_cli.restoration import colour, resampling
-from resshift_cli.restoration import fitting as memory
+from resshift_cli.restoration import colour, fitting, resampling
 from resshift_cli.restoration import settings as plan
 from resshift_cli.restoration.bands import Bands, Window
 from resshift_cli.restoration.colour import ColourFix
 from resshift_cli.restoration.engine import DECODE_UNITS, ENCODE_UNITS, Engine, Networks
 from resshift_cli.restoration.settings import Settings
 from resshift_cli.restoration.tiling import pad_by_reflection
+from resshift_cli.system import cache, memory
 from resshift_cli.system.device import (
     choose_device,
     choose_dtype,
@@ -37,7 +37,6 @@ from resshift_cli.system.device import (
     to_device,
 )
 from resshift_cli.weights import checkpoint, store
-from resshift_cli.weights.download import cache_folder
 from resshift_cli.weights.registry import ModelEntry, find, models
 from resshift_cli.weights.store import Files
 
@@ -95,7 +94,7 @@ class Upscaler:
         self.dtype = choose_dtype(precision, self.device)
         self.denoiser = denoiser
         self.autoencoder = autoencoder
-        folder = cache_folder() / "compiled" if compiled else None
+        folder = cache.folder() / "compiled" if compiled else None
         networks = Networks(denoiser, autoencoder).placed(self.device, self.dtype, folder)
         self.engine = Engine(
             spec, name, networks, self.device, self.dtype, tile_batch or 1, compiled, tell
@@ -278,8 +277,8 @@ class Upscaler:
         """How many images `together` is best given, that are padded to `plan.single_tile`."""
         if self.chosen_batch is not None:
             return self.chosen_batch
-        room = memory.room(self.device, self.max_memory)
-        return memory.group(self.spec, size, self.dtype, self.device, room)
+        room = fitting.room(self.device, self.max_memory)
+        return fitting.group(self.spec, size, self.dtype, self.device, room)
 
     @torch.inference_mode()
     def together(
@@ -353,14 +352,14 @@ class Upscaler:
 
     def _fitted(self, settings: Settings) -> Settings:
         """Smaller tiles where memory is short; and as many of them at a time as it holds."""
-        about = (self.dtype, self.device, memory.room(self.device, self.max_memory))
-        fitted = memory.fitting(self.spec, settings, *about)
+        about = (self.dtype, self.device, fitting.room(self.device, self.max_memory))
+        fitted = fitting.fitting(self.spec, settings, *about)
         if fitted != settings:
             self.engine.tell(
                 f"Memory is short: tiles of {fitted.tile} px instead of {settings.tile}."
             )
         if self.chosen_batch is None:
-            self.engine.tile_batch = memory.batch(self.spec, fitted, *about)
+            self.engine.tile_batch = fitting.batch(self.spec, fitted, *about)
         return fitted
 
     @torch.inference_mode()
@@ -445,6 +444,12 @@ class Upscaler:
                 result.forget(max(bottom - reach, 0) * scale)
                 own.forget(max(bottom - reach, 0))
                 top = bottom
+
+    def enlarging(
+        self, settings: Settings
+    ) -> Callable[[Iterable[Pixels], tuple[int, int, int], Progress], Iterator[Pixels]]:
+        """What `imaging.files.enlarge` is handed: `stream` with these settings."""
+        return lambda rows, shape, progress: self.stream(rows, shape, settings, progress)
 
     def settings(self, **arguments: Any) -> Settings:
         """Check the arguments of `__call__`, and fill in what the model says.

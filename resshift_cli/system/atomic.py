@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import os
 import re
 import secrets
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from resshift_cli.errors import OutputError, printable
 
 _TEMPORARY = re.compile(r"\.(.*)\.[0-9a-f]{8}\.tmp", re.DOTALL)
+# What a full disk gives; not every system has all of them.
+NO_ROOM = tuple(getattr(errno, n) for n in ("ENOSPC", "EDQUOT", "EFBIG") if hasattr(errno, n))
+
 _START = 32  # characters of a name that its temporary one begins with
 
 
@@ -26,31 +31,58 @@ def make_folder(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(
-            f"The folder {printable(folder)} can't be made: {_reason(error)}.",
+            f"The folder {printable(folder)} can't be made: {reason(error)}.",
             hint="Choose another folder, or remove what is in the way.",
         ) from error
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """A temporary path beside `path`; the file written there takes its place in the end.
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """A new file that takes the place of `path` in the end, once it has reached the disk.
 
-    If anything is raised, the temporary file is removed and what was at `path` stays as it was.
+    If anything is raised, the new file is removed and what was at `path` stays as it was.
 
     Raises:
-        OutputError: the file can't be written.
+        OutputError: the file can't be written. Whatever else the caller does meanwhile raises
+            what it raises.
     """
     unfinished = temporary(path)
     try:
-        yield unfinished
-        os.replace(unfinished, path)
+        with _told_of(path):
+            raw = _Unfinished(unfinished, path)
+        with io.BufferedWriter(raw) as file:
+            yield file
+            with _told_of(path):
+                file.flush()
+                os.fsync(file.fileno())
+        with _told_of(path):
+            os.replace(unfinished, path)
+            sync_folder(path.parent)
+    finally:
+        remove(unfinished)
+
+
+class _Unfinished(io.FileIO):
+    """A new file that says of itself, by the name it will have, that it can't be written."""
+
+    def __init__(self, path: Path, target: Path) -> None:
+        super().__init__(path, "xb")
+        self._target = target
+
+    def write(self, data: Any, /) -> int:
+        with _told_of(self._target):
+            return super().write(data)
+
+
+@contextmanager
+def _told_of(path: Path) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         raise OutputError(
-            f"{printable(path)} can't be written: {_reason(error)}.",
+            f"{printable(path)} can't be written: {reason(error)}.",
             hint="Make room, or choose another folder.",
         ) from error
-    finally:
-        unfinished.unlink(missing_ok=True)
 
 
 def write(path: Path, content: bytes) -> None:
@@ -59,8 +91,8 @@ def write(path: Path, content: bytes) -> None:
     Raises:
         OutputError: it can't be written; what was there stays as it was.
     """
-    with replacing(path) as unfinished:
-        unfinished.write_bytes(content)
+    with replacing(path) as file:
+        file.write(content)
 
 
 def temporary(target: Path) -> Path:
@@ -117,5 +149,23 @@ def remove_temporaries(targets: Iterable[Path]) -> None:
                     os.unlink(entry.path)
 
 
-def _reason(error: OSError) -> str:
+def sync_folder(folder: Path) -> None:
+    """Have new names in a folder reach the disk, where that can be asked for."""
+    if os.name != "posix":
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def is_full(error: BaseException | None) -> bool:
+    """Whether an exception, or what it came from, says that a disk is full."""
+    causes = (error, error.__cause__ if error else None)
+    return any(isinstance(cause, OSError) and cause.errno in NO_ROOM for cause in causes)
+
+
+def reason(error: OSError) -> str:
+    """What the system says, for people."""
     return error.strerror or printable(error)

@@ -21,29 +21,29 @@ import gc
 import os
 import shutil
 import sys
-from collections.abc import Callable, Iterable, Iterator
-from pathlib import Path, PurePosixPath
+from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-import psutil
 import torch
 from torch import Tensor, nn
 
 from resshift_cli.errors import DeviceError, UsageError
+from resshift_cli.system import memory
 
 if TYPE_CHECKING:
     from typing_extensions import Self
-
-if sys.platform != "win32":
-    import resource
 
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
-# How torch, its libraries and the C++ runtime say that memory ran out, where the type of the
-# exception doesn't.
+def precision_name(dtype: torch.dtype) -> str:
+    """What --precision calls a type."""
+    return next(name for name, known in DTYPES.items() if known == dtype)
+
+
 def choose_device(name: str = "auto") -> torch.device:
     """The device that a name like `auto`, `cpu`, `cuda`, `cuda:1` or `mps` stands for.
 
@@ -321,37 +321,34 @@ def to_device(tensor: Tensor, device: torch.device) -> Tensor:
     return tensor.to(device)
 
 
-def to_host(tensor: Tensor) -> Callable[[], Tensor]:
-    """Start to bring a tensor to the CPU.
-
-    From an NVIDIA card it goes to page-locked memory, while the card goes on with what is asked of
-    it next.
-
-    Returns:
-        A function that waits for the copy, if need be, and gives it. Without a copy, on the CPU,
-        it gives the tensor itself.
-    """
-    if tensor.device.type != "cuda":
-        host = tensor.cpu()
-        return lambda: host
-    stream = torch.cuda.current_stream(tensor.device)
-    host = torch.empty_like(tensor, device="cpu", pin_memory=True)
-    host.copy_(tensor, non_blocking=True)
-    arrived = stream.record_event()
-
-    def wait() -> Tensor:
-        arrived.synchronize()
-        return host
-
-    return wait
-
-
 def synchronize(device: torch.device) -> None:
     """Wait until the device has done all that was asked of it; the CPU always has."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     elif device.type == "mps":
         torch.mps.synchronize()
+
+
+def taken_memory(device: torch.device) -> int:
+    """Bytes that this process has on a device, those that torch holds unused included."""
+    if device.type == "cuda":
+        return torch.cuda.memory_reserved(device)
+    if device.type == "mps":
+        return torch.mps.driver_allocated_memory()
+    return memory.taken()
+
+
+def forget_peak(device: torch.device) -> None:
+    """Have `peak_memory` begin anew, where the device can; it is one for the whole process."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+
+
+def peak_memory(device: torch.device) -> int | None:
+    """Bytes that this process has taken on a device at most so far; None where nobody counts."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    return memory.peak() if device.type == "cpu" else None
 
 
 def release_memory(device: torch.device) -> None:
@@ -366,9 +363,7 @@ def release_memory(device: torch.device) -> None:
 def free_memory(device: torch.device, root: Path = Path("/")) -> int:
     """Bytes that this process can still allocate on a device.
 
-    On a CPU the least of: what the system has available without swapping, the room in the control
-    groups (containers, services, batch systems) that the process is in, and the process's own
-    limits of address space and data. On a GPU also what torch's allocator holds unused.
+    On a CPU see `memory.free`. On a GPU also what torch's allocator holds unused.
 
     Args:
         device: as `choose_device` gives.
@@ -378,66 +373,9 @@ def free_memory(device: torch.device, root: Path = Path("/")) -> int:
         free, _ = torch.cuda.mem_get_info(device)
         held = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return free + held
-    host = min(
-        (psutil.virtual_memory().available, *_room_in_cgroups(root), *_room_in_process_limits())
-    )
+    host = memory.free(root)
     if device.type == "mps":  # its memory is the system's
         torch.mps.empty_cache()
         room = torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory()
         host = min(host, room)
     return max(host, 0)
-
-
-def _room_in_process_limits() -> Iterator[int]:
-    """Bytes below RLIMIT_AS and RLIMIT_DATA, where they are set (`ulimit -v`, `ulimit -d`)."""
-    if sys.platform == "win32":
-        return
-    used = psutil.Process().memory_info()
-    limits = [(resource.RLIMIT_AS, used.vms)]
-    if sys.platform == "linux":  # Macs neither count it nor enforce it
-        limits.append((resource.RLIMIT_DATA, used.data))
-    for limit, taken in limits:
-        soft, _ = resource.getrlimit(limit)
-        if soft != resource.RLIM_INFINITY:
-            yield soft - taken
-
-
-def _room_in_cgroups(root: Path) -> Iterator[int]:
-    """Bytes below the limit of each Linux control group that this process is in, v1 or v2.
-
-    Pages of files that were not used lately count as free: the kernel drops them first. Paths are
-    walked up to the mount, since a limit holds for all groups below it; in a container the path
-    may be the host's, of which only the top is to be seen here.
-    """
-    try:
-        groups = (root / "proc/self/cgroup").read_text().splitlines()
-    except OSError:  # no Linux
-        return
-    for line in groups:
-        _, controllers, path = line.split(":", 2)
-        if controllers == "":
-            mounts = ["sys/fs/cgroup", "sys/fs/cgroup/unified"]
-            names = ("memory.max", "memory.current", "inactive_file")
-        elif "memory" in controllers.split(","):
-            mounts = ["sys/fs/cgroup/memory"]
-            names = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
-        else:
-            continue
-        parts = [part for part in PurePosixPath(path).parts if part not in ("/", "..")]
-        for mount in mounts:
-            for depth in range(len(parts) + 1):
-                room = _room_in_cgroup(root.joinpath(mount, *parts[:depth]), *names)
-                if room is not None:
-                    yield room
-
-
-def _room_in_cgroup(folder: Path, limit: str, usage: str, cache: str) -> int | None:
-    try:
-        most, used = ((folder / name).read_text().strip() for name in (limit, usage))
-        statistics = (folder / "memory.stat").read_text().split()
-    except OSError:
-        return None
-    if most == "max":
-        return None
-    counts = dict(zip(statistics[::2], statistics[1::2], strict=True))
-    return int(most) - int(used) + int(counts.get(cache, 0))

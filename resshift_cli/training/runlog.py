@@ -14,7 +14,7 @@ from typing import Any
 
 from resshift_cli import __version__
 from resshift_cli.errors import ModelUnavailableError, OutputError, printable
-from resshift_cli.system import atomic
+from resshift_cli.system import atomic, locks
 
 STATE, WEIGHTS, CARD, METRICS = "state.pt", "model.safetensors", "README.md", "metrics.jsonl"
 CONFIG, ENVIRONMENT, SAMPLES = "config.toml", "environment.json", "samples"
@@ -30,27 +30,14 @@ def held(out: Path) -> Iterator[None]:
     Raises:
         OutputError: the folder can't be made or written to, or another process has it.
     """
-    from filelock import FileLock, Timeout
-
-    lock = FileLock(out / LOCK, timeout=0)
     atomic.make_folder(out)
-    try:
-        lock.acquire()
-    except Timeout as error:
-        raise OutputError(
-            f"Another process trains in {printable(out)}.",
-            hint="Wait for it, or give another --out.",
-        ) from error
-    except OSError as error:
-        raise OutputError(
-            f"The folder {printable(out)} can't be written to: {error.strerror}.",
-            hint="Give another folder with --out.",
-        ) from error
-    try:
+    with locks.at_once(
+        out / LOCK,
+        busy=f"Another process trains in {printable(out)}.",
+        hint="Give another folder with --out.",
+    ):
         atomic.remove_temporaries(out / name for name in _FILES)
         yield
-    finally:
-        lock.release()
 
 
 def keep_config(out: Path, config: Path, listed: Path | None, step: int) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -107,13 +106,11 @@ def write(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]
         }
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % 8)
-    with atomic.replacing(path) as temporary, temporary.open("wb") as file:
+    with atomic.replacing(path) as file:
         file.write(len(text).to_bytes(8, "little"))
         file.write(text)
         for name in names:
             file.write(tensors[name].reshape(-1).view(torch.uint8).numpy().data)
-        file.flush()
-        os.fsync(file.fileno())
 
 
 def own_tensors(module: nn.Module) -> dict[str, Tensor]:

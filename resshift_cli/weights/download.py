@@ -1,6 +1,6 @@
 """Weight files from their sources to this machine: checked, and fetched once; no torch.
 
-Files of the Hugging Face Hub lie in its own cache. `cache_folder()` has the rest:
+Files of the Hugging Face Hub lie in its own cache. `cache.folder()` has the rest:
 
     downloads/ID/NAME           a checked file of a release page; ID stands for its address
     downloads/ID/NAME.part      one on its way
@@ -19,22 +19,19 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import itertools
-import json
 import os
 import re
 import shutil
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from queue import Empty, SimpleQueue
-from typing import Any
 from urllib.parse import urlsplit
 
 from resshift_cli.errors import ModelUnavailableError, OutputError
-from resshift_cli.system import atomic
+from resshift_cli.system import cache
+from resshift_cli.system.digests import digest
 from resshift_cli.weights import hub, release
 from resshift_cli.weights.registry import (
     BundledSource,
@@ -44,27 +41,22 @@ from resshift_cli.weights.registry import (
     Source,
     WeightFile,
 )
-from resshift_cli.weights.transfer import NO_ROOM, Check, Failure, Meter, Progress, patiently
+from resshift_cli.weights.transfer import Check, Failure, Meter, Progress, patiently
 
 __all__ = [
     "Fetched",
     "Progress",
-    "cache_folder",
     "cached",
-    "digest",
     "discard",
     "fetch",
     "is_offline",
-    "locked",
     "reachable",
     "record_digest",
     "recorded_digest",
 ]
 
-OWN_CACHE = "RESSHIFT_CACHE"  # environment variable: the cache folder elsewhere
 DIGESTS, HASHES = "digests.json", "hashes.json"
 
-BLOCK = 1 << 20  # bytes hashed at a time
 HEADROOM = 64 << 20  # bytes that a download leaves free on the disk
 
 _TRY_LATER = (
@@ -86,14 +78,6 @@ class Fetched:
     path: Path
     source: Source
     sha256: str
-
-
-def cache_folder() -> Path:
-    """Where downloads, checksums and converted files lie; RESSHIFT_CACHE sets another folder."""
-    import platformdirs
-
-    named = os.environ.get(OWN_CACHE)
-    return Path(named).expanduser() if named else platformdirs.user_cache_path("resshift")
 
 
 def is_offline() -> bool:
@@ -174,7 +158,7 @@ def recorded_digest(key: str) -> str | None:
     Raises:
         ModelUnavailableError: the record is damaged.
     """
-    recorded = _read_table(DIGESTS).get(key)
+    recorded = cache.read_table(DIGESTS).get(key)
     return recorded if isinstance(recorded, str) else None
 
 
@@ -185,17 +169,8 @@ def record_digest(key: str, sha256: str) -> None:
         ModelUnavailableError: the record is damaged.
         OutputError: the cache can't be written.
     """
-    with _editing(DIGESTS) as table:
+    with cache.editing(DIGESTS) as table:
         table[key] = sha256
-
-
-def digest(path: Path) -> str:
-    """The SHA-256 of a file, in lower-case hexadecimal."""
-    sha256 = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(BLOCK):
-            sha256.update(block)
-    return sha256.hexdigest()
 
 
 def discard(file: WeightFile) -> int:
@@ -210,10 +185,10 @@ def discard(file: WeightFile) -> int:
     """
     freed = 0
     for source in file.sources:
-        with locked(_mark(source.address)), _usable(source):
+        with cache.locked(_mark(source.address)), cache.usable(*_cache_of(source)):
             freed += hub.drop(source) if isinstance(source, HubSource) else 0
             freed += _delete(_home(source))
-    with _editing(DIGESTS) as table:
+    with cache.editing(DIGESTS) as table:
         table.pop(file.key, None)
     return freed
 
@@ -228,7 +203,7 @@ def _mark(address: str) -> str:
 
 def _home(source: Source) -> Path:
     """The folder of all that is downloaded here from a source."""
-    return cache_folder() / "downloads" / _mark(source.address)
+    return cache.folder() / "downloads" / _mark(source.address)
 
 
 def _file_name(source: Source) -> str:
@@ -255,7 +230,7 @@ def _cache_of(source: Source | None) -> tuple[Path, str]:
     """The cache that a source's file goes to, or else ours, and the variable that sets it."""
     if isinstance(source, HubSource):
         return hub.cache_folder(), hub.HOME
-    return cache_folder(), OWN_CACHE
+    return cache.folder(), cache.VARIABLE
 
 
 def _digest_if_right(path: Path, file: WeightFile, source: Source) -> str:
@@ -269,7 +244,7 @@ def _digest_if_right(path: Path, file: WeightFile, source: Source) -> str:
 
 def _hash_of(path: Path) -> str:
     """The digest of a file, from memory if it has the same size and time as then."""
-    known = _read_table(HASHES).get(str(path))
+    known = cache.read_table(HASHES).get(str(path))
     if isinstance(known, list) and known[:-1] == _stamp(path):
         return str(known[-1])
     sha256 = digest(path)
@@ -279,7 +254,7 @@ def _hash_of(path: Path) -> str:
 
 
 def _remember(path: Path, sha256: str) -> None:
-    with _editing(HASHES) as table:
+    with cache.editing(HASHES) as table:
         for gone in [known for known in table if not os.path.exists(known)]:
             del table[gone]
         table[str(path)] = [*_stamp(path), sha256]
@@ -303,49 +278,6 @@ def _record_first(file: WeightFile, source: Source, sha256: str) -> None:
         record_digest(file.key, sha256)
 
 
-def _read_table(name: str) -> dict[str, Any]:
-    """One of our JSON files; empty if there is none."""
-    path = cache_folder() / name
-    try:
-        table = json.loads(path.read_text(encoding="utf-8"))
-    except OSError:
-        return {}
-    except ValueError:
-        table = None
-    if not isinstance(table, dict):
-        raise ModelUnavailableError(
-            f"{path} is damaged: it is no table in JSON.",
-            hint="Delete it; the checksums are then recorded anew.",
-        )
-    return table
-
-
-@contextmanager
-def _editing(name: str) -> Iterator[dict[str, Any]]:
-    """One of our JSON files, which is written again in the end."""
-    with locked(name):
-        table = _read_table(name)
-        yield table
-        content = json.dumps(table, indent=1, sort_keys=True)
-        atomic.write(cache_folder() / name, content.encode())
-
-
-@contextmanager
-def locked(name: str) -> Iterator[None]:
-    """Keep other processes out; wait for one that is in."""
-    from filelock import FileLock
-
-    folder = cache_folder() / "locks"
-    lock = FileLock(folder / f"{name}.lock")
-    with _usable():
-        folder.mkdir(parents=True, exist_ok=True)
-        lock.acquire()
-    try:
-        yield
-    finally:
-        lock.release()
-
-
 def _delete(folder: Path) -> int:
     """Remove a folder; the bytes freed."""
     if not folder.is_dir():
@@ -353,24 +285,6 @@ def _delete(folder: Path) -> int:
     freed = sum(path.stat().st_size for path in folder.iterdir())
     shutil.rmtree(folder)
     return freed
-
-
-@contextmanager
-def _usable(source: Source | None = None) -> Iterator[None]:
-    """Say of whatever the disk refuses that the cache of a source, or ours, can't be used."""
-    try:
-        yield
-    except OSError as error:
-        folder, variable = _cache_of(source)
-        if error.errno in NO_ROOM:
-            raise OutputError(
-                f"The disk is full: there is no room left in {folder}.",
-                hint=f"Make room and run it again, or set {variable} to a folder on another disk.",
-            ) from error
-        raise OutputError(
-            f"The cache folder {folder} can't be used: {error.strerror or error}.",
-            hint=f"Set the variable {variable} to a folder that can be written to.",
-        ) from error
 
 
 # Asking sources.
@@ -383,7 +297,7 @@ def _download(file: WeightFile, progress: Progress | None) -> Fetched:
         try:
             if isinstance(source, BundledSource | LocalSource):
                 raise _trouble_with(source)
-            with locked(_mark(source.address)), _usable(source):
+            with cache.locked(_mark(source.address)), cache.usable(*_cache_of(source)):
                 # Another process may have been faster.
                 return cached(file) or _download_from(source, file, Meter(_label(file), progress))
         except Failure as failure:

@@ -17,8 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from resshift_cli.errors import ResShiftError, UsageError
+from resshift_cli.system import atomic
 from resshift_cli.weights.registry import HubSource
-from resshift_cli.weights.transfer import NO_ROOM, TWICE, Check, Failure, Meter, answered
+from resshift_cli.weights.transfer import TWICE, Check, Failure, Meter, answered
 
 HOME = "HF_HOME"  # environment variable: its cache elsewhere
 
@@ -275,7 +276,7 @@ def _bar(meter: Meter) -> Any:
 def _is_of_the_disk(error: Exception) -> bool:
     if not isinstance(error, OSError) or error.errno is None:
         return False
-    return error.filename is not None or error.errno in NO_ROOM
+    return error.filename is not None or atomic.is_full(error)
 
 
 def _failure(error: Exception) -> Failure:

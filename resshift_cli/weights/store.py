@@ -15,6 +15,7 @@ from pathlib import Path
 from resshift_cli.diffusion import specs
 from resshift_cli.diffusion.specs import ModelSpec
 from resshift_cli.errors import InputMissingError, ModelUnavailableError, OutputError, UsageError
+from resshift_cli.system import cache, digests
 from resshift_cli.system.atomic import make_folder
 from resshift_cli.weights import download, registry
 from resshift_cli.weights.download import Fetched, Progress
@@ -168,7 +169,7 @@ def convert_own(
             hint="Use --like with one of the published models.",
         )
     shapes = convert.shapes_of_autoencoder if autoencoder else convert.shapes_of_denoiser
-    origin = {"source": source.name, "source_sha256": download.digest(source), LIKE: entry.name}
+    origin = {"source": source.name, "source_sha256": digests.digest(source), LIKE: entry.name}
     convert.convert(source, target, shapes(spec), provenance=origin)
 
 
@@ -218,7 +219,7 @@ def locate(file: WeightFile) -> Path | None:
 def _converted(file: WeightFile) -> Path:
     """Where a pickled file is converted to; the digest keeps apart what has the same name."""
     mark = hashlib.sha256(file.key.encode()).hexdigest()[:8]
-    folder = download.cache_folder() / "converted"
+    folder = cache.folder() / "converted"
     return folder / f"{Path(file.name).stem}-{mark}.safetensors"
 
 
@@ -229,7 +230,7 @@ def _obtain(entry: ModelEntry, file: WeightFile, offline: bool, progress: Progre
     if not file.is_pickled:
         return download.fetch(file, offline=offline, progress=progress).path
     target = _converted(file)
-    with download.locked(target.stem):
+    with cache.locked(target.stem):
         make_folder(target.parent)
         if not target.is_file():  # else another process was faster
             fetched = download.fetch(file, offline=offline, progress=progress)
@@ -257,7 +258,7 @@ def _convert(entry: ModelEntry, file: WeightFile, fetched: Fetched, target: Path
     except ModelUnavailableError as error:
         error.hint = f"`resshift models rm {entry.name}` deletes it, so that it is fetched again."
         raise
-    download.record_digest(_record(file), download.digest(target))
+    download.record_digest(_record(file), digests.digest(target))
 
 
 def _provenance(file: WeightFile, fetched: Fetched) -> Mapping[str, str]:
@@ -277,7 +278,7 @@ def _problem(file: WeightFile, path: Path) -> str:
     """What is wrong with a file, in a few words, or ""."""
     recorded = download.recorded_digest(_record(file) if file.is_pickled else file.key)
     expected = recorded if file.is_pickled else file.sha256 or recorded
-    if expected is not None and download.digest(path) != expected:
+    if expected is not None and digests.digest(path) != expected:
         return "its checksum differs from what was recorded"
     if file.is_pickled and file.sha256:
         original = specs.read_metadata(path).get("source_sha256")

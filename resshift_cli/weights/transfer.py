@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import random
 import time
 from collections.abc import Callable, Mapping
@@ -20,9 +19,6 @@ Check = Callable[[int | None, int], None]
 
 ONCE, TWICE, PATIENT = 1, 2, 5  # tries without progress that a failure is worth
 BACK_OFF, LONGEST_WAIT = 0.5, 60.0  # seconds: before the second try, and at most
-
-NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-"""Numbers of the errors that a full disk gives."""
 
 
 class Failure(Exception):

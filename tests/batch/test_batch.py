@@ -35,7 +35,7 @@ from resshift_cli.imaging import files, images, targets
 from resshift_cli.imaging.formats import SaveOptions
 from resshift_cli.imaging.sources import Source
 from resshift_cli.restoration.upscaler import Upscaler
-from resshift_cli.weights import download
+from resshift_cli.system import digests
 
 OURS = (ledger.NAME, ledger.LOCK)
 
@@ -284,8 +284,8 @@ def test_the_ledger_says_what_was_made_of_what_and_how(run: Run, folder: Path) -
     output = folder.with_name("in_x4")
     line = lines(output)[0]
     assert (line["status"], line["input"], line["output"]) == ("done", "a.png", "a.png")
-    assert line["input_sha256"] == download.digest(folder / "a.png")
-    assert line["output_sha256"] == download.digest(output / "a.png")
+    assert line["input_sha256"] == digests.digest(folder / "a.png")
+    assert line["output_sha256"] == digests.digest(output / "a.png")
     assert (line["output_bytes"], line["width"]) == ((output / "a.png").stat().st_size, 48)
     assert (line["model"], line["seed"], line["steps"], line["tile"]) == (
         "tiny.safetensors",
@@ -898,7 +898,7 @@ def test_killed_again_and_again_it_gets_to_the_same_results(
             process.kill()
         process.communicate()
         for record in ledger.Ledger(output).results.values():
-            assert download.digest(output / record.output) == record.output_sha256
+            assert digests.digest(output / record.output) == record.output_sha256
     ran = run(dozen, "-o", output)
     assert ran.code == 0
     assert int(re.findall(r"(\d+) finished before", ran.err)[0]) >= 4

@@ -36,6 +36,7 @@ from resshift_cli.commands import app as cli
 from resshift_cli.errors import ImageUnreadableError, ResShiftError, UnsupportedImageError
 from resshift_cli.imaging import images
 from resshift_cli.imaging.images import Picture
+from resshift_cli.system.journal import Journal
 
 FAULTS = int(os.environ.get("RESSHIFT_FAULTS", "1"))
 OURS = (ledger.NAME, ledger.LOCK)
@@ -224,7 +225,7 @@ def test_a_batch_does_every_good_file_among_hundreds_of_bad_ones(
     assert (ran.code, ran.err.count("more, see")) == (1, 1)
     errors_only(ran.err)
     records = {}
-    for line in map(ledger._parse, (output / ledger.NAME).read_bytes().splitlines()):
+    for line in map(ledger._parse, Journal(output / ledger.NAME, hint="").lines()):
         assert line is not None
         records[line.input] = line
     assert records.keys() == {*bad, *good, *NO_FILES}

@@ -18,7 +18,8 @@ from resshift_cli.restoration import tiling
 from resshift_cli.restoration.quality import psnr_y, sharpness
 from resshift_cli.restoration.resize import enlarge, shrink
 from resshift_cli.restoration.upscaler import Upscaler
-from resshift_cli.weights import download, registry
+from resshift_cli.system import digests
+from resshift_cli.weights import registry
 
 PHOTOS = Path(__file__).parents[1] / "photos"
 GAIN = {"dragonfly": 0.8, "window": 1.5}  # dB; the bar over all held-out photos is 1.2
@@ -42,7 +43,7 @@ def test_the_file_is_small_and_says_what_it_is() -> None:
     weights = registry.find("tiny-x4").weights
     (source,) = weights.sources
     assert isinstance(source, registry.BundledSource)
-    assert download.digest(source.path) == weights.sha256
+    assert digests.digest(source.path) == weights.sha256
     path = source.path
     assert path.stat().st_size <= 16 << 20
     spec = model().spec

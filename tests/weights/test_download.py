@@ -46,6 +46,7 @@ from hub_server import (
 )
 
 from resshift_cli.errors import ModelUnavailableError
+from resshift_cli.system import cache
 from resshift_cli.weights import download, release
 from resshift_cli.weights.download import Fetched
 from resshift_cli.weights.registry import (
@@ -954,9 +955,9 @@ def test_a_damaged_record_is_named(own_cache: Path, content: str) -> None:
 def test_the_cache_lies_where_the_variable_says(
     own_cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert download.cache_folder() == own_cache
+    assert cache.folder() == own_cache
     monkeypatch.delenv("RESSHIFT_CACHE")
-    assert "resshift" in download.cache_folder().parts
+    assert "resshift" in cache.folder().parts
 
 
 @pytest.mark.parametrize(

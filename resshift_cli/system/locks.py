@@ -1,0 +1,44 @@
+"""Files that one process at a time may hold, and that stay where they are."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+from resshift_cli.errors import OutputError, printable
+from resshift_cli.system import atomic
+
+
+def waited_for(path: Path) -> AbstractContextManager[object]:
+    """Hold a lock file, as soon as the process that has it lets go; released on leaving.
+
+    Raises:
+        OSError: it can't be made, or not be locked.
+    """
+    from filelock import FileLock
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return FileLock(path).acquire()
+
+
+def at_once(path: Path, *, busy: str, hint: str) -> AbstractContextManager[object]:
+    """Hold a lock file that nobody else has; released on leaving.
+
+    Args:
+        path: the file, in a folder that is there.
+        busy: what is said if another process has it.
+        hint: what helps if it can't be had.
+
+    Raises:
+        OutputError: another process has it, or it can't be locked.
+    """
+    from filelock import FileLock, Timeout
+
+    try:
+        return FileLock(path, timeout=0).acquire()
+    except Timeout as error:
+        raise OutputError(busy, hint=f"Wait for it. {hint}") from error
+    except OSError as error:
+        raise OutputError(
+            f"{printable(path.parent)} can't be locked: {atomic.reason(error)}.", hint=hint
+        ) from error

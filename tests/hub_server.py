@@ -18,11 +18,8 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import Any, Literal, Self, TypeVar
 from urllib.parse import urlsplit
-
-if TYPE_CHECKING:
-    from typing_extensions import Self
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 SECRET = "X-Signature=not-for-messages"  # the query of a redirect to the store

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import Self
 
 import torch
 import torch.nn.functional as F
@@ -13,9 +13,6 @@ from torch import Tensor, nn
 from resshift_cli.diffusion.denoiser import Upsample
 from resshift_cli.diffusion.specs import SpaceToDepthSpec, VQSpec
 from resshift_cli.diffusion.swin import GroupNorm, silu
-
-if TYPE_CHECKING:
-    from typing_extensions import Self
 
 NORM_EPS = 1e-6  # the U-Net's is 1e-5
 LOOKUP_BYTES = {"cpu": 1 << 20}  # of distances to the codebook held at a time: a cache's worth

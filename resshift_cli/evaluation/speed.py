@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -514,7 +514,7 @@ def document(groups: Sequence[Group], device: torch.device) -> dict[str, Any]:
     """What --json prints: the machine, and a row per measurement."""
     return {
         "version": __version__,
-        "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "machine": {**rates.machine(), "device": rates.name_of(device)},
         "rows": [facts for group in groups for facts in group.facts()],
         "errors": [

@@ -23,16 +23,13 @@ import shutil
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import Any, Literal, Self, get_args
 
 import torch
 from torch import Tensor, nn
 
 from resshift_cli.errors import DeviceError, UsageError
 from resshift_cli.system import memory
-
-if TYPE_CHECKING:
-    from typing_extensions import Self
 
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import sys
+import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -14,11 +14,6 @@ from resshift_cli.diffusion.specs import ModelSpec, SpecError, from_table
 from resshift_cli.errors import InputMissingError, UsageError, printable
 from resshift_cli.training.dataset import VALIDATION_CROP, DataSpec, Partners
 from resshift_cli.weights import registry
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 Objective = Literal["plain", "weighted", "balanced"]
 OptimiserName = Literal["adamw", "muon"]

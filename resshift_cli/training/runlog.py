@@ -8,7 +8,7 @@ import platform
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -80,7 +80,7 @@ def note_session(out: Path, facts: Mapping[str, object]) -> None:
         sessions = json.loads(path.read_text(encoding="utf-8"))["sessions"] if path.exists() else []
         sessions.append(
             {
-                "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+                "started": datetime.now(UTC).isoformat(timespec="seconds"),
                 **facts,
                 "platform": platform.platform(),
                 "versions": {"resshift": __version__, "python": platform.python_version()}

@@ -10,7 +10,7 @@ import dataclasses
 import json
 import os
 import re
-import sys
+import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -21,11 +21,6 @@ from typing import Any, Literal
 from resshift_cli.diffusion.specs import ModelSpec, SpecError, from_table
 from resshift_cli.errors import InputMissingError, UnknownModelError, UsageError
 from resshift_cli.system.atomic import make_folder, write
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 Task = Literal["real-world", "bicubic", "inpainting", "face"]
 UPSCALING: tuple[Task, ...] = ("real-world", "bicubic")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 
 from resshift_cli.diffusion import specs
@@ -266,7 +266,7 @@ def _provenance(file: WeightFile, fetched: Fetched) -> Mapping[str, str]:
         "source": fetched.source.address,
         "source_sha256": fetched.sha256,
         "licence": file.licence,
-        "converted": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "converted": datetime.now(UTC).isoformat(timespec="seconds"),
     }
 
 

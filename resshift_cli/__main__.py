@@ -1,7 +1,7 @@
 """Where the command starts: `resshift`, and `python -m resshift_cli`.
 
-Importing `cli` takes a while. Signals are seen to before, so that Ctrl-C ends the command on one
-line then, too.
+Importing the commands takes a while. Signals are seen to before, so that Ctrl-C ends the command on
+one line then, too.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ def main() -> NoReturn:
     # Threads that wait for each other are to sleep soon. GNU's OpenMP lets them spin for 10 ms:
     # where another program wants the cores, the work then takes ten times as long.
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
-    from resshift_cli.commands import app as cli
+    from resshift_cli.commands import app, exits
 
     try:
         if signal.SIGINT in heeded:
             signal.signal(signal.SIGINT, signal.default_int_handler)
-        cli.main()
+        app.main()
     except KeyboardInterrupt as again:  # while it was ending already
-        os._exit(cli.TERMINATED if isinstance(again, cli.Terminated) else cli.INTERRUPTED)
+        os._exit(exits.TERMINATED if isinstance(again, exits.Terminated) else exits.INTERRUPTED)
     finally:
         for number in heeded:  # nothing is left to be interrupted but Python's own end
             signal.signal(number, signal.SIG_IGN)

@@ -10,7 +10,7 @@
     |-- ModelUnavailableError     7   weights can't be fetched, are missing, damaged or do not fit
     `-- DeviceError               8   the device or precision asked for is not here
 
-130 is Ctrl-C and 70 a bug in resshift itself; both are given by `cli.main`.
+130 is Ctrl-C and 70 a bug in resshift itself; both are given by `commands.exits`.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -20,44 +20,22 @@ from resshift_cli import __version__
 from resshift_cli.commands import console
 from resshift_cli.commands import models as cli_models
 from resshift_cli.commands import ready as jobs
+from resshift_cli.commands.groups import (
+    Computation,
+    Machine,
+    Model,
+    Reading,
+    Reporting,
+    Writing,
+)
 from resshift_cli.commands.options import (
-    MAX_PIXELS,
-    AllowTruncatedOption,
-    ColorFixOption,
-    CompileOption,
-    CompressionOption,
-    ConsistencyOption,
-    DebugOption,
-    DepthOption,
-    DeviceOption,
     DryRunOption,
     ExcludeOption,
     FailFastOption,
-    FirstFrameOption,
     FolderArgument,
-    FormatOption,
     HiddenOption,
     IncludeOption,
-    JsonOption,
-    LosslessOption,
-    MaxMemoryOption,
-    MaxPixelsOption,
-    ModelOption,
-    OfflineOption,
-    OverlapOption,
-    OverwriteOption,
-    PrecisionOption,
-    QualityOption,
-    QuietOption,
-    RegistryOption,
     ResultsOption,
-    ScaleOption,
-    SeedOption,
-    StepsOption,
-    StripOption,
-    TemperatureOption,
-    TileOption,
-    WeightsOption,
 )
 from resshift_cli.errors import InputMissingError, ResShiftError, UsageError, printable
 from resshift_cli.system import digests
@@ -80,41 +58,19 @@ PLAIN_EVERY = 30.0  # seconds between plain lines of progress
 
 def batch(
     folder: FolderArgument,
+    *,
     output: ResultsOption = None,
     include: IncludeOption = None,
     exclude: ExcludeOption = None,
     hidden: HiddenOption = False,
-    scale: ScaleOption = None,
-    model: ModelOption = None,
-    weights: WeightsOption = None,
-    registry: RegistryOption = None,
-    offline: OfflineOption = False,
-    steps: StepsOption = None,
-    seed: SeedOption = 0,
-    tile: TileOption = None,
-    overlap: OverlapOption = None,
-    temperature: TemperatureOption = None,
-    color_fix: ColorFixOption = "wavelet",
-    consistency: ConsistencyOption = 0.0,
-    max_memory: MaxMemoryOption = None,
-    device: DeviceOption = "auto",
-    precision: PrecisionOption = "auto",
-    compiled: CompileOption = False,
-    file_format: FormatOption = None,
-    quality: QualityOption = None,
-    lossless: LosslessOption = False,
-    compression: CompressionOption = None,
-    depth: DepthOption = None,
-    strip_metadata: StripOption = False,
-    first_frame: FirstFrameOption = False,
-    max_pixels: MaxPixelsOption = MAX_PIXELS,
-    allow_truncated: AllowTruncatedOption = False,
-    overwrite: OverwriteOption = False,
     fail_fast: FailFastOption = False,
     dry_run: DryRunOption = False,
-    quiet: QuietOption = False,
-    as_json: JsonOption = False,
-    debug: DebugOption = False,
+    model: Model,
+    computation: Computation,
+    machine: Machine,
+    reading: Reading,
+    writing: Writing,
+    reporting: Reporting,
 ) -> None:
     """Enlarge all images and animations of a folder, and of the folders in it.
 
@@ -123,42 +79,20 @@ def batch(
     others from being done; in the end the exit code is then 1.
     """
     _check_folder(folder)
-    from resshift_cli.imaging.files import Handling
-    from resshift_cli.imaging.formats import SaveOptions
-
-    handling = Handling(
-        SaveOptions(
-            format=file_format,
-            quality=quality,
-            lossless=lossless,
-            compression=compression,
-            depth=depth,
-            strip_metadata=strip_metadata,
-        ),
-        first_frame=first_frame,
-        max_pixels=max_pixels,
-        allow_truncated=allow_truncated,
-    )
-    entry = cli_models.choose(model, weights, registry, offline=offline)
+    handling = writing.handling(reading)
+    quiet, as_json = reporting.quiet, reporting.as_json
+    entry = cli_models.choose(model)
     report = Report(__version__, entry.name, str(folder), as_json=as_json)
     try:
         made = _made_by(
             entry,
             folder,
             handling,
-            offline=offline,
+            machine,
+            offline=model.offline,
             quiet=quiet,
             dry_run=dry_run,
-            device=device,
-            precision=precision,
-            scale=scale,
-            steps=steps,
-            seed=seed,
-            tile=tile,
-            overlap=overlap,
-            temperature=temperature,
-            color_fix=color_fix,
-            consistency=consistency,
+            **computation.arguments(),
         )
         report.settings = made.told()
         results = output or _beside(folder, made.settings.scale)
@@ -180,7 +114,7 @@ def batch(
         def sort_out(book: Ledger) -> Sorted:
             with console.waiting("Looking for what is finished", quiet=quiet):
                 sorted_out = room.sort_out(
-                    folder, results, names, book, made.identity(), overwrite=overwrite
+                    folder, results, names, book, made.identity(), overwrite=writing.overwrite
                 )
             sorted_out.failures[:0] = found.failures
             report.found = len(names)
@@ -202,8 +136,6 @@ def batch(
                     sorted_out,
                     book,
                     report,
-                    max_memory=max_memory,
-                    compiled=compiled,
                     fail_fast=fail_fast,
                     quiet=quiet,
                 )
@@ -305,6 +237,7 @@ class Made:
     entry: ModelEntry
     folder: Path
     handling: Handling
+    machine: Machine
     spec: ModelSpec
     settings: Settings
     device: torch.device
@@ -361,12 +294,11 @@ def _made_by(
     entry: ModelEntry,
     folder: Path,
     handling: Handling,
+    machine: Machine,
     *,
     offline: bool,
     quiet: bool,
     dry_run: bool,
-    device: str,
-    precision: str,
     **arguments: Any,
 ) -> Made:
     """Everything about how images are enlarged but the loaded model, fetched unless it's dry."""
@@ -385,10 +317,10 @@ def _made_by(
         from resshift_cli.system.device import choose_device, choose_dtype
 
         settings = plan.settings(spec, name=entry.name, **arguments)
-        run_on = choose_device(device)
-        dtype = choose_dtype(precision, run_on)
+        run_on = choose_device(machine.device)
+        dtype = choose_dtype(machine.precision, run_on)
         digest = "" if files is None else _digest(files)
-    return Made(entry, folder, handling, spec, settings, run_on, dtype, digest, offline)
+    return Made(entry, folder, handling, machine, spec, settings, run_on, dtype, digest, offline)
 
 
 def _digest(files: Files) -> str:
@@ -498,8 +430,6 @@ def _work(
     book: Ledger,
     report: Report,
     *,
-    max_memory: int | None,
-    compiled: bool,
     fail_fast: bool,
     quiet: bool,
 ) -> None:
@@ -527,15 +457,9 @@ def _work(
             f"The results may take {console.size(need)}, and {console.size(free)} are free in "
             f"{report.output}: the work stops before the disk is full."
         )
-    upscaler = jobs.load(
-        made.entry,
-        offline=made.offline,
-        quiet=quiet,
-        device=str(made.device),
-        precision=precision_name(made.dtype),
-        max_memory=max_memory,
-        compiled=compiled,
-    )
+    # As in the ledger, whatever "auto" may mean by now.
+    machine = replace(made.machine, device=str(made.device), precision=precision_name(made.dtype))
+    upscaler = jobs.load(made.entry, machine, offline=made.offline, quiet=quiet)
     _enter(book, failures, facts, report)
     if not quiet:
         sizes = Counter[tuple[int, int]]()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,16 +14,14 @@ import typer
 from resshift_cli.commands import console
 from resshift_cli.commands import models as cli_models
 from resshift_cli.commands import ready as jobs
+from resshift_cli.commands.groups import Model, Options, Reporting
 from resshift_cli.commands.options import (
     DEFAULT_MODEL,
     DEFAULT_VARIABLE,
-    DebugOption,
     DeviceOption,
-    JsonOption,
     ModelsOption,
     OfflineOption,
     PrecisionsOption,
-    QuietOption,
     RegistryOption,
     StepsOption,
     WeightsOption,
@@ -41,19 +40,31 @@ def _counts(values: list[int] | None) -> list[int] | None:
     return values
 
 
-def bench(
-    model: ModelsOption = None,
-    weights: WeightsOption = None,
+@dataclass(frozen=True, slots=True)
+class Candidates(Options):
+    """The models to be measured."""
+
+    panel = "Which models"
+
+    model: ModelsOption = None
+    weights: WeightsOption = None
     random: Annotated[
         bool,
         typer.Option(
             "--random", help="Fetch no weights: random ones in the same networks are as fast."
         ),
-    ] = False,
-    registry: RegistryOption = None,
-    offline: OfflineOption = False,
-    device: DeviceOption = "auto",
-    precision: PrecisionsOption = None,
+    ] = False
+    registry: RegistryOption = None
+    offline: OfflineOption = False
+
+
+@dataclass(frozen=True, slots=True)
+class Workload(Options):
+    """What they are given to compute."""
+
+    panel = "What to compute"
+
+    steps: StepsOption = None
     tile: Annotated[
         list[int] | None,
         typer.Option(
@@ -62,7 +73,7 @@ def bench(
             help="Side of the tiles, in pixels of the input; may be repeated. By default the "
             "model's own, and half of it.",
         ),
-    ] = None,
+    ] = None
     batch: Annotated[
         list[int] | None,
         typer.Option(
@@ -71,7 +82,7 @@ def bench(
             help="Tiles per call of a network; may be repeated. By default as many as `upscale` "
             "takes on the device.",
         ),
-    ] = None,
+    ] = None
     size: Annotated[
         int | None,
         typer.Option(
@@ -80,11 +91,17 @@ def bench(
             help="Side of a square image, cut into tiles that overlap as always. By default the "
             "image is one batch of tiles side by side, so that nothing is computed twice.",
         ),
-    ] = None,
-    steps: StepsOption = None,
-    repeat: Annotated[
-        int, typer.Option(metavar="N", min=1, help="Runs that count, after one that does not.")
-    ] = 3,
+    ] = None
+
+
+@dataclass(frozen=True, slots=True)
+class Kinds(Options):
+    """Where it is computed, and in what ways."""
+
+    panel = "Where to compute"
+
+    device: DeviceOption = "auto"
+    precision: PrecisionsOption = None
     plain: Annotated[
         bool,
         typer.Option(
@@ -92,20 +109,28 @@ def bench(
             help="Measure float32 without anything done for speed too, in turns with the others, "
             "and tell how many times faster they are.",
         ),
-    ] = False,
+    ] = False
     compiled: Annotated[
         bool,
         typer.Option("--compile", help="Measure every precision compiled, too, see `upscale`."),
-    ] = False,
+    ] = False
+
+
+def bench(
+    *,
+    repeat: Annotated[
+        int, typer.Option(metavar="N", min=1, help="Runs that count, after one that does not.")
+    ] = 3,
     compare: Annotated[
         Path | None,
         typer.Option(
             metavar="FILE.json", readable=False, help="What an earlier run with --json printed."
         ),
     ] = None,
-    quiet: QuietOption = False,
-    as_json: JsonOption = False,
-    debug: DebugOption = False,
+    candidates: Candidates,
+    workload: Workload,
+    kinds: Kinds,
+    reporting: Reporting,
 ) -> None:
     """Measure how fast models run on this machine, and how much memory they take.
 
@@ -113,7 +138,8 @@ def bench(
     as `resshift batch --dry-run` gives, go by what was measured. With --json, stdout gets one
     object that holds everything.
     """
-    if weights is not None and (random or len(model or ()) > 1):
+    quiet, random = reporting.quiet, candidates.random
+    if candidates.weights is not None and (random or len(candidates.model or ()) > 1):
         raise UsageError(
             "--weights names one file with one layout.", hint="Leave out --random, or a --model."
         )
@@ -122,27 +148,19 @@ def bench(
         from resshift_cli.system.device import choose_device
 
         earlier = None if compare is None else room.read(compare)
-        run_on = choose_device(device)
-    names: Sequence[str | None] = list(dict.fromkeys(model or ())) or [None]
+        run_on = choose_device(kinds.device)
+    names: Sequence[str | None] = list(dict.fromkeys(candidates.model or ())) or [None]
     if random and names == [None]:
         names = [os.environ.get(DEFAULT_VARIABLE) or DEFAULT_MODEL]
-    entries = [cli_models.choose(name, weights, registry, offline=offline) for name in names]
+    common = Model(
+        weights=candidates.weights, registry=candidates.registry, offline=candidates.offline
+    )
+    entries = [cli_models.choose(replace(common, model=name)) for name in names]
     groups = [
         room.Group(tasks)
         for entry in entries
         for tasks in _tasks(
-            entry,
-            device=str(run_on),
-            precisions=precision or ["fp32", "auto"],
-            tiles=tile,
-            batches=batch,
-            size=size,
-            steps=steps,
-            plain=plain,
-            compiled=compiled,
-            random=random,
-            offline=offline,
-            quiet=quiet,
+            entry, workload, kinds, random=random, offline=candidates.offline, quiet=quiet
         )
     ]
     done, total = 0, sum(len(group.tasks) for group in groups) * (repeat + 1)
@@ -163,7 +181,7 @@ def bench(
         report = room.document(groups, run_on)
         if earlier is not None:
             room.compare(report, earlier)
-        if as_json:
+        if reporting.as_json:
             console.document(report)
         else:
             _show(report)
@@ -178,15 +196,9 @@ def bench(
 
 def _tasks(
     entry: ModelEntry,
+    workload: Workload,
+    kinds: Kinds,
     *,
-    device: str,
-    precisions: Sequence[str],
-    tiles: Sequence[int] | None,
-    batches: Sequence[int] | None,
-    size: int | None,
-    steps: int | None,
-    plain: bool,
-    compiled: bool,
     random: bool,
     offline: bool,
     quiet: bool,
@@ -200,17 +212,19 @@ def _tasks(
         tiles_at_once,
     )
 
-    run_on = choose_device(device)
+    run_on = choose_device(kinds.device)
     chosen = dict.fromkeys(
-        precision_name(choose_dtype(precision, run_on)) for precision in precisions
+        precision_name(choose_dtype(precision, run_on))
+        for precision in kinds.precision or ["fp32", "auto"]
     )
-    kinds = [(precision, False, False) for precision in chosen]
-    kinds += [(precision, False, True) for precision in chosen] * compiled
-    kinds += [("fp32", True, False)] * plain
+    ways = [(precision, False, False) for precision in chosen]
+    ways += [(precision, False, True) for precision in chosen] * kinds.compiled
+    ways += [("fp32", True, False)] * kinds.plain
     spec = jobs.spec_of(entry, offline=offline, quiet=quiet)
     files = None if random else cli_models.fetch(entry, offline=offline, quiet=quiet)
-    for side in tiles or _sides(spec.tile.size, spec.denoiser.size_multiple * spec.lq_pixels):
-        for count in batches or [tiles_at_once(run_on)]:
+    multiple = spec.denoiser.size_multiple * spec.lq_pixels
+    for side in workload.tile or _sides(spec.tile.size, multiple):
+        for count in workload.batch or [tiles_at_once(run_on)]:
             yield [
                 room.task(
                     entry.name,
@@ -222,10 +236,10 @@ def _tasks(
                     compiled=is_compiled,
                     tile=side,
                     batch=count,
-                    size=size,
-                    steps=steps,
+                    size=workload.size,
+                    steps=workload.steps,
                 )
-                for precision, is_plain, is_compiled in kinds
+                for precision, is_plain, is_compiled in ways
             ]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
@@ -17,16 +17,12 @@ from resshift_cli import __version__
 from resshift_cli.commands import console
 from resshift_cli.commands import models as cli_models
 from resshift_cli.commands import ready as jobs
+from resshift_cli.commands.groups import Machine, Model, Options, Placement, Reporting
 from resshift_cli.commands.options import (
     CropOption,
-    DebugOption,
-    DeviceOption,
-    JsonOption,
     LimitOption,
     MeasuredModelsOption,
     OfflineOption,
-    PrecisionOption,
-    QuietOption,
     RegistryOption,
     SeedOption,
     StepCountsOption,
@@ -48,7 +44,70 @@ if TYPE_CHECKING:
 REPORT, TABLE, SHEET, PAGE = "results.json", "per-image.csv", "sheet.png", "index.html"
 
 
+@dataclass(frozen=True, slots=True)
+class Candidates(Options):
+    """The models to be measured."""
+
+    panel = "Which models"
+
+    model: MeasuredModelsOption = None
+    weights: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="FILE.safetensors",
+            readable=False,
+            help="A weight file of your own to measure; may be repeated.",
+        ),
+    ] = None
+    registry: RegistryOption = None
+    offline: OfflineOption = False
+
+    def entries(self) -> list[ModelEntry]:
+        """Them, or the default one."""
+        common = Model(registry=self.registry, offline=self.offline)
+        entries = [cli_models.choose(replace(common, model=name)) for name in self.model or ()]
+        for path in self.weights or ():
+            try:
+                entries.append(cli_models.choose(replace(common, weights=path)))
+            except UsageError as error:  # here --model does not say what a file is like
+                hint = "Have it say so: resshift models convert FILE OUT.safetensors --like MODEL."
+                raise UsageError(str(error), hint=hint) from error
+        return entries or [cli_models.choose(common)]
+
+
+@dataclass(frozen=True, slots=True)
+class Walks(Options):
+    """How the models are run."""
+
+    panel = "What to compute"
+
+    steps: StepCountsOption = None
+    seed: SeedOption = 0
+    tile: TileOption = None
+    temperature: TemperatureOption = None
+
+
+@dataclass(frozen=True, slots=True)
+class Measurement(Options):
+    """What is measured."""
+
+    panel = "What to measure"
+
+    metric: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="What to measure; may be repeated. psnr-y, ssim-y, psnr-rgb, ssim-rgb, sharpness "
+            "(the original's is 1) and colour-shift are ours and the default; lpips, clipiqa, "
+            "musiq, niqe and more come with pip install 'resshift[metrics]'.",
+        ),
+    ] = None
+    crop: CropOption = None
+    limit: LimitOption = None
+
+
 def evaluate(
+    *,
     hq: Annotated[
         Path,
         typer.Option(
@@ -76,29 +135,6 @@ def evaluate(
         ),
     ] = None,
     scale: WholeScaleOption = None,
-    model: MeasuredModelsOption = None,
-    weights: Annotated[
-        list[Path] | None,
-        typer.Option(
-            metavar="FILE.safetensors",
-            readable=False,
-            help="A weight file of your own to measure; may be repeated.",
-        ),
-    ] = None,
-    registry: RegistryOption = None,
-    offline: OfflineOption = False,
-    steps: StepCountsOption = None,
-    metric: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="NAME",
-            help="What to measure; may be repeated. psnr-y, ssim-y, psnr-rgb, ssim-rgb, sharpness "
-            "(the original's is 1) and colour-shift are ours and the default; lpips, clipiqa, "
-            "musiq, niqe and more come with pip install 'resshift[metrics]'.",
-        ),
-    ] = None,
-    crop: CropOption = None,
-    limit: LimitOption = None,
     output: Annotated[
         Path | None,
         typer.Option(
@@ -111,14 +147,11 @@ def evaluate(
             "where an earlier one was stopped.",
         ),
     ] = None,
-    seed: SeedOption = 0,
-    tile: TileOption = None,
-    temperature: TemperatureOption = None,
-    device: DeviceOption = "auto",
-    precision: PrecisionOption = "auto",
-    quiet: QuietOption = False,
-    as_json: JsonOption = False,
-    debug: DebugOption = False,
+    candidates: Candidates,
+    walks: Walks,
+    measurement: Measurement,
+    placement: Placement,
+    reporting: Reporting,
 ) -> None:
     """Measure models on images whose originals are known, beside bicubic.
 
@@ -129,21 +162,22 @@ def evaluate(
 
     An image that can't be used is left out of all rows, and the exit code is then 1.
     """
+    quiet, as_json = reporting.quiet, reporting.as_json
     report: dict[str, Any] = {"version": __version__, "errors": []}
     try:
         _check(hq, lq, degrade)
         contestants = [
             _contestant(
                 entry,
-                steps,
-                offline=offline,
+                walks.steps,
+                offline=candidates.offline,
                 quiet=quiet,
                 scale=scale,
-                seed=seed,
-                tile=tile,
-                temperature=temperature,
+                seed=walks.seed,
+                tile=walks.tile,
+                temperature=walks.temperature,
             )
-            for entry in _entries(model, weights, registry, offline=offline)
+            for entry in candidates.entries()
         ]
         factor = _scale(contestants)
         with console.waiting("Looking for images", quiet=quiet):
@@ -151,19 +185,21 @@ def evaluate(
             from resshift_cli.evaluation.book import Book
             from resshift_cli.system.device import choose_device, choose_dtype, precision_name
 
-            run_on = choose_device(device)
-            dtype = choose_dtype(precision, run_on)
+            run_on = choose_device(placement.device)
+            dtype = choose_dtype(placement.precision, run_on)
             titles = (title for one in contestants for title in one.runs)
             comparison.check_titles([comparison.BICUBIC, *titles])
             if output is not None:
                 Book(output)  # refuses a folder of other things
-            found, left_out = pairs.find_pairs(hq, lq, scale=factor, output=output, limit=limit)
-            names = dict.fromkeys(metric or metrics.OWN)
+            found, left_out = pairs.find_pairs(
+                hq, lq, scale=factor, output=output, limit=measurement.limit
+            )
+            names = dict.fromkeys(measurement.metric or metrics.OWN)
             task = pairs.Task(
                 scale=factor,
                 degrade=_degradation(degrade),
-                seed=seed,
-                crop=crop,
+                seed=walks.seed,
+                crop=measurement.crop,
                 metrics=[metrics.find(name, run_on) for name in names],
             )
         report |= _asked(hq, lq, task) | {
@@ -172,7 +208,7 @@ def evaluate(
         }
         with _book(output) as book:
             study = comparison.Study(found, task, book, left_out)
-            load = partial(_rows, offline=offline, device=device, precision=precision)
+            load = partial(_rows, placement=placement, offline=candidates.offline)
             _measure(study, contestants, load, quiet=quiet)
             _enter(report, study, contestants)
             if study.names and output is not None:
@@ -224,25 +260,6 @@ def _degradation(kind: str | None) -> str:
     return kind
 
 
-def _entries(
-    names: Sequence[str] | None,
-    weights: Sequence[Path] | None,
-    registry_file: Path | None,
-    *,
-    offline: bool,
-) -> list[ModelEntry]:
-    """The models asked for, or the default one."""
-    choose = partial(cli_models.choose, registry_file=registry_file, offline=offline)
-    entries = [choose(name, None) for name in names or ()]
-    for path in weights or ():
-        try:
-            entries.append(choose(None, path))
-        except UsageError as error:  # here --model does not say what a file is like
-            hint = "Have it say so: resshift models convert FILE OUT.safetensors --like MODEL."
-            raise UsageError(str(error), hint=hint) from error
-    return entries or [choose(None, None)]
-
-
 def _contestant(
     entry: ModelEntry,
     steps: Sequence[int] | None,
@@ -283,14 +300,13 @@ def _scale(contestants: Sequence[Contestant]) -> int:
     return int(factor)
 
 
-def _rows(contestant: Contestant, *, offline: bool, device: str, precision: str) -> Iterator[Row]:
+def _rows(contestant: Contestant, *, placement: Placement, offline: bool) -> Iterator[Row]:
     """A model's rows; it is loaded for the first of them."""
     from resshift_cli.evaluation.comparison import Row
     from resshift_cli.system.device import precision_name
 
-    upscaler = jobs.load(
-        contestant.entry, offline=offline, quiet=True, device=device, precision=precision
-    )
+    machine = Machine(**asdict(placement))
+    upscaler = jobs.load(contestant.entry, machine, offline=offline, quiet=True)
     for title, settings in contestant.runs.items():
         made_by = {
             "model": contestant.digest,

@@ -12,6 +12,7 @@ import typer
 
 from resshift_cli import __version__
 from resshift_cli.commands import console
+from resshift_cli.commands.groups import Model
 from resshift_cli.commands.options import (
     BUNDLED_MODEL,
     DEFAULT_MODEL,
@@ -37,9 +38,7 @@ EXAMPLE_SIDE = 512  # pixels, of the photo that `info` estimates
 app = typer.Typer(rich_markup_mode=None, help="The models that --model knows.")
 
 
-def choose(
-    name: str | None, weights: Path | None, registry_file: Path | None, *, offline: bool
-) -> ModelEntry:
+def choose(which: Model) -> ModelEntry:
     """The model that the options of `upscale` mean.
 
     Without any, the default one; if it is neither here nor reachable the bundled one, which is
@@ -51,11 +50,11 @@ def choose(
     """
     from resshift_cli.weights import registry, store
 
-    named = name or os.environ.get(DEFAULT_VARIABLE)
-    if weights is not None:
-        like = registry.find(name, registry_file) if name else None
-        return store.own(weights, like, registry.models(registry_file).values())
-    entry = registry.find(named or DEFAULT_MODEL, registry_file)
+    named = which.model or os.environ.get(DEFAULT_VARIABLE)
+    if which.weights is not None:
+        like = registry.find(which.model, which.registry) if which.model else None
+        return store.own(which.weights, like, registry.models(which.registry).values())
+    entry = registry.find(named or DEFAULT_MODEL, which.registry)
     if entry.task not in registry.UPSCALING:
         raise UsageError(
             f"'{entry.name}' is for {entry.task}, which `resshift upscale` does not do.",
@@ -63,14 +62,14 @@ def choose(
         )
     if named or store.located(entry):
         return entry
-    if not offline and store.reachable(entry, within=REACHABLE_WITHIN):
+    if not which.offline and store.reachable(entry, within=REACHABLE_WITHIN):
         return entry
-    why = "can't be fetched offline" if offline else "its sources can't be reached"
+    why = "can't be fetched offline" if which.offline else "its sources can't be reached"
     console.note(
         f"{entry.name}, the default model, is not here and {why}: using {BUNDLED_MODEL}, which is "
         f"bundled. `resshift models pull {entry.name}` fetches it."
     )
-    return registry.find(BUNDLED_MODEL, registry_file)
+    return registry.find(BUNDLED_MODEL, which.registry)
 
 
 def fetch(entry: ModelEntry, *, offline: bool, quiet: bool) -> Files:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from resshift_cli.commands import console
-from resshift_cli.commands import models as cli_models
+from resshift_cli.commands import console, models
+from resshift_cli.commands.groups import Machine
 from resshift_cli.errors import memory_limit
 
 if TYPE_CHECKING:
@@ -29,27 +30,18 @@ def spec_of(entry: ModelEntry, *, offline: bool, quiet: bool) -> ModelSpec:
 
     if entry.spec is not None:
         return entry.spec
-    files = cli_models.fetch(entry, offline=offline, quiet=quiet)
+    files = models.fetch(entry, offline=offline, quiet=quiet)
     return store.spec_of(entry, files.weights)
 
 
-def load(
-    entry: ModelEntry,
-    *,
-    offline: bool,
-    quiet: bool,
-    device: str,
-    precision: str,
-    max_memory: int | None = None,
-    compiled: bool = False,
-) -> Upscaler:
+def load(entry: ModelEntry, machine: Machine, *, offline: bool, quiet: bool) -> Upscaler:
     """Fetch a model if need be, and load it; what it has to do otherwise goes to stderr.
 
     Raises:
         ModelUnavailableError, OutputError: as `store.obtain` and `Upscaler.load`.
         DeviceError, UsageError: as `Upscaler`.
     """
-    files = cli_models.fetch(entry, offline=offline, quiet=quiet)
+    files = models.fetch(entry, offline=offline, quiet=quiet)
     with (
         memory_limit("Close other programs, or use a smaller model."),
         console.waiting(f"Loading {entry.name}", quiet=quiet),
@@ -59,10 +51,7 @@ def load(
         return Upscaler.load(
             entry,
             files,
-            device=device,
-            precision=precision,
-            max_memory=max_memory,
-            compiled=compiled,
+            **asdict(machine),
             tell=(lambda text: None) if quiet else console.warning,
         )
 
@@ -100,7 +89,7 @@ def announce(
     faster = [
         f"{name}{remark} (about {console.duration(other)})"
         for name, remark in FASTER.items()
-        if (spec := cli_models.known_spec(registry.find(name)))
+        if (spec := models.known_spec(registry.find(name)))
         and (other := seconds(spec, spec.steps)) < expected
     ]
     advice = f" Faster with --model: {'; '.join(faster)}." if faster else ""

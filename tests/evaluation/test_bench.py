@@ -22,7 +22,7 @@ from PIL import Image
 from tiny_model import tiny_networks, tiny_spec
 
 from resshift_cli.commands import app as cli
-from resshift_cli.commands import console
+from resshift_cli.commands import console, exits
 from resshift_cli.errors import InputMissingError, ResShiftError, UsageError
 from resshift_cli.evaluation import speed as bench
 from resshift_cli.evaluation.speed import Group, Task
@@ -247,7 +247,7 @@ def test_interrupted_it_prints_what_is_known_and_leaves_no_process(
     monkeypatch.setattr(console, "progress", interrupting)
     options = "--model tiny-x4 --precision fp32 --tile 32 --steps 1 --repeat 5 --json"
     ran = resshift("bench", *options.split())
-    assert ran.code == cli.INTERRUPTED
+    assert ran.code == exits.INTERRUPTED
     assert len(json.loads(ran.out)["rows"][0]["runs"]) == 2
     assert ran.err.splitlines()[-1] == "Interrupted; 3 of 6 runs were done."
     assert psutil.Process(os.getpid()).children() == []

@@ -1,0 +1,61 @@
+"""How a command ends: its exit code, and one line about what went wrong."""
+
+from __future__ import annotations
+
+import traceback
+
+from resshift_cli.commands import console
+from resshift_cli.errors import BUG, ResShiftError, UsageError, out_of_memory
+
+INTERRUPTED, BROKEN_PIPE, TERMINATED = 130, 141, 143  # the rest is in errors.py
+
+EXIT_CODES = """\b
+Exit codes:
+  0    done
+  1    a job failed, of too little memory for instance
+  2    the request can't be read, or asks for the impossible
+  3    an input file is missing, or can't be opened
+  4    an input file is no image, is damaged or too large
+  5    an image of a kind that is not handled yet
+  6    a result can't be written (disk full, for instance), or would replace a file
+  7    weights can't be fetched, are missing, damaged or do not fit
+  8    the device or precision asked for is not here
+  70   a bug in resshift
+  130  interrupted by Ctrl-C (143: terminated, 141: nobody reads the output)
+"""
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM: everything that cleans up after Ctrl-C cleans up after it too."""
+
+
+def explain(error: BaseException, *, debug: bool) -> int:
+    """Print one line about an error, after its traceback if asked for; returns the exit code."""
+    if debug:
+        traceback.print_exception(error)
+    if isinstance(error, KeyboardInterrupt):
+        what = "Terminated" if isinstance(error, Terminated) else "Interrupted"
+        console.note(f"{what}; {str(error) or 'nothing was written'}.")
+        return TERMINATED if isinstance(error, Terminated) else INTERRUPTED
+    if isinstance(error, ResShiftError):
+        console.error(str(error), error.hint)
+        return error.exit_code
+    if out_of_memory(error):
+        console.error("There is not enough memory.", "Close other programs, or use smaller images.")
+        return ResShiftError.exit_code
+    if isinstance(error, OSError):
+        console.error(f"{error}.", "Run again with --debug for the traceback.")
+        return ResShiftError.exit_code
+    # Typer brings its own copy of click, and older ones use click itself: go by the interface.
+    format_message = getattr(error, "format_message", None)
+    if format_message is not None:
+        context = getattr(error, "ctx", None)
+        command = "resshift" if context is None else context.command_path
+        message = " ".join(format_message().split())
+        console.error(message if message.endswith(".") else f"{message}.", f"See {command} --help.")
+        return UsageError.exit_code
+    console.error(
+        f"This is a bug in resshift: {type(error).__name__}: {error}.",
+        "Run again with --debug for the traceback.",
+    )
+    return BUG

@@ -1,0 +1,204 @@
+"""Options that commands have in common, in groups: each is declared once, and `spread` hands it on.
+
+A command takes a group as one argument. Its help shows the group's options under a heading.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator
+from copy import copy
+from dataclasses import asdict, dataclass, fields
+from functools import wraps
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, get_args, get_type_hints
+
+from resshift_cli.commands.options import (
+    MAX_PIXELS,
+    AllowTruncatedOption,
+    ColorFixOption,
+    CompileOption,
+    CompressionOption,
+    ConsistencyOption,
+    DebugOption,
+    DepthOption,
+    DeviceOption,
+    FirstFrameOption,
+    FormatOption,
+    JsonOption,
+    LosslessOption,
+    MaxMemoryOption,
+    MaxPixelsOption,
+    ModelOption,
+    OfflineOption,
+    OverlapOption,
+    OverwriteOption,
+    PrecisionOption,
+    QualityOption,
+    QuietOption,
+    RegistryOption,
+    ScaleOption,
+    SeedOption,
+    StepsOption,
+    StripOption,
+    TemperatureOption,
+    TileOption,
+    WeightsOption,
+)
+
+if TYPE_CHECKING:
+    from resshift_cli.imaging.files import Handling
+
+
+class Options:
+    """A group of options: a dataclass whose fields are annotated as a command's parameters are.
+
+    Attributes:
+        panel: the heading over them in a command's help.
+    """
+
+    panel: ClassVar[str]
+
+    @classmethod
+    def parameters(cls) -> Iterator[inspect.Parameter]:
+        """What a command's signature has in place of the group."""
+        hints = get_type_hints(cls, include_extras=True)
+        for field in fields(cls):  # type: ignore[arg-type]  # every group is a dataclass
+            kind, option = get_args(hints[field.name])
+            option = copy(option)
+            option.rich_help_panel = cls.panel
+            yield inspect.Parameter(
+                field.name,
+                inspect.Parameter.KEYWORD_ONLY,
+                default=field.default,
+                annotation=Annotated[kind, option],
+            )
+
+
+def spread(command: Callable[..., None]) -> Callable[..., None]:
+    """Turn a function that takes groups into one that takes each option of them, as Typer asks."""
+    parameters: list[inspect.Parameter] = []
+    groups: dict[str, type[Options]] = {}
+    for parameter in inspect.signature(command, eval_str=True).parameters.values():
+        kind = parameter.annotation
+        if isinstance(kind, type) and issubclass(kind, Options):
+            groups[parameter.name] = kind
+            parameters += kind.parameters()
+        else:
+            parameters.append(parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY))
+
+    @wraps(command)
+    def call(**values: Any) -> None:
+        for name, kind in groups.items():
+            own = {parameter.name: values.pop(parameter.name) for parameter in kind.parameters()}
+            values[name] = kind(**own)
+        command(**values)
+
+    call.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    call.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    return call
+
+
+@dataclass(frozen=True, slots=True)
+class Model(Options):
+    """Which model is used, and from where; see `models.choose`."""
+
+    panel = "Which model"
+
+    model: ModelOption = None
+    weights: WeightsOption = None
+    registry: RegistryOption = None
+    offline: OfflineOption = False
+
+
+@dataclass(frozen=True, slots=True)
+class Computation(Options):
+    """What is computed; None is for the model to say."""
+
+    panel = "What to compute"
+
+    scale: ScaleOption = None
+    steps: StepsOption = None
+    seed: SeedOption = 0
+    tile: TileOption = None
+    overlap: OverlapOption = None
+    temperature: TemperatureOption = None
+    color_fix: ColorFixOption = "wavelet"
+    consistency: ConsistencyOption = 0.0
+
+    def arguments(self) -> dict[str, Any]:
+        """As `restoration.settings.settings` takes them."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Placement(Options):
+    """Where it is computed."""
+
+    panel = "Where to compute"
+
+    device: DeviceOption = "auto"
+    precision: PrecisionOption = "auto"
+
+
+@dataclass(frozen=True, slots=True)
+class Machine(Placement):
+    """The same, with what may be taken of the machine."""
+
+    max_memory: MaxMemoryOption = None
+    compiled: CompileOption = False
+
+
+@dataclass(frozen=True, slots=True)
+class Reading(Options):
+    """How image files are read."""
+
+    panel = "How to read files"
+
+    first_frame: FirstFrameOption = False
+    max_pixels: MaxPixelsOption = MAX_PIXELS
+    allow_truncated: AllowTruncatedOption = False
+
+
+@dataclass(frozen=True, slots=True)
+class Writing(Options):
+    """How results are written."""
+
+    panel = "How to write files"
+
+    file_format: FormatOption = None
+    quality: QualityOption = None
+    lossless: LosslessOption = False
+    compression: CompressionOption = None
+    depth: DepthOption = None
+    strip_metadata: StripOption = False
+    overwrite: OverwriteOption = False
+
+    def handling(self, reading: Reading) -> Handling:
+        """As the rooms that handle image files take both.
+
+        Raises:
+            UsageError: settings that no format has.
+        """
+        from resshift_cli.imaging.files import Handling
+        from resshift_cli.imaging.formats import SaveOptions
+
+        options = SaveOptions(
+            format=self.file_format,
+            quality=self.quality,
+            lossless=self.lossless,
+            compression=self.compression,
+            depth=self.depth,
+            strip_metadata=self.strip_metadata,
+        )
+        return Handling(options, **asdict(reading))
+
+
+@dataclass(frozen=True, slots=True)
+class Reporting(Options):
+    """What is told, and how; `--debug` is heard by `CommandLine`."""
+
+    panel = "How to report"
+
+    quiet: QuietOption = False
+    as_json: JsonOption = False
+    debug: DebugOption = False

@@ -1,4 +1,4 @@
-"""Measure what one call of a network takes, and hold it against `estimate.tile_bytes`. Linux only.
+"""Measure what one call of a network takes, and hold it against `footprint.tile_bytes`. Linux only.
 
     python scripts/measure_memory.py
 
@@ -17,7 +17,7 @@ import torch
 
 from resshift_cli.commands import models as cli_models
 from resshift_cli.diffusion.specs import ModelSpec
-from resshift_cli.restoration.estimate import tile_bytes
+from resshift_cli.restoration.footprint import tile_bytes
 from resshift_cli.system.device import DTYPES, place
 from resshift_cli.weights import checkpoint, registry
 

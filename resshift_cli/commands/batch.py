@@ -362,27 +362,20 @@ def _forecast(
     made: Made, sorted_out: Sorted, results: Path, report: Report, *, quiet: bool
 ) -> None:
     """Tell what would be done, and what it would take."""
-    from resshift_cli.restoration import estimate
+    from resshift_cli.restoration import estimate, rates
 
     tasks = sorted_out.jobs
     headers = list(_headers(made, (job.input for job in tasks), quiet=quiet).values())
     seconds, peak = 0.0, 0
     cache: dict[tuple[int, int], estimate.Estimate] = {}
-    machine = estimate.measure(made.device, made.dtype) if tasks else None
+    machine = rates.measure(made.device, made.dtype) if tasks else None
     for header in headers:
         if header is None or machine is None:
             continue
         size = (header.height, header.width)
         if size not in cache:
             cache[size] = estimate.estimate(
-                made.spec,
-                machine,
-                height=header.height,
-                width=header.width,
-                scale=made.settings.scale,
-                steps=made.settings.steps,
-                tile=made.settings.tile,
-                overlap=made.settings.overlap,
+                made.spec, machine, made.settings, height=header.height, width=header.width
             )
         seconds += cache[size].seconds * (2 if header.alpha else 1) * header.frames
         peak = max(peak, cache[size].bytes)

@@ -499,15 +499,15 @@ def _file_facts(file: WeightFile) -> dict[str, Any]:
 
 
 def _forecast(spec: ModelSpec) -> dict[str, Any]:
-    from resshift_cli.restoration import estimate
+    from resshift_cli.restoration import estimate, rates
+    from resshift_cli.restoration import settings as plan
     from resshift_cli.system.device import DTYPES, choose_device, choose_dtype
 
     device = choose_device()
-    machine = estimate.measure(device, choose_dtype("auto", device))
+    machine = rates.measure(device, choose_dtype("auto", device))
     side = EXAMPLE_SIDE
-    expected = estimate.estimate(
-        spec, machine, height=side, width=side, scale=spec.scale, steps=spec.steps
-    )
+    settings = plan.settings(spec, name="the model")
+    expected = estimate.estimate(spec, machine, settings, height=side, width=side)
     precision = next(name for name, dtype in DTYPES.items() if dtype == machine.dtype)
     return {
         "device": str(device),

@@ -69,17 +69,16 @@ def announce(
     """
     if upscaler.spec.autoencoder.kind != "vq":
         return  # a small network: seconds
-    from resshift_cli.restoration import estimate
+    from resshift_cli.restoration import estimate, rates
+    from resshift_cli.restoration import settings as plan
     from resshift_cli.weights import registry
 
-    machine = estimate.measure(upscaler.device, upscaler.dtype)
+    machine = rates.measure(upscaler.device, upscaler.dtype)
 
     def seconds(spec: ModelSpec, steps: int) -> float:
+        how = plan.settings(spec, name="the model", scale=settings.scale, steps=steps)
         return sum(
-            count
-            * estimate.estimate(
-                spec, machine, height=height, width=width, scale=settings.scale, steps=steps
-            ).seconds
+            count * estimate.estimate(spec, machine, how, height=height, width=width).seconds
             for (height, width), count in sizes.items()
         )
 

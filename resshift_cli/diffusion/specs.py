@@ -96,6 +96,11 @@ class DenoiserSpec:
         """Latent height and width must be multiples of this."""
         return self.window << (len(self.channel_mult) - 1)
 
+    @property
+    def finest_width(self) -> int:
+        """Channels of the finest level, where most of the time goes."""
+        return self.model_channels * self.channel_mult[0]
+
 
 @dataclass(frozen=True, slots=True)
 class VQSpec:

@@ -29,8 +29,7 @@ from resshift_cli.diffusion.specs import ModelSpec
 from resshift_cli.errors import InputMissingError, ResShiftError, UsageError, out_of_memory
 from resshift_cli.restoration import estimate, rates
 from resshift_cli.restoration import settings as plan
-from resshift_cli.restoration.estimate import Machine
-from resshift_cli.restoration.rates import Rate
+from resshift_cli.restoration.rates import Machine, Rate
 from resshift_cli.restoration.settings import Settings
 from resshift_cli.restoration.upscaler import Upscaler
 from resshift_cli.system.device import DTYPES, choose_device, peak_memory, synchronize
@@ -256,12 +255,9 @@ class Measurement:
         expected = estimate.estimate(
             spec,
             machine,
+            _settings(task, spec),
             height=task.height,
             width=task.width,
-            scale=spec.scale,
-            steps=task.steps,
-            tile=task.tile,
-            overlap=task.overlap,
             batch=task.batch,
         )
         return {"seconds": expected.seconds, "bytes": expected.bytes}
@@ -467,7 +463,7 @@ def _work(task: Task, began: float, loaded: float) -> Iterator[Start | Run]:
         upscaler.enlarge(pixels, settings)
         seconds = time.perf_counter() - started
         memory = peak_memory(upscaler.device)
-        machine = estimate.measure(upscaler.device, upscaler.dtype)
+        machine = rates.measure(upscaler.device, upscaler.dtype)
         yield Run(seconds, watch.seconds, machine.flops, memory)
 
 
@@ -515,7 +511,7 @@ def document(groups: Sequence[Group], device: torch.device) -> dict[str, Any]:
     return {
         "version": __version__,
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": {**rates.machine(), "device": rates.name_of(device)},
+        "machine": {**rates.describe_machine(), "device": rates.name_of(device)},
         "rows": [facts for group in groups for facts in group.facts()],
         "errors": [
             {

@@ -8,7 +8,7 @@ import torch
 
 from resshift_cli.diffusion.specs import ModelSpec
 from resshift_cli.restoration import settings as plan
-from resshift_cli.restoration.estimate import tile_bytes
+from resshift_cli.restoration.footprint import tile_bytes
 from resshift_cli.restoration.settings import Settings
 from resshift_cli.system.device import free_memory, taken_memory, tiles_at_once
 

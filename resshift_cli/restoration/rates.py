@@ -1,7 +1,8 @@
-"""How fast networks ran on this machine, remembered from one measurement to later estimates.
+"""How fast this machine is: at matrix products now, and at networks as `resshift bench` found.
 
-A rate belongs to a machine, a device, a precision and a layout, so that a cache folder that several
-machines share keeps them apart, and models with the same networks share what was measured.
+What was measured of networks is remembered for later estimates. A rate belongs to a machine, a
+device, a precision and a layout, so that a cache folder that several machines share keeps them
+apart, and models with the same networks share what was measured.
 """
 
 from __future__ import annotations
@@ -12,9 +13,11 @@ import hashlib
 import json
 import os
 import platform
+import statistics
 import subprocess
+import time
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +28,11 @@ from resshift_cli.diffusion.specs import ModelSpec
 from resshift_cli.system import atomic, cache
 
 FILE = "rates.json"
+
+# Matrix products that take less are over too soon to tell the machine's rate.
+_LONG_ENOUGH = 5e-3  # seconds
+_SMALLEST, _LARGEST = 256, 4096  # sides of the matrices
+_REPEATS = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +62,46 @@ Rates = Mapping[str, tuple[Rate, ...]]
 """By layout, see `layout`."""
 
 
-def machine() -> dict[str, Any]:
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """What computes, and how fast.
+
+    Attributes:
+        device: where.
+        dtype: what the networks compute in.
+        flops: floating-point operations per second of large matrix products, measured here.
+        rates: what whole jobs reached here, where `resshift bench` has measured it.
+    """
+
+    device: torch.device
+    dtype: torch.dtype
+    flops: float
+    rates: Rates = field(default_factory=dict)
+
+
+def measure(device: torch.device, dtype: torch.dtype) -> Machine:
+    """Time matrix products for a fraction of a second, with as many threads as torch uses.
+
+    What `resshift bench` has measured here before comes along.
+    """
+    side = _SMALLEST
+    while (seconds := _product_seconds(side, device, dtype)) < _LONG_ENOUGH and side < _LARGEST:
+        side *= 2
+    return Machine(device, dtype, 2 * side**3 / seconds, known(device, dtype))
+
+
+def _product_seconds(side: int, device: torch.device, dtype: torch.dtype) -> float:
+    """Median time of a product of square matrices, the first one not counted."""
+    matrix = torch.linspace(-1, 1, side * side, device=device).view(side, side).to(dtype)
+    times = []
+    for _ in range(1 + _REPEATS):
+        started = time.perf_counter()
+        (matrix @ matrix)[0, 0].item()  # waits for the device
+        times.append(time.perf_counter() - started)
+    return statistics.median(times[1:])
+
+
+def describe_machine() -> dict[str, Any]:
     """This machine, as far as it decides how fast its CPU computes."""
     return {
         "cpu": _cpu(),
@@ -123,7 +170,7 @@ def _path() -> Path:
 
 
 def _place(device: torch.device, dtype: torch.dtype) -> str:
-    facts = [*machine().values(), name_of(device), str(dtype).removeprefix("torch.")]
+    facts = [*describe_machine().values(), name_of(device), str(dtype).removeprefix("torch.")]
     return ", ".join(map(str, facts))
 
 

@@ -26,7 +26,8 @@ from resshift_cli.commands import console, exits
 from resshift_cli.errors import InputMissingError, ResShiftError, UsageError
 from resshift_cli.evaluation import speed as bench
 from resshift_cli.evaluation.speed import Group, Task
-from resshift_cli.restoration import estimate, rates
+from resshift_cli.restoration import counting, estimate, rates
+from resshift_cli.restoration import settings as plan
 from resshift_cli.weights import checkpoint
 
 CPU = torch.device("cpu")
@@ -72,7 +73,7 @@ def test_the_image_is_one_batch_of_tiles_without_overlap(report: dict[str, Any])
     for row in rows(report):
         assert (row["width"], row["height"], row["overlap"]) == (32, 16, 0)
         assert row["output_megapixels"] == 32 * 16 * 16 / 1e6
-        assert row["flops"] == 2 * 2 * estimate.denoiser(SPEC.denoiser, 16 * 16).flops
+        assert row["flops"] == 2 * 2 * counting.denoiser(SPEC.denoiser).call.of(16 * 16)
 
 
 def test_numbers_of_a_row_agree_with_each_other(report: dict[str, Any]) -> None:
@@ -101,16 +102,15 @@ def test_ratios_are_of_runs_that_took_turns(report: dict[str, Any]) -> None:
 
 
 def test_later_estimates_go_by_what_was_measured(report: dict[str, Any], cache: Path) -> None:
-    machine = estimate.measure(CPU, torch.float32)
-    expected = estimate.estimate(
-        SPEC, machine, height=16, width=32, scale=4, steps=2, tile=16, overlap=0, batch=2
-    )
+    machine = rates.measure(CPU, torch.float32)
+    settings = plan.settings(SPEC, name="tiny", steps=2, tile=16, overlap=0)
+    expected = estimate.estimate(SPEC, machine, settings, height=16, width=32, batch=2)
     assert expected.seconds == pytest.approx(report["rows"][0]["seconds"]["median"], rel=0.01)
     assert [rate.tile for rate in machine.rates[rates.layout(SPEC)]] == [16]
 
 
 def test_the_machine_and_the_day_are_told(report: dict[str, Any]) -> None:
-    assert report["machine"] == rates.machine() | {"device": "cpu"}
+    assert report["machine"] == rates.describe_machine() | {"device": "cpu"}
     assert report["date"].startswith("20")
 
 

@@ -3,25 +3,20 @@ from __future__ import annotations
 import multiprocessing
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
-from math import prod
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from goldens_support import shapes, small_unet_spec, small_vq_spec
 from memory import needs_proc, peak_over
-from torch.utils.flop_counter import FlopCounterMode
 
 from resshift_cli.diffusion import specs
-from resshift_cli.diffusion.autoencoder import VQAutoencoder
-from resshift_cli.diffusion.denoiser import SwinUNet
-from resshift_cli.diffusion.specs import DenoiserSpec, ModelSpec, VQSpec
+from resshift_cli.diffusion.specs import ModelSpec
 from resshift_cli.errors import UsageError
-from resshift_cli.restoration import estimate, rates
+from resshift_cli.restoration import counting, estimate, footprint, rates
 from resshift_cli.restoration import settings as plan
-from resshift_cli.restoration.estimate import Estimate, Machine
-from resshift_cli.restoration.rates import Rate
+from resshift_cli.restoration.estimate import Estimate
+from resshift_cli.restoration.rates import Machine, Rate
 from resshift_cli.restoration.upscaler import Upscaler
 from resshift_cli.system.device import place
 from resshift_cli.weights import checkpoint, registry
@@ -43,82 +38,13 @@ def spec_of(entry: ModelEntry) -> ModelSpec:
 
 PUBLISHED = spec_of(registry.find("realsr-x4-v2"))
 TINY = spec_of(registry.find("tiny-x4"))
-assert isinstance(PUBLISHED.autoencoder, VQSpec)
-VQ = PUBLISHED.autoencoder
-
-# Everything at once that a layout may have: a feature extractor, a mask, planes of noise, a level
-# without a Swin layer, more blocks in a row, and windows of another size.
-ODD = small_unet_spec(
-    channel_mult=(1, 3, 2),
-    num_res_blocks=3,
-    swin_levels=(0, 2),
-    swin_depth=3,
-    window=4,
-    lq_ratio=8,
-    lq_mask=True,
-    noise_channels=2,
-)
-ODD_VQ = small_vq_spec(ch_mult=(1, 2, 4, 8), num_res_blocks=(1, 2, 3, 4), z_channels=8)
 
 
 def job(spec: ModelSpec = PUBLISHED, machine: Machine = MACHINE, **changes: Any) -> Estimate:
-    options = {"height": 64, "width": 64, "scale": spec.scale, "steps": spec.steps} | changes
-    return estimate.estimate(spec, machine, **options)
-
-
-def counted(run: Any, *inputs: torch.Tensor) -> int:
-    with torch.inference_mode(), FlopCounterMode(display=False) as counter:
-        run(*inputs)
-    return counter.get_total_flops()
-
-
-@pytest.mark.parametrize(
-    "spec, known", [(PUBLISHED.denoiser, 101.3), (TINY.denoiser, 9.2)], ids=["published", "tiny-x4"]
-)
-def test_a_call_of_a_denoiser_at_64x64_takes_the_known_number_of_operations(
-    spec: DenoiserSpec, known: float
-) -> None:
-    assert estimate.denoiser(spec, 64 * 64).flops == pytest.approx(known * 1e9, rel=0.02)
-
-
-def test_coding_256x256_pixels_takes_the_known_numbers_of_operations() -> None:
-    assert estimate.encoder(VQ, 64 * 64).flops == pytest.approx(345e9, rel=0.02)
-    assert estimate.decoder(VQ, 64 * 64).flops == pytest.approx(671e9, rel=0.02)
-
-
-@pytest.mark.parametrize("spec", [PUBLISHED.denoiser, ODD], ids=["published", "odd"])
-def test_a_denoiser_costs_exactly_what_torch_counts(spec: DenoiserSpec) -> None:
-    height, width = spec.size_multiple, 2 * spec.size_multiple
-    with torch.device("meta"):
-        network = SwinUNet(spec)
-        x = torch.empty(1, spec.latent_channels, height, width)
-        sides = (height * spec.lq_ratio, width * spec.lq_ratio)
-        lq = torch.empty(1, 4 if spec.lq_mask else 3, *sides)
-        noise = torch.empty(1, spec.noise_channels, height, width)
-        timestep = torch.zeros(1, dtype=torch.long)
-        features = network.features(lq)
-    once, call = (part(spec, height * width) for part in (estimate.features, estimate.denoiser))
-    assert once.flops == counted(network.features, lq)
-    assert call.flops == counted(network, x, timestep, features, noise)
-    assert once.parameters + call.parameters == pytest.approx(parameters(network), rel=0.03)
-
-
-@pytest.mark.parametrize("spec", [VQ, ODD_VQ], ids=["published", "odd"])
-def test_an_autoencoder_costs_exactly_what_torch_counts(spec: VQSpec) -> None:
-    with torch.device("meta"):
-        network = VQAutoencoder(spec)
-        latent = torch.empty(1, spec.channels, 32, 48)
-        pixels = torch.empty(1, 3, 32 * spec.factor, 48 * spec.factor)
-    encoding, decoding = estimate.encoder(spec, 32 * 48), estimate.decoder(spec, 32 * 48)
-    assert encoding.flops == counted(network.encode, pixels)
-    assert decoding.flops == counted(network.decode, latent)
-    both = encoding.parameters + decoding.parameters
-    assert both == pytest.approx(parameters(network), rel=0.03)
-
-
-def parameters(network: torch.nn.Module) -> int:
-    derived = ("attn_mask", "relative_position_index")
-    return sum(prod(shape) for name, shape in shapes(network).items() if not name.endswith(derived))
+    size = {side: changes.pop(side, 64) for side in ("height", "width")}
+    batch = changes.pop("batch", None)
+    settings = plan.settings(spec, name="the model", **changes)
+    return estimate.estimate(spec, machine, settings, **size, batch=batch)
 
 
 def test_an_image_of_one_tile_takes_the_chain_and_once_the_autoencoder() -> None:
@@ -128,7 +54,7 @@ def test_an_image_of_one_tile_takes_the_chain_and_once_the_autoencoder() -> None
 
 
 def test_space_to_depth_costs_nothing() -> None:
-    assert job(TINY, steps=4).flops == 4 * estimate.denoiser(TINY.denoiser, 64 * 64).flops
+    assert job(TINY, steps=4).flops == 4 * counting.denoiser(TINY.denoiser).call.of(64 * 64)
 
 
 @pytest.mark.parametrize("spec", [PUBLISHED, TINY], ids=["published", "tiny-x4"])
@@ -272,7 +198,7 @@ def test_memory_is_near_what_was_measured(
 def test_a_call_takes_about_what_was_measured(
     spec: ModelSpec, dtype: torch.dtype, tile: int, batch: int, measured: float
 ) -> None:
-    expected = estimate.tile_bytes(spec, tile, batch, dtype)
+    expected = footprint.tile_bytes(spec, tile, batch, dtype)
     assert 0.75 < measured * MIB / expected < 1.35
 
 
@@ -290,22 +216,22 @@ def test_a_call_takes_about_what_it_takes_now(dtype: torch.dtype) -> None:
 
     call(32)  # what is allocated once
     taken = peak_over(lambda: call(192))
-    assert 0.6 < taken / estimate.tile_bytes(TINY, 192, 1, dtype) < 1.5
+    assert 0.6 < taken / footprint.tile_bytes(TINY, 192, 1, dtype) < 1.5
 
 
 @pytest.mark.parametrize("spec", [PUBLISHED, TINY], ids=["published", "tiny-x4"])
 def test_a_batch_takes_as_much_as_one_tile_of_its_area(spec: ModelSpec) -> None:
-    four = estimate.tile_bytes(spec, 64, 4, torch.float32)
-    assert four == estimate.tile_bytes(spec, 128, 1, torch.float32)
-    assert 3 < four / estimate.tile_bytes(spec, 64, 1, torch.float32) < 4.01
+    four = footprint.tile_bytes(spec, 64, 4, torch.float32)
+    assert four == footprint.tile_bytes(spec, 128, 1, torch.float32)
+    assert 3 < four / footprint.tile_bytes(spec, 64, 1, torch.float32) < 4.01
 
 
 def test_half_precision_takes_about_half_where_it_is_computed_in() -> None:
-    whole = estimate.tile_bytes(PUBLISHED, 256, 1, torch.float32)
-    assert 0.4 < estimate.tile_bytes(PUBLISHED, 256, 1, torch.bfloat16) / whole < 0.6
-    assert estimate.tile_bytes(PUBLISHED, 256, 1, torch.float16) > whole
+    whole = footprint.tile_bytes(PUBLISHED, 256, 1, torch.float32)
+    assert 0.4 < footprint.tile_bytes(PUBLISHED, 256, 1, torch.bfloat16) / whole < 0.6
+    assert footprint.tile_bytes(PUBLISHED, 256, 1, torch.float16) > whole
     card = torch.device("cuda", 0)
-    assert estimate.tile_bytes(PUBLISHED, 256, 1, torch.float16, card) < 0.6 * whole
+    assert footprint.tile_bytes(PUBLISHED, 256, 1, torch.float16, card) < 0.6 * whole
 
 
 def taken_and_expected() -> tuple[int, int]:
@@ -351,16 +277,3 @@ def test_what_upscaling_refuses_is_refused() -> None:
         job(steps=16)
     with pytest.raises(UsageError, match="tile of 9 px"):
         job(tile=9)
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
-def test_a_machine_is_measured_in_the_type_asked_for(dtype: torch.dtype) -> None:
-    machine = estimate.measure(CPU, dtype)
-    assert (machine.device, machine.dtype) == (CPU, dtype)
-    assert machine.flops > 1e8
-
-
-def test_measuring_leaves_the_random_numbers_alone() -> None:
-    before = torch.get_rng_state()
-    estimate.measure(CPU, torch.float32)
-    assert torch.equal(torch.get_rng_state(), before)

@@ -9,7 +9,7 @@ from tiny_model import tiny_spec, tiny_upscaler
 from resshift_cli.diffusion.specs import ModelSpec
 from resshift_cli.restoration import fitting as memory
 from resshift_cli.restoration import settings as plan
-from resshift_cli.restoration.estimate import tile_bytes
+from resshift_cli.restoration.footprint import tile_bytes
 from resshift_cli.weights import registry
 
 CPU, CARD = torch.device("cpu"), torch.device("cuda", 0)

@@ -55,7 +55,7 @@ def test_precisions_layouts_and_machines_are_kept_apart(monkeypatch: pytest.Monk
     rates.remember(WIDER, CPU, torch.float32, [TWO])
     assert rates.known(CPU, torch.float32)[LAYOUT] == (ONE,)
     assert rates.known(CPU, torch.bfloat16) == {LAYOUT: (TWO,)}
-    monkeypatch.setattr(rates, "machine", lambda: {"cpu": "another"})
+    monkeypatch.setattr(rates, "describe_machine", lambda: {"cpu": "another"})
     assert rates.known(CPU, torch.float32) == {}
 
 
@@ -96,9 +96,22 @@ def test_a_cache_that_can_t_be_written_is_told_of(
 
 
 def test_the_machine_says_what_decides_how_fast_it_computes() -> None:
-    machine = rates.machine()
+    machine = rates.describe_machine()
     assert machine["cpu"]
     assert machine["cores"] >= 1
     assert machine["threads"] == torch.get_num_threads()
     assert machine["torch"] == torch.__version__
     json.dumps(machine)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_a_machine_is_measured_in_the_type_asked_for(dtype: torch.dtype) -> None:
+    machine = rates.measure(CPU, dtype)
+    assert (machine.device, machine.dtype) == (CPU, dtype)
+    assert machine.flops > 1e8
+
+
+def test_measuring_leaves_the_random_numbers_alone() -> None:
+    before = torch.get_rng_state()
+    rates.measure(CPU, torch.float32)
+    assert torch.equal(torch.get_rng_state(), before)

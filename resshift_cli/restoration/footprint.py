@@ -1,0 +1,103 @@
+"""The memory that a job takes, by rules of thumb whose constants were measured."""
+
+from __future__ import annotations
+
+import torch
+
+from resshift_cli.diffusion.specs import DenoiserSpec, ModelSpec, VQSpec
+from resshift_cli.restoration import counting
+from resshift_cli.restoration.tiling import Grid
+
+# Fitted to the peaks of whole jobs on a CPU.
+_RUNTIME = 250 << 20  # Python, torch and the other packages
+_FINEST_MAPS = 1.5  # alive at once, as wide and as large as the finest level
+_SWIN_MAPS = 2.1  # alive at once, of what a Swin block makes, see `_swin_numbers`
+_LATENT_MAPS = 5.7  # alive at once, in float32
+_AUTOENCODER_MAPS = 7.2  # alive at once, `ch` wide and as large as the image
+# What is freed stays with the process in part, where the C library allocates no pages of their own.
+_KEPT_SHARE, _KEPT_AT_MOST = 0.4, 48 << 20
+# Bytes per number. Without float16 of its own, a CPU computes convolutions in float32 and keeps
+# both.
+_NUMBER = {torch.float32: 4.0, torch.bfloat16: 2.0, torch.float16: 5.2}
+_IMAGE_COPIES = 5  # float32 RGB of the result's size, in `Upscaler`
+_LATENT_BANDS = 3  # float32, beside one for each step
+_LATENT_COPIES = 0.5  # of each, two rows of tiles high
+
+_CPU = torch.device("cpu")
+
+
+def peak_bytes(
+    spec: ModelSpec,
+    grid: Grid,
+    *,
+    batch: int,
+    steps: int,
+    dtype: torch.dtype,
+    device: torch.device = _CPU,
+) -> int:
+    """Memory of the process at most, the interpreter, torch and the weights included.
+
+    Args:
+        spec: the model.
+        grid: the tiles of the image, counted in latent positions.
+        batch: tiles per call.
+        steps: of the chain.
+        dtype: what the networks compute in.
+        device: where; of a GPU it is about what is taken there.
+    """
+    positions = grid.rows.size * grid.columns.size * min(len(grid.boxes), batch)
+    parameters = counting.denoiser(spec.denoiser).parameters
+    parameters += counting.autoencoder(spec.autoencoder).parameters
+    loading = 4 * parameters  # float32 at first
+    running = dtype.itemsize * parameters + _call_bytes(spec, positions, dtype, device)
+    return _RUNTIME + int(max(loading, running + _buffers(spec, grid, steps)))
+
+
+def tile_bytes(
+    spec: ModelSpec,
+    tile: int,
+    batch: int,
+    dtype: torch.dtype,
+    device: torch.device = _CPU,
+) -> int:
+    """Working memory of one call of the networks, without weights and without whole images.
+
+    Fitted to calls in processes of their own on a CPU (torch 2.13, one thread, C library of GNU) of
+    tiny-x4 with tiles of 64 to 512 pixels and of the published layouts with 64 to 128, one to four
+    at a time, in float32 and bfloat16: 13 to 890 MiB. What was measured is 0.8 to 1.3 times this.
+    Float16 rests on two measurements; GPUs were not measured. scripts/measure_memory.py repeats it.
+
+    Args:
+        spec: the model.
+        tile: side of the tiles, in pixels of the input.
+        batch: tiles per call.
+        dtype: what the networks compute in.
+        device: where.
+    """
+    return int(_call_bytes(spec, (tile / spec.lq_pixels) ** 2 * batch, dtype, device))
+
+
+def _call_bytes(
+    spec: ModelSpec, positions: float, dtype: torch.dtype, device: torch.device
+) -> float:
+    number = _NUMBER[dtype] if device.type == "cpu" else dtype.itemsize
+    inner, outer = spec.denoiser, spec.autoencoder
+    numbers = _FINEST_MAPS * inner.finest_width + _SWIN_MAPS * _swin_numbers(inner)
+    alive = positions * (number * numbers + 4 * _LATENT_MAPS * inner.latent_channels)
+    if isinstance(outer, VQSpec):
+        alive = max(alive, positions * outer.factor**2 * number * _AUTOENCODER_MAPS * outer.ch)
+    return alive + (min(_KEPT_SHARE * alive, _KEPT_AT_MOST) if device.type == "cpu" else 0)
+
+
+def _swin_numbers(spec: DenoiserSpec) -> float:
+    """Numbers that the widest Swin block makes per position of the finest level."""
+    finest = min((*spec.swin_levels, len(spec.channel_mult) - 1))  # the middle always has one
+    return (4 + 2 * spec.mlp_ratio) * spec.swin_embed_dim / 4**finest
+
+
+def _buffers(spec: ModelSpec, grid: Grid, steps: int) -> int:
+    """Bytes that grow with the image, whatever its tiles are, and with the bands of latents."""
+    pixels = grid.rows.length * grid.columns.length * spec.autoencoder.factor**2
+    band = min(grid.rows.length, 2 * grid.rows.size) * grid.columns.length
+    latents = _LATENT_COPIES * (steps + _LATENT_BANDS) * band * spec.autoencoder.channels
+    return int(4 * (_IMAGE_COPIES * 3 * pixels + latents))

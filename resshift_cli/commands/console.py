@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 import sys
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from textwrap import fill
-from typing import TYPE_CHECKING, Protocol, TextIO
+from typing import TYPE_CHECKING, TextIO
 
 from resshift_cli.errors import printable
 
@@ -20,25 +18,6 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
-
-# A plain progress line comes after a share of the work, but not too soon after the last one, or
-# else after a long time.
-PLAIN_PARTS = 10
-PLAIN_SOON, PLAIN_LONG = 2.0, 30.0  # seconds
-
-
-class Advance(Protocol):
-    """Tells how far a job is: units done, units in all, and what else is worth saying."""
-
-    def __call__(self, done: int, total: int, remark: str = "") -> None:
-        """Show it."""
-
-
-class Transfer(Protocol):
-    """Tells how far a download is: the file's name, bytes done, and in all if that is known."""
-
-    def __call__(self, name: str, done: int, total: int | None) -> None:
-        """Show it."""
 
 
 def is_live(stream: TextIO) -> bool:
@@ -145,136 +124,22 @@ def clock(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
+def separator() -> str:
+    """What stands between facts on one line of stderr: a dot, where it has such a thing."""
+    dot = " · "
+    try:
+        dot.encode(sys.stderr.encoding or "ascii")
+    except UnicodeError:
+        return ", "
+    return dot
+
+
 @contextmanager
 def waiting(text: str, *, quiet: bool = False) -> Iterator[None]:
     """Turn a spinner on a terminal while something of unknown length goes on."""
     live = is_live(sys.stderr) and not quiet
     with stderr().status(printable(text)) if live else nullcontext():
         yield
-
-
-@contextmanager
-def progress(title: str, unit: str, *, quiet: bool = False) -> Iterator[Advance]:
-    """Show a job's progress: a bar on a terminal, else a plain line now and then.
-
-    Args:
-        title: what is being worked on.
-        unit: what is counted, in the plural.
-        quiet: show nothing.
-
-    Yields:
-        What the job calls whenever it has done some units.
-    """
-    title = printable(title)
-    if quiet:
-        yield lambda done, total, remark="": None
-    elif is_live(sys.stderr):
-        with _bar(title, unit) as advance:
-            yield advance
-    else:
-        yield _lines(title, unit)
-
-
-@contextmanager
-def transfers(*, quiet: bool = False) -> Iterator[Transfer]:
-    """Show downloads: a bar for each on a terminal, else a plain line now and then.
-
-    Yields:
-        What is told a file's name, bytes done, and bytes in all if they are known.
-    """
-    if quiet:
-        yield lambda name, done, total: None
-    elif is_live(sys.stderr):
-        with _transfer_bars() as transfer:
-            yield transfer
-    else:
-        lines: dict[str, Advance] = {}
-
-        def transfer(name: str, done: int, total: int | None) -> None:
-            if total:
-                line = lines.setdefault(name, _lines(printable(name), "MB", per=10**6))
-                line(done, total)
-
-        yield transfer
-
-
-@contextmanager
-def _transfer_bars() -> Iterator[Transfer]:
-    from rich import progress as bars
-
-    columns: list[bars.ProgressColumn] = [
-        bars.TextColumn("{task.description}", markup=False),
-        bars.BarColumn(bar_width=None),
-        bars.DownloadColumn(),
-        bars.TransferSpeedColumn(),
-        bars.TextColumn("left"),
-        bars.TimeRemainingColumn(compact=True),
-    ]
-    with bars.Progress(*columns, console=stderr(), transient=True, refresh_per_second=4) as bar:
-        tasks: dict[str, bars.TaskID] = {}
-
-        def transfer(name: str, done: int, total: int | None) -> None:
-            if name not in tasks:
-                tasks[name] = bar.add_task(printable(name), total=None)
-            bar.update(tasks[name], completed=done, total=total)
-
-        yield transfer
-
-
-@contextmanager
-def _bar(title: str, unit: str) -> Iterator[Advance]:
-    from rich import progress as bars
-    from rich.table import Column
-
-    console = stderr()
-    console.width -= 3  # room for the ^C that a terminal shows, which else breaks the line
-    columns: list[bars.ProgressColumn] = [
-        bars.TextColumn(
-            "{task.description}",
-            markup=False,
-            table_column=Column(no_wrap=True, overflow="ellipsis", max_width=console.width // 3),
-        ),
-        bars.BarColumn(bar_width=None),
-        bars.TextColumn("{task.fields[count]}", markup=False, table_column=Column(no_wrap=True)),
-        bars.TimeElapsedColumn(),
-        bars.TextColumn("left"),
-        bars.TimeRemainingColumn(compact=True),
-    ]
-    with bars.Progress(*columns, console=console, transient=True, refresh_per_second=4) as bar:
-        task = bar.add_task(title, total=None, count="")
-
-        def advance(done: int, total: int, remark: str = "") -> None:
-            count = f"{done}/{total} {unit}{remark and ', '}{remark}"
-            bar.update(task, completed=done, total=total, count=count)
-
-        yield advance
-
-
-def _lines(title: str, unit: str, per: int = 1) -> Advance:
-    started = time.monotonic()
-    first: tuple[float, int] | None = None  # when it was called first, and what was done by then
-    told_at, told = -math.inf, 0
-
-    def advance(done: int, total: int, remark: str = "") -> None:
-        nonlocal first, told_at, told
-        now, part = time.monotonic(), done * PLAIN_PARTS // total
-        first = first or (now, done)
-        due = PLAIN_SOON if part > told else PLAIN_LONG
-        if done == total or now - told_at < due:
-            return
-        told_at, told = now, part
-        parts = [
-            f"{done / total:.0%}",
-            f"{done // per}/{total // per} {unit}",
-            remark,
-            f"{clock(now - started)} gone",
-        ]
-        if done > first[1]:
-            left = (now - first[0]) / (done - first[1]) * (total - done)
-            parts.append(f"about {clock(left)} left")
-        note(f"{title}: {', '.join(filter(None, parts))}")
-
-    return advance
 
 
 def _say(line: Text) -> None:

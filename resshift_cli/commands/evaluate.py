@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from resshift_cli import __version__
-from resshift_cli.commands import console
+from resshift_cli.commands import console, progress
 from resshift_cli.commands import models as cli_models
 from resshift_cli.commands import ready as jobs
 from resshift_cli.commands.groups import Machine, Model, Options, Placement, Reporting
@@ -329,12 +329,13 @@ def _measure(
     total = (1 + sum(len(one.runs) for one in contestants)) * len(study.pairs)
     rows = itertools.chain.from_iterable(map(load, contestants))
     try:
-        with console.progress("Measuring", "results", quiet=quiet) as advance:
-            done = itertools.count(1)
+        with progress.bars(quiet=quiet) as bars:
+            bar = bars(total=total, desc="Measuring", unit="result")
             for row in itertools.chain([comparison.bicubic(study.task.scale)], rows):
 
                 def told(name: str, title: str = row.title) -> None:
-                    advance(next(done), total, title)
+                    bar.set_postfix_str(title)
+                    bar.update()
 
                 study.measure(row, told)
     except KeyboardInterrupt as interrupt:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_args
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args
 import typer
 
 from resshift_cli import __version__
-from resshift_cli.commands import console
+from resshift_cli.commands import console, progress
 from resshift_cli.commands.groups import Model
 from resshift_cli.commands.options import (
     BUNDLED_MODEL,
@@ -29,6 +29,7 @@ from resshift_cli.errors import ModelUnavailableError, ResShiftError, UsageError
 
 if TYPE_CHECKING:
     from resshift_cli.diffusion.specs import ModelSpec
+    from resshift_cli.system.progress import Bar, Bars
     from resshift_cli.weights.registry import HubSource, ModelEntry, WeightFile
     from resshift_cli.weights.store import Files
 
@@ -86,8 +87,23 @@ def fetch(entry: ModelEntry, *, offline: bool, quiet: bool) -> Files:
     for licence in dict.fromkeys(entry.licences):
         if not licence.commercial:
             console.warning(f"{entry.name}: {licence.title}. {licence.url}".rstrip())
-    with console.transfers(quiet=quiet) as progress:
-        return store.obtain(entry, offline=offline, progress=progress)
+    with progress.bars(quiet=quiet) as bars:
+        return store.obtain(entry, offline=offline, progress=_transfers(bars))
+
+
+def _transfers(bars: Bars) -> Callable[[str, int, int | None], None]:
+    """What a download tells a file's name, bytes done and bytes in all if they are known."""
+    made: dict[str, tuple[Bar, int]] = {}
+
+    def transfer(name: str, done: int, total: int | None) -> None:
+        bar, before = made.get(name) or (
+            bars(total=total, desc=name, unit="B", unit_scale=True, initial=done),
+            done,
+        )
+        bar.update(done - before)
+        made[name] = bar, done
+
+    return transfer
 
 
 def known_spec(entry: ModelEntry) -> ModelSpec | None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from resshift_cli.commands import console
+from resshift_cli.commands import console, progress
 from resshift_cli.commands import models as cli_models
 from resshift_cli.commands.options import (
     DebugOption,
@@ -130,17 +130,20 @@ def train(
     )
     if ranks.leads and find_spec("tensorboard") is None:
         console.note("No TensorBoard here, so no events: `pip install 'resshift[train]'`.")
-    total, gain = run.train.steps, ""
+    total, done, gain = run.train.steps, 0, ""
     try:
         with (
             memory_limit(f"Lower `batch` or `crop` in {printable(config)}, or raise `accumulate`."),
-            console.progress(out.name, "steps", quiet=not ranks.leads) as advance,
+            progress.bars(quiet=not ranks.leads) as bars,
             closing(steps) as told,
         ):
+            bar = bars(total=total, desc=out.name, unit="step")
             for metrics in told:
                 if "gain_db" in metrics:
                     gain = f", {metrics['gain_db']:+.2f} dB over bicubic"
-                advance(int(metrics["step"]), total, f"loss {metrics['loss']:.4f}{gain}")
+                bar.set_postfix_str(f"loss {metrics['loss']:.4f}{gain}")
+                bar.update(int(metrics["step"]) - done)
+                done = int(metrics["step"])
     except KeyboardInterrupt as interrupt:
         interrupt.args = ("the same command goes on from the last saved step",)
         raise

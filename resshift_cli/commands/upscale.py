@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from resshift_cli import __version__
-from resshift_cli.commands import console, models, ready
+from resshift_cli.commands import console, models, progress, ready
 from resshift_cli.commands.exits import explain
 from resshift_cli.commands.groups import (
     Computation,
@@ -274,13 +274,13 @@ class Run:
         smaller = f"Use a --tile smaller than {self.settings.tile} for {task.source.path.name}."
         with (
             memory_limit(smaller),
-            console.progress(title, "tile steps", quiet=self.reporting.quiet) as advance,
+            progress.bars(quiet=self.reporting.quiet) as bars,
         ):
             loaded = files.load(task.source, self.handling)
             result = files.enlarge(
                 loaded,
                 self.upscaler.enlarging(self.settings),
-                advance,
+                progress.shares(bars(total=1, desc=title, unit="")),
                 size=target_size(*loaded.size, self.settings.scale),
                 note=provenance.note(self.entry, self.settings),
                 target=task.target,

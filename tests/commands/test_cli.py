@@ -507,10 +507,10 @@ def test_a_terminal_shows_a_bar_with_the_time_left_and_then_a_summary(
 ) -> None:
     photo = make_photo(tmp_path / "photo.png", 200, 200)
     shown = on_a_terminal("upscale", photo, "--weights", tiny_weights)
-    assert re.search(r"photo\.png .*━.* \d+/64 tile steps .*left", shown)
+    assert re.search(r"photo\.png .*━.* \d+% · 0:\d\d gone · about 0:\d\d left", shown)
     assert COLOUR.search(shown)
     last = re.split(r"\x1b\[2K", shown)[-1]  # what remains after the bar is erased
-    assert "tile steps" not in last
+    assert "gone" not in last
     assert "photo_x4.png 800x800, tiny.safetensors, 4 steps" in " ".join(last.split())
     assert last.count("photo_x4.png") == 1  # the path on stdout is for pipes
 

@@ -8,7 +8,7 @@ import io
 import json
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stdout
+from contextlib import redirect_stdout
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,12 +22,13 @@ from PIL import Image
 from tiny_model import tiny_networks, tiny_spec
 
 from resshift_cli.commands import app as cli
-from resshift_cli.commands import console, exits
+from resshift_cli.commands import exits, progress
 from resshift_cli.errors import InputMissingError, ResShiftError, UsageError
 from resshift_cli.evaluation import speed as bench
 from resshift_cli.evaluation.speed import Group, Task
 from resshift_cli.restoration import counting, estimate, rates
 from resshift_cli.restoration import settings as plan
+from resshift_cli.system.progress import calling
 from resshift_cli.weights import checkpoint
 
 CPU = torch.device("cpu")
@@ -236,16 +237,12 @@ def test_a_job_that_could_only_be_done_otherwise_is_no_measurement(tmp_path: Pat
 def test_interrupted_it_prints_what_is_known_and_leaves_no_process(
     resshift: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    @contextmanager
-    def interrupting(*words: str, quiet: bool) -> Iterator[console.Advance]:
-        def advance(done: int, total: int, remark: str = "") -> None:
-            if done == 3:  # the warm-up, and two of five runs
-                raise KeyboardInterrupt
+    def interrupted(done: int, total: int) -> None:
+        if done == 3:  # the warm-up, and two of five runs
+            raise KeyboardInterrupt
 
-        yield advance
-
-    monkeypatch.setattr(console, "progress", interrupting)
-    options = "--model tiny-x4 --precision fp32 --tile 32 --steps 1 --repeat 5 --json"
+    monkeypatch.setattr(progress, "silent", calling(interrupted))
+    options = "--model tiny-x4 --precision fp32 --tile 32 --steps 1 --repeat 5 --json -q"
     ran = resshift("bench", *options.split())
     assert ran.code == exits.INTERRUPTED
     assert len(json.loads(ran.out)["rows"][0]["runs"]) == 2

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import torch
 
-from resshift_cli.commands import models as cli_models
+from resshift_cli.commands import ready
 from resshift_cli.diffusion.specs import ModelSpec
 from resshift_cli.restoration.footprint import tile_bytes
 from resshift_cli.system.device import DTYPES, place
@@ -30,7 +30,7 @@ TILES = {  # side and batch
 
 def spec_of(model: str) -> ModelSpec:
     """The layout, which is known without weights."""
-    spec = cli_models.known_spec(registry.find(model))
+    spec = ready.known_spec(registry.find(model))
     assert spec is not None
     return spec
 

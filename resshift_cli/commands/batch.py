@@ -17,9 +17,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import typer
 
 from resshift_cli import __version__
-from resshift_cli.commands import console
-from resshift_cli.commands import models as cli_models
-from resshift_cli.commands import ready as jobs
+from resshift_cli.commands import console, ready
 from resshift_cli.commands.groups import (
     Computation,
     Machine,
@@ -81,7 +79,7 @@ def batch(
     _check_folder(folder)
     handling = writing.handling(reading)
     quiet, as_json = reporting.quiet, reporting.as_json
-    entry = cli_models.choose(model)
+    entry = ready.choose(model)
     report = Report(__version__, entry.name, str(folder), as_json=as_json)
     try:
         made = _made_by(
@@ -304,11 +302,9 @@ def _made_by(
     """Everything about how images are enlarged but the loaded model, fetched unless it's dry."""
     from resshift_cli.weights import store
 
-    files = (
-        store.located(entry) if dry_run else cli_models.fetch(entry, offline=offline, quiet=quiet)
-    )
+    files = store.located(entry) if dry_run else ready.fetch(entry, offline=offline, quiet=quiet)
     spec = (
-        jobs.spec_of(entry, offline=offline, quiet=quiet)
+        ready.spec_of(entry, offline=offline, quiet=quiet)
         if files is None
         else store.spec_of(entry, files.weights)
     )
@@ -452,14 +448,14 @@ def _work(
         )
     # As in the ledger, whatever "auto" may mean by now.
     machine = replace(made.machine, device=str(made.device), precision=precision_name(made.dtype))
-    upscaler = jobs.load(made.entry, machine, offline=made.offline, quiet=quiet)
+    upscaler = ready.load(made.entry, machine, offline=made.offline, quiet=quiet)
     _enter(book, failures, facts, report)
     if not quiet:
         sizes = Counter[tuple[int, int]]()
         for header in known.values():
             if header:
                 sizes[header.height, header.width] += header.frames
-        jobs.announce(made.entry, upscaler, made.settings, sizes)
+        ready.announce(made.entry, upscaler, made.settings, sizes)
     groups = _groups(made, upscaler, sorted_out, known, quiet=quiet)
     names = [job.input for group in groups for job in group.jobs]
     work = [

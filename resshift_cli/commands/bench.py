@@ -11,9 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from resshift_cli.commands import console, progress
-from resshift_cli.commands import models as cli_models
-from resshift_cli.commands import ready as jobs
+from resshift_cli.commands import console, progress, ready
 from resshift_cli.commands.groups import Model, Options, Reporting
 from resshift_cli.commands.options import (
     DEFAULT_MODEL,
@@ -155,7 +153,7 @@ def bench(
     common = Model(
         weights=candidates.weights, registry=candidates.registry, offline=candidates.offline
     )
-    entries = [cli_models.choose(replace(common, model=name)) for name in names]
+    entries = [ready.choose(replace(common, model=name)) for name in names]
     groups = [
         room.Group(tasks)
         for entry in entries
@@ -222,8 +220,8 @@ def _tasks(
     ways = [(precision, False, False) for precision in chosen]
     ways += [(precision, False, True) for precision in chosen] * kinds.compiled
     ways += [("fp32", True, False)] * kinds.plain
-    spec = jobs.spec_of(entry, offline=offline, quiet=quiet)
-    files = None if random else cli_models.fetch(entry, offline=offline, quiet=quiet)
+    spec = ready.spec_of(entry, offline=offline, quiet=quiet)
+    files = None if random else ready.fetch(entry, offline=offline, quiet=quiet)
     multiple = spec.denoiser.size_multiple * spec.lq_pixels
     for side in workload.tile or _sides(spec.tile.size, multiple):
         for count in workload.batch or [tiles_at_once(run_on)]:

@@ -14,9 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from resshift_cli import __version__
-from resshift_cli.commands import console, progress
-from resshift_cli.commands import models as cli_models
-from resshift_cli.commands import ready as jobs
+from resshift_cli.commands import console, progress, ready
 from resshift_cli.commands.groups import Machine, Model, Options, Placement, Reporting
 from resshift_cli.commands.options import (
     CropOption,
@@ -65,14 +63,14 @@ class Candidates(Options):
     def entries(self) -> list[ModelEntry]:
         """Them, or the default one."""
         common = Model(registry=self.registry, offline=self.offline)
-        entries = [cli_models.choose(replace(common, model=name)) for name in self.model or ()]
+        entries = [ready.choose(replace(common, model=name)) for name in self.model or ()]
         for path in self.weights or ():
             try:
-                entries.append(cli_models.choose(replace(common, weights=path)))
+                entries.append(ready.choose(replace(common, weights=path)))
             except UsageError as error:  # here --model does not say what a file is like
                 hint = "Have it say so: resshift models convert FILE OUT.safetensors --like MODEL."
                 raise UsageError(str(error), hint=hint) from error
-        return entries or [cli_models.choose(common)]
+        return entries or [ready.choose(common)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,7 +270,7 @@ def _contestant(
     from resshift_cli.restoration import settings as plan
     from resshift_cli.weights import store
 
-    files = cli_models.fetch(entry, offline=offline, quiet=quiet)
+    files = ready.fetch(entry, offline=offline, quiet=quiet)
     spec = store.spec_of(entry, files.weights)
     able = [count for count in dict.fromkeys(steps or ()) if count <= spec.steps]
     for count in dict.fromkeys(steps or ()):
@@ -306,7 +304,7 @@ def _rows(contestant: Contestant, *, placement: Placement, offline: bool) -> Ite
     from resshift_cli.system.device import precision_name
 
     machine = Machine(**asdict(placement))
-    upscaler = jobs.load(contestant.entry, machine, offline=offline, quiet=True)
+    upscaler = ready.load(contestant.entry, machine, offline=offline, quiet=True)
     for title, settings in contestant.runs.items():
         made_by = {
             "model": contestant.digest,

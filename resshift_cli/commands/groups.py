@@ -100,7 +100,7 @@ def spread(command: Callable[..., None]) -> Callable[..., None]:
 
 @dataclass(frozen=True, slots=True)
 class Model(Options):
-    """Which model is used, and from where; see `models.choose`."""
+    """Which model is used, and from where; see `ready.choose`."""
 
     panel = "Which model"
 
@@ -195,7 +195,7 @@ class Writing(Options):
 
 @dataclass(frozen=True, slots=True)
 class Reporting(Options):
-    """What is told, and how; `--debug` is heard by `CommandLine`."""
+    """What is told, and how."""
 
     panel = "How to report"
 

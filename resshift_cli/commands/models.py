@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_args
@@ -11,12 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args
 import typer
 
 from resshift_cli import __version__
-from resshift_cli.commands import console, progress
-from resshift_cli.commands.groups import Model
+from resshift_cli.commands import console, ready
 from resshift_cli.commands.options import (
-    BUNDLED_MODEL,
-    DEFAULT_MODEL,
-    DEFAULT_VARIABLE,
     DebugOption,
     JsonOption,
     NameArgument,
@@ -29,92 +24,11 @@ from resshift_cli.errors import ModelUnavailableError, ResShiftError, UsageError
 
 if TYPE_CHECKING:
     from resshift_cli.diffusion.specs import ModelSpec
-    from resshift_cli.system.progress import Bar, Bars
     from resshift_cli.weights.registry import HubSource, ModelEntry, WeightFile
-    from resshift_cli.weights.store import Files
 
-REACHABLE_WITHIN = 3.0  # seconds that the default model's sources get to answer
 EXAMPLE_SIDE = 512  # pixels, of the photo that `info` estimates
 
 app = typer.Typer(rich_markup_mode=None, help="The models that --model knows.")
-
-
-def choose(which: Model) -> ModelEntry:
-    """The model that the options of `upscale` mean.
-
-    Without any, the default one; if it is neither here nor reachable the bundled one, which is
-    said on stderr.
-
-    Raises:
-        UsageError: no such model, or one of another task; a weight file that fits several.
-        InputMissingError, ModelUnavailableError: a weight file that can't be used.
-    """
-    from resshift_cli.weights import registry, store
-
-    named = which.model or os.environ.get(DEFAULT_VARIABLE)
-    if which.weights is not None:
-        like = registry.find(which.model, which.registry) if which.model else None
-        return store.own(which.weights, like, registry.models(which.registry).values())
-    entry = registry.find(named or DEFAULT_MODEL, which.registry)
-    if entry.task not in registry.UPSCALING:
-        raise UsageError(
-            f"'{entry.name}' is for {entry.task}, which `resshift upscale` does not do.",
-            hint="`resshift models list` shows the models for enlarging.",
-        )
-    if named or store.located(entry):
-        return entry
-    if not which.offline and store.reachable(entry, within=REACHABLE_WITHIN):
-        return entry
-    why = "can't be fetched offline" if which.offline else "its sources can't be reached"
-    console.note(
-        f"{entry.name}, the default model, is not here and {why}: using {BUNDLED_MODEL}, which is "
-        f"bundled. `resshift models pull {entry.name}` fetches it."
-    )
-    return registry.find(BUNDLED_MODEL, which.registry)
-
-
-def fetch(entry: ModelEntry, *, offline: bool, quiet: bool) -> Files:
-    """The files of a model, downloaded if need be, with its terms and the progress on stderr.
-
-    Raises:
-        ModelUnavailableError, OutputError: as `store.obtain`.
-    """
-    from resshift_cli.weights import store
-
-    here = store.located(entry)
-    if here is not None:
-        return here
-    for licence in dict.fromkeys(entry.licences):
-        if not licence.commercial:
-            console.warning(f"{entry.name}: {licence.title}. {licence.url}".rstrip())
-    with progress.bars(quiet=quiet) as bars:
-        return store.obtain(entry, offline=offline, progress=_transfers(bars))
-
-
-def _transfers(bars: Bars) -> Callable[[str, int, int | None], None]:
-    """What a download tells a file's name, bytes done and bytes in all if they are known."""
-    made: dict[str, tuple[Bar, int]] = {}
-
-    def transfer(name: str, done: int, total: int | None) -> None:
-        bar, before = made.get(name) or (
-            bars(total=total, desc=name, unit="B", unit_scale=True, initial=done),
-            done,
-        )
-        bar.update(done - before)
-        made[name] = bar, done
-
-    return transfer
-
-
-def known_spec(entry: ModelEntry) -> ModelSpec | None:
-    """How a model is run, if that can be known without fetching it."""
-    from resshift_cli.diffusion import specs
-    from resshift_cli.weights import store
-
-    if entry.spec is not None:
-        return entry.spec
-    files = store.located(entry)
-    return None if files is None else specs.read_spec(files.weights)
 
 
 @app.command("list")
@@ -144,7 +58,7 @@ def list_models(
         return
     rows = []
     for entry in known:
-        spec = known_spec(entry)
+        spec = ready.known_spec(entry)
         rows.append(
             (
                 entry.name,
@@ -171,7 +85,7 @@ def info(
 
     entry = registry.find(name, registry_file)
     facts = _facts(entry)
-    spec = known_spec(entry)
+    spec = ready.known_spec(entry)
     if spec is not None and entry.task in registry.UPSCALING:
         with console.waiting("Measuring this machine"):
             facts["on_this_machine"] = _forecast(spec)
@@ -193,7 +107,7 @@ def pull(
     failed: list[ResShiftError] = []
     for entry in _named(names, registry_file, everything=everything):
         try:
-            files = fetch(entry, offline=False, quiet=quiet)
+            files = ready.fetch(entry, offline=False, quiet=quiet)
         except ResShiftError as error:
             if not everything:
                 raise
@@ -462,7 +376,7 @@ def _whereabouts(entry: ModelEntry) -> str:
 
 def _facts(entry: ModelEntry) -> dict[str, Any]:
     """What --json says of a model."""
-    spec = known_spec(entry)
+    spec = ready.known_spec(entry)
     return {
         "name": entry.name,
         "description": entry.description,

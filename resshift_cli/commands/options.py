@@ -27,8 +27,9 @@ class CommandLine:
 
 
 def _set_debug(context: typer.Context, on: bool) -> bool:
-    context.ensure_object(CommandLine).debug |= on
-    return on
+    line = context.ensure_object(CommandLine)
+    line.debug |= on  # `resshift --debug upscale` says it for upscale, too
+    return line.debug
 
 
 def _device_name(name: str) -> str:

@@ -1,23 +1,106 @@
-"""What `upscale` and `batch` have in common: the model made ready, and what is told of its work."""
+"""The model of a command: chosen, fetched and loaded, and what is told of its work."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from resshift_cli.commands import console, models
-from resshift_cli.commands.groups import Machine
-from resshift_cli.errors import memory_limit
+from resshift_cli.commands import console, progress
+from resshift_cli.commands.groups import Machine, Model
+from resshift_cli.commands.options import BUNDLED_MODEL, DEFAULT_MODEL, DEFAULT_VARIABLE
+from resshift_cli.errors import UsageError, memory_limit
 
 if TYPE_CHECKING:
     from resshift_cli.diffusion.specs import ModelSpec
     from resshift_cli.restoration.settings import Settings
     from resshift_cli.restoration.upscaler import Upscaler
+    from resshift_cli.system.progress import Bar, Bars
     from resshift_cli.weights.registry import ModelEntry
+    from resshift_cli.weights.store import Files
 
+REACHABLE_WITHIN = 3.0  # seconds that the default model's sources get to answer
 LONG = 120.0  # seconds of work that are worth a warning
 FASTER = {"nacre-x4": ", 4 steps, free for commercial use", "tiny-x4": ", bundled"}
+
+
+def choose(which: Model) -> ModelEntry:
+    """The model that the options of `upscale` mean.
+
+    Without any, the default one; if it is neither here nor reachable the bundled one, which is
+    said on stderr.
+
+    Raises:
+        UsageError: no such model, or one of another task; a weight file that fits several.
+        InputMissingError, ModelUnavailableError: a weight file that can't be used.
+    """
+    from resshift_cli.weights import registry, store
+
+    named = which.model or os.environ.get(DEFAULT_VARIABLE)
+    if which.weights is not None:
+        like = registry.find(which.model, which.registry) if which.model else None
+        return store.own(which.weights, like, registry.models(which.registry).values())
+    entry = registry.find(named or DEFAULT_MODEL, which.registry)
+    if entry.task not in registry.UPSCALING:
+        raise UsageError(
+            f"'{entry.name}' is for {entry.task}, which `resshift upscale` does not do.",
+            hint="`resshift models list` shows the models for enlarging.",
+        )
+    if named or store.located(entry):
+        return entry
+    if not which.offline and store.reachable(entry, within=REACHABLE_WITHIN):
+        return entry
+    why = "can't be fetched offline" if which.offline else "its sources can't be reached"
+    console.note(
+        f"{entry.name}, the default model, is not here and {why}: using {BUNDLED_MODEL}, which is "
+        f"bundled. `resshift models pull {entry.name}` fetches it."
+    )
+    return registry.find(BUNDLED_MODEL, which.registry)
+
+
+def fetch(entry: ModelEntry, *, offline: bool, quiet: bool) -> Files:
+    """The files of a model, downloaded if need be, with its terms and the progress on stderr.
+
+    Raises:
+        ModelUnavailableError, OutputError: as `store.obtain`.
+    """
+    from resshift_cli.weights import store
+
+    here = store.located(entry)
+    if here is not None:
+        return here
+    for licence in dict.fromkeys(entry.licences):
+        if not licence.commercial:
+            console.warning(f"{entry.name}: {licence.title}. {licence.url}".rstrip())
+    with progress.bars(quiet=quiet) as bars:
+        return store.obtain(entry, offline=offline, progress=_transfers(bars))
+
+
+def _transfers(bars: Bars) -> Callable[[str, int, int | None], None]:
+    """What a download tells a file's name, bytes done and bytes in all if they are known."""
+    made: dict[str, tuple[Bar, int]] = {}
+
+    def transfer(name: str, done: int, total: int | None) -> None:
+        bar, before = made.get(name) or (
+            bars(total=total, desc=name, unit="B", unit_scale=True, initial=done),
+            done,
+        )
+        bar.update(done - before)
+        made[name] = bar, done
+
+    return transfer
+
+
+def known_spec(entry: ModelEntry) -> ModelSpec | None:
+    """How a model is run, if that can be known without fetching it."""
+    from resshift_cli.diffusion import specs
+    from resshift_cli.weights import store
+
+    if entry.spec is not None:
+        return entry.spec
+    files = store.located(entry)
+    return None if files is None else specs.read_spec(files.weights)
 
 
 def spec_of(entry: ModelEntry, *, offline: bool, quiet: bool) -> ModelSpec:
@@ -30,7 +113,7 @@ def spec_of(entry: ModelEntry, *, offline: bool, quiet: bool) -> ModelSpec:
 
     if entry.spec is not None:
         return entry.spec
-    files = models.fetch(entry, offline=offline, quiet=quiet)
+    files = fetch(entry, offline=offline, quiet=quiet)
     return store.spec_of(entry, files.weights)
 
 
@@ -41,7 +124,7 @@ def load(entry: ModelEntry, machine: Machine, *, offline: bool, quiet: bool) -> 
         ModelUnavailableError, OutputError: as `store.obtain` and `Upscaler.load`.
         DeviceError, UsageError: as `Upscaler`.
     """
-    files = models.fetch(entry, offline=offline, quiet=quiet)
+    files = fetch(entry, offline=offline, quiet=quiet)
     with (
         memory_limit("Close other programs, or use a smaller model."),
         console.waiting(f"Loading {entry.name}", quiet=quiet),
@@ -88,7 +171,7 @@ def announce(
     faster = [
         f"{name}{remark} (about {console.duration(other)})"
         for name, remark in FASTER.items()
-        if (spec := models.known_spec(registry.find(name)))
+        if (spec := known_spec(registry.find(name)))
         and (other := seconds(spec, spec.steps)) < expected
     ]
     advice = f" Faster with --model: {'; '.join(faster)}." if faster else ""

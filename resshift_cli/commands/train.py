@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from resshift_cli.commands import console, progress
-from resshift_cli.commands import models as cli_models
+from resshift_cli.commands import console, progress, ready
 from resshift_cli.commands.options import (
     DebugOption,
     DeviceOption,
@@ -210,7 +209,7 @@ class _Fetch:
         from resshift_cli.weights import registry
 
         entry = registry.find(name)
-        return entry, cli_models.fetch(entry, offline=self.offline, quiet=self.quiet)
+        return entry, ready.fetch(entry, offline=self.offline, quiet=self.quiet)
 
 
 def _is_file(source: str) -> bool:

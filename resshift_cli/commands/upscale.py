@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from resshift_cli import __version__
-from resshift_cli.commands import console, models, progress, ready
+from resshift_cli.commands import console, progress, ready
 from resshift_cli.commands.exits import explain
 from resshift_cli.commands.groups import (
     Computation,
@@ -23,7 +23,7 @@ from resshift_cli.commands.groups import (
     Reporting,
     Writing,
 )
-from resshift_cli.commands.options import CommandLine, InputsArgument, OutputOption
+from resshift_cli.commands.options import InputsArgument, OutputOption
 from resshift_cli.errors import ResShiftError, UsageError, memory_limit, printable
 
 if TYPE_CHECKING:
@@ -36,7 +36,6 @@ if TYPE_CHECKING:
 
 
 def upscale(
-    context: typer.Context,
     inputs: InputsArgument,
     *,
     output: OutputOption = None,
@@ -61,7 +60,7 @@ def upscale(
     """
     handling = writing.handling(reading)
     to_stdout = _check_streams(inputs, output, as_json=reporting.as_json)
-    entry = models.choose(model)
+    entry = ready.choose(model)
     report = Report(__version__, entry.name)
     quiet = reporting.quiet
     try:
@@ -77,8 +76,7 @@ def upscale(
             settings = upscaler.settings(**computation.arguments())
             if not quiet:
                 ready.announce(entry, upscaler, settings, sizes)
-            debug = context.ensure_object(CommandLine).debug
-            run = Run(entry, upscaler, settings, handling, report, reporting, debug)
+            run = Run(entry, upscaler, settings, handling, report, reporting)
             run.enlarge_each(tasks)
     except ResShiftError as error:
         if not report.errors:
@@ -246,7 +244,6 @@ class Run:
     handling: Handling
     report: Report
     reporting: Reporting
-    debug: bool
 
     def enlarge_each(self, tasks: Sequence[Task]) -> None:
         """Enlarge every image, whatever becomes of the others, and enter it in the report."""
@@ -258,7 +255,7 @@ class Run:
                 loaded, result = self._enlarge(task, title)
             except ResShiftError as error:
                 self.report.fail(source, error)
-                explain(error, debug=self.debug)
+                explain(error, debug=self.reporting.debug)
                 continue
             except KeyboardInterrupt as interrupt:
                 if finished := len(self.report.results):

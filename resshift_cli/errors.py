@@ -1,16 +1,17 @@
 """Everything that can go wrong in an expected way.
 
-    ResShiftError                 1   a job failed
-    |-- UsageError                2   the request can't be read, or asks for the impossible
-    |   `-- UnknownModelError     2   no model has this name
-    |-- InputMissingError         3   an input file does not exist, or can't be opened
-    |-- ImageUnreadableError      4   a file is no image, truncated, empty or too large
-    |-- UnsupportedImageError     5   an image, but of a kind that is not handled yet
-    |-- OutputError               6   a result can't be written, or would replace a file
-    |-- ModelUnavailableError     7   weights can't be fetched, are missing, damaged or do not fit
-    `-- DeviceError               8   the device or precision asked for is not here
+    ResShiftError                  a job failed
+    |-- UsageError                 the request can't be read, or asks for the impossible
+    |   `-- UnknownModelError      no model has this name
+    |-- InputMissingError          an input file does not exist, or can't be opened
+    |-- ImageUnreadableError       a file is no image, truncated, empty or too large
+    |-- UnsupportedImageError      an image, but of a kind that is not handled yet
+    |-- OutputError                a result can't be written, or would replace a file
+    |-- ModelUnavailableError      weights can't be fetched, are missing, damaged or do not fit
+    `-- DeviceError                the device or precision asked for is not here
 
-130 is Ctrl-C and 70 a bug in resshift itself; both are given by `commands.exits`.
+Each class says what its exit code means; help and README have their tables from here. The codes of
+what is no error of these are in `commands.exits`.
 """
 
 from __future__ import annotations
@@ -55,9 +56,11 @@ class ResShiftError(Exception):
     Attributes:
         hint: one sentence naming a command, an option or a file that helps.
         exit_code: the process' exit status when this ends a command.
+        meaning: what that code tells.
     """
 
     exit_code = 1
+    meaning = "a job failed, of too little memory for instance"
 
     def __init__(self, message: str, *, hint: str) -> None:
         super().__init__(message)
@@ -84,6 +87,7 @@ class UsageError(ResShiftError):
     """The request can't be read, or asks for the impossible."""
 
     exit_code = 2
+    meaning = "the request can't be read, or asks for the impossible"
 
 
 class UnknownModelError(UsageError):
@@ -132,33 +136,39 @@ class InputMissingError(ResShiftError):
     """An input file does not exist, or can't be opened."""
 
     exit_code = 3
+    meaning = "an input file is missing, or can't be opened"
 
 
 class ImageUnreadableError(ResShiftError):
     """A file is not an image, or is truncated, empty or too large."""
 
     exit_code = 4
+    meaning = "an input file is no image, is damaged or too large"
 
 
 class UnsupportedImageError(ResShiftError):
     """An image, but of a kind that is not handled yet."""
 
     exit_code = 5
+    meaning = "an image of a kind that is not handled yet"
 
 
 class OutputError(ResShiftError):
     """A result can't be written, or would replace a file."""
 
     exit_code = 6
+    meaning = "a result can't be written (disk full, say), or would replace a file"
 
 
 class ModelUnavailableError(ResShiftError):
     """A weight file is missing, damaged, or does not fit its layout."""
 
     exit_code = 7
+    meaning = "weights can't be fetched, are missing, damaged or do not fit"
 
 
 class DeviceError(ResShiftError):
     """The device or precision asked for is not here."""
 
     exit_code = 8
+    meaning = "the device or precision asked for is not here"

@@ -20,7 +20,7 @@ from resshift_cli.commands import models
 from resshift_cli.commands.batch import batch
 from resshift_cli.commands.bench import bench
 from resshift_cli.commands.evaluate import evaluate
-from resshift_cli.commands.exits import BROKEN_PIPE, EXIT_CODES, Terminated, explain
+from resshift_cli.commands.exits import BROKEN_PIPE, EPILOG, Terminated, explain
 from resshift_cli.commands.groups import spread
 from resshift_cli.commands.help import Command
 from resshift_cli.commands.options import CommandLine, DebugOption
@@ -46,7 +46,7 @@ def _show_version(on: bool) -> None:
         raise typer.Exit()
 
 
-@app.callback(invoke_without_command=True, epilog=EXIT_CODES)
+@app.callback(invoke_without_command=True, epilog=EPILOG)
 def resshift(
     context: typer.Context,
     version: Annotated[

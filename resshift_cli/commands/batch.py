@@ -70,7 +70,7 @@ def batch(
     writing: Writing,
     reporting: Reporting,
 ) -> None:
-    """Enlarge all images and animations of a folder, and of the folders in it.
+    """Enlarge the images of a folder, and of those in it.
 
     What is finished is entered in resshift-batch.jsonl among the results, and not done again: the
     same command goes on where an earlier one was stopped. An image that fails does not keep the

@@ -130,7 +130,7 @@ def bench(
     kinds: Kinds,
     reporting: Reporting,
 ) -> None:
-    """Measure how fast models run on this machine, and how much memory they take.
+    """Measure speed and memory of models on this machine.
 
     A megapixel is one of output. Medians are shown, with quartiles. Later estimates of time, such
     as `resshift batch --dry-run` gives, go by what was measured. With --json, stdout gets one

@@ -151,12 +151,12 @@ def evaluate(
     placement: Placement,
     reporting: Reporting,
 ) -> None:
-    """Measure models on images whose originals are known, beside bicubic.
+    """Measure models on images with known originals.
 
-    PSNR and SSIM are of images rounded to 8 bits, without as many pixels of border as the scale,
-    as papers have them; Y is BT.601 luma in 16..235, and SSIM has the Gaussian window of 11 pixels
-    and deviation 1.5. Other metrics are of whole images. Intervals are 95 % bootstrap intervals
-    of the mean over images.
+    Bicubic enlargement is measured beside them. PSNR and SSIM are of images rounded to 8 bits,
+    without as many pixels of border as the scale, as papers have them; Y is BT.601 luma in 16..235,
+    and SSIM has the Gaussian window of 11 pixels and deviation 1.5. Other metrics are of whole
+    images. Intervals are 95 % bootstrap intervals of the mean over images.
 
     An image that can't be used is left out of all rows, and the exit code is then 1.
     """

@@ -7,22 +7,21 @@ import traceback
 from resshift_cli.commands import console
 from resshift_cli.errors import BUG, ResShiftError, UsageError, out_of_memory
 
-INTERRUPTED, BROKEN_PIPE, TERMINATED = 130, 141, 143  # the rest is in errors.py
+INTERRUPTED, BROKEN_PIPE, TERMINATED = 130, 141, 143
 
-EXIT_CODES = """\b
-Exit codes:
-  0    done
-  1    a job failed, of too little memory for instance
-  2    the request can't be read, or asks for the impossible
-  3    an input file is missing, or can't be opened
-  4    an input file is no image, is damaged or too large
-  5    an image of a kind that is not handled yet
-  6    a result can't be written (disk full, for instance), or would replace a file
-  7    weights can't be fetched, are missing, damaged or do not fit
-  8    the device or precision asked for is not here
-  70   a bug in resshift
-  130  interrupted by Ctrl-C (143: terminated, 141: nobody reads the output)
-"""
+_KINDS: list[type[ResShiftError]] = [ResShiftError, *ResShiftError.__subclasses__()]
+MEANINGS = {
+    0: "done",
+    **{kind.exit_code: kind.meaning for kind in _KINDS},
+    BUG: "a bug in resshift",
+    INTERRUPTED: "interrupted by Ctrl-C "
+    f"({TERMINATED}: terminated, {BROKEN_PIPE}: nobody reads the output)",
+}
+"""What every exit code tells."""
+
+_TABLE = "\n".join(f"  {code:<5}{told}" for code, told in MEANINGS.items())
+EPILOG = f"\b\nExit codes:\n{_TABLE}"
+"""The same, below the help."""
 
 
 class Terminated(KeyboardInterrupt):

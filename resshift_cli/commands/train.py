@@ -87,7 +87,7 @@ def train(
     offline: OfflineOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Train a model, or go on where an earlier run was interrupted.
+    """Train a model, or go on with an interrupted run.
 
     `torchrun --nproc-per-node=N -m resshift_cli train ...` shares each batch among N processes.
     """

@@ -90,22 +90,20 @@ def test_mistakes_that_show_early_do_not_wait_for_torch(
 PACKAGE = Path(resshift_cli.__file__).parent
 
 
-@pytest.mark.parametrize("room", ["training", "evaluation"])
-def test_nothing_imports_the_rooms_of_training_and_evaluation_but_they_and_commands(
-    room: str,
-) -> None:
-    """But that evaluation degrades as training does, and the rooms of commands import late."""
-    allowed = {"training": ("training/", "evaluation/"), "evaluation": ("evaluation/",)}[room]
-    for path in PACKAGE.rglob("*.py"):
-        name = path.relative_to(PACKAGE).as_posix()
-        tree = ast.parse(path.read_text(encoding="utf-8"))
-        late = name.startswith("cli_")  # TYPE_CHECKING and functions are below the top level
-        for node in tree.body if late else ast.walk(tree):
+HEAVY_PACKAGES = ("torch", "numpy", "PIL", "safetensors", "rich", "huggingface_hub")
+EARLY = ("errors", "commands", "system.progress", "system.digests")
+
+
+def test_commands_import_the_rooms_of_the_library_late() -> None:
+    """Within functions: help and mistakes in a command line are then told at once."""
+    for path in (PACKAGE / "commands").glob("*.py"):
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            names = []
             if isinstance(node, ast.Import):
-                modules = [alias.name for alias in node.names]
+                names = [alias.name for alias in node.names]
             elif isinstance(node, ast.ImportFrom):
-                modules = [f"{node.module}.{alias.name}" for alias in node.names]
-            else:
-                continue
-            if not name.startswith(allowed):
-                assert not any(m.startswith(f"resshift_cli.{room}") for m in modules), name
+                names = [f"{node.module}.{alias.name}" for alias in node.names]
+            for name in names:
+                assert name.split(".")[0] not in HEAVY_PACKAGES, (path.name, name)
+                room = name.removeprefix("resshift_cli.")
+                assert room in (name, "__version__") or room.startswith(EARLY), (path.name, name)

@@ -23,9 +23,16 @@ class Command(TyperCommand):
             if record is None:
                 continue
             kind = "Arguments" if parameter.param_type_name == "argument" else "Options"
+            if kind == "Arguments" and parameter.metavar:
+                record = (parameter.metavar, record[1])  # without the Python type
             panel = getattr(parameter, "rich_help_panel", None) or kind
             sections.setdefault(panel, []).append(record)
         for title, records in sections.items():
             if records:
                 with formatter.section(title):
                     formatter.write_dl(records)
+
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:
+        """Name arguments as the sections do: INPUT..., not {INPUT}..."""
+        pieces: list[str] = super().collect_usage_pieces(ctx)
+        return [piece.replace("{", "").replace("}", "") for piece in pieces]

@@ -11,6 +11,7 @@ import typer
 
 from resshift_cli import __version__
 from resshift_cli.commands import console, ready
+from resshift_cli.commands.help import Command
 from resshift_cli.commands.options import (
     DebugOption,
     JsonOption,
@@ -31,7 +32,7 @@ EXAMPLE_SIDE = 512  # pixels, of the photo that `info` estimates
 app = typer.Typer(rich_markup_mode=None, help="The models that --model knows.")
 
 
-@app.command("list")
+@app.command("list", cls=Command)
 def list_models(
     task: Annotated[
         str | None, typer.Option(metavar="TASK", help="Only models for this task.")
@@ -73,7 +74,7 @@ def list_models(
     console.table(("NAME", "TASK", "SCALE", "STEPS", "SIZE", "LICENCE", "HERE"), rows)
 
 
-@app.command()
+@app.command(cls=Command)
 def info(
     name: NameArgument,
     registry_file: RegistryOption = None,
@@ -95,7 +96,7 @@ def info(
     console.facts(_for_people(entry, facts))
 
 
-@app.command()
+@app.command(cls=Command)
 def pull(
     names: NamesArgument = None,
     everything: Annotated[bool, typer.Option("--all", help="Every model there is.")] = False,
@@ -120,7 +121,7 @@ def pull(
         raise typer.Exit(failed[0].exit_code)
 
 
-@app.command()
+@app.command(cls=Command)
 def verify(
     names: NamesArgument = None,
     registry_file: RegistryOption = None,
@@ -154,7 +155,7 @@ def verify(
         raise typer.Exit(ModelUnavailableError.exit_code)
 
 
-@app.command()
+@app.command(cls=Command)
 def rm(
     names: NamesArgument = None,
     registry_file: RegistryOption = None,
@@ -180,7 +181,7 @@ def rm(
             console.note(f"{entry.name}: {console.size(freed) if freed else 'nothing'} freed")
 
 
-@app.command()
+@app.command(cls=Command)
 def path(
     name: NameArgument, registry_file: RegistryOption = None, debug: DebugOption = False
 ) -> None:
@@ -196,7 +197,7 @@ def path(
             print(file)
 
 
-@app.command()
+@app.command(cls=Command)
 def convert(
     source: Annotated[
         Path,
@@ -228,7 +229,7 @@ def convert(
     console.result(target)
 
 
-@app.command()
+@app.command(cls=Command)
 def add(
     name: Annotated[str, typer.Argument(metavar="NAME", help="What --model shall call it.")],
     hub: Annotated[
@@ -274,7 +275,7 @@ def add(
     console.note(f"{name} is in {written} now: resshift upscale photo.jpg --model {name}")
 
 
-@app.command()
+@app.command(cls=Command)
 def publish(
     source: Annotated[
         Path,

@@ -203,7 +203,7 @@ NameArgument = Annotated[
 NamesArgument = Annotated[
     list[str] | None,
     typer.Argument(
-        metavar="NAME...", autocompletion=_model_names, help="Models' names.", show_default=False
+        metavar="NAME", autocompletion=_model_names, help="Models' names.", show_default=False
     ),
 ]
 RegistryOption = Annotated[

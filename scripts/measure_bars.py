@@ -32,7 +32,8 @@ from PIL import Image, ImageDraw, ImageFont
 from resshift_cli.evaluation import metrics
 from resshift_cli.evaluation.comparison import BICUBIC, Row, Study
 from resshift_cli.evaluation.metrics import Metric
-from resshift_cli.evaluation.pairs import Pair, Pixels, Task, to_pixels, to_tensor
+from resshift_cli.evaluation.pairs import Pair, Task, to_pixels, to_tensor
+from resshift_cli.imaging.picture import Pixels
 from resshift_cli.restoration import resize as degrade
 from resshift_cli.restoration.features import FeatureNetwork
 from resshift_cli.restoration.upscaler import Upscaler

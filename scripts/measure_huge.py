@@ -33,7 +33,7 @@ from resshift_cli.diffusion.specs import (
     SpaceToDepthSpec,
     TileSpec,
 )
-from resshift_cli.imaging import files, images, vips
+from resshift_cli.imaging import files, picture, vips
 from resshift_cli.imaging.sources import Source
 from resshift_cli.restoration.upscaler import Upscaler
 from resshift_cli.weights import checkpoint
@@ -77,7 +77,8 @@ def save_network(path: Path) -> None:
 
 def save_photo(path: Path, width: int, height: int) -> None:
     """Write a TIFF of copies of the photo, each but the first shifted."""
-    from resshift_cli.imaging import tiff
+    from resshift_cli.imaging import tiff_writing
+    from resshift_cli.imaging.metadata import Description
 
     with Image.open(PHOTO) as image:
         photo = np.asarray(image.convert("RGB"))
@@ -89,7 +90,7 @@ def save_photo(path: Path, width: int, height: int) -> None:
             yield wide[: height - top, :width]
 
     with path.open("xb") as file:
-        tiff.write(file, rows(), (height, width, 3))
+        tiff_writing.write(file, rows(), (height, width, 3), Description())
 
 
 def run(command: list[str], limit: int) -> tuple[list[int], float]:
@@ -119,7 +120,7 @@ def check(photo: Path, result: Path, weights: Path) -> int:
     done = 0
     with result.open("rb") as file:
         for band in vips.bands(file, (height, width, 3), 64, strict=True):
-            wanted = images.levels(expected[done : done + len(band)], 8).astype(int)
+            wanted = picture.levels(expected[done : done + len(band)], 8).astype(int)
             if len(wanted) and np.abs(wanted - band[: len(wanted)]).max() > tolerance:
                 raise SystemExit(f"{result}: rows from {done} on are others")
             done += len(band)

@@ -30,9 +30,11 @@ from resshift_cli.errors import (
     memory_limit,
     printable,
 )
-from resshift_cli.imaging import files, images, targets
-from resshift_cli.imaging.files import Enlarge, Handling, Loaded, Pixels, Result
+from resshift_cli.imaging import files, targets
+from resshift_cli.imaging.files import Enlarge, Handling, Loaded, Result
 from resshift_cli.imaging.formats import AS_IT_IS, FORMATS, SaveOptions
+from resshift_cli.imaging.opening import Header
+from resshift_cli.imaging.picture import Pixels
 from resshift_cli.imaging.sources import Source
 from resshift_cli.restoration import settings as plan
 from resshift_cli.system import atomic
@@ -123,16 +125,6 @@ class Sorted:
     jobs: list[Job] = field(default_factory=list)
     finished: list[Record] = field(default_factory=list)
     failures: list[Failure] = field(default_factory=list)
-
-
-@dataclass(frozen=True, slots=True)
-class Header:
-    """What a file says of its image: pixels, whether it has transparency, and how many frames."""
-
-    height: int
-    width: int
-    alpha: bool
-    frames: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -278,27 +270,6 @@ def sort_out(
             )
             result.failures.append(Failure(source, name, error))
     return result
-
-
-def read_header(
-    path: Path, *, first_frame: bool = False, max_pixels: int = images.MAX_PIXELS
-) -> Header | None:
-    """What a file's header says, or None if that can't be told; the pixels are not read.
-
-    Args:
-        path: the file.
-        max_pixels: nothing is told of what claims to be larger, and will be refused.
-        first_frame: whether only the first frame of an animation is of interest.
-    """
-    try:
-        with images.opened(path, max_pixels=max_pixels) as image:
-            width, height = image.size
-            moving = image.format in ("GIF", "WEBP", "PNG") and not first_frame
-            with images.decoding():
-                frames = images.frame_count(image, "") if moving else 1
-            return Header(height, width, image.has_transparency_data, frames)
-    except Exception:  # decoders raise nearly anything on a damaged file
-        return None
 
 
 def work_of(spec: ModelSpec, header: Header, settings: Settings) -> float:

@@ -10,7 +10,6 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -42,9 +41,10 @@ if TYPE_CHECKING:
     import torch
 
     from resshift_cli.batch.ledger import Ledger, Record
-    from resshift_cli.batch.runner import Failure, Group, Header, Job, Sorted
+    from resshift_cli.batch.runner import Failure, Group, Job, Sorted
     from resshift_cli.diffusion.specs import ModelSpec
     from resshift_cli.imaging.files import Handling
+    from resshift_cli.imaging.opening import Header
     from resshift_cli.restoration.settings import Settings
     from resshift_cli.restoration.upscaler import Upscaler
     from resshift_cli.weights.registry import ModelEntry
@@ -326,13 +326,18 @@ def _digest(files: Files) -> str:
 
 
 def _headers(made: Made, inputs: Iterable[str], *, quiet: bool) -> dict[str, Header | None]:
-    from resshift_cli.batch.runner import read_header
+    from resshift_cli.imaging.opening import read_header
 
-    read = partial(
-        read_header,
-        first_frame=made.handling.first_frame,
-        max_pixels=made.handling.max_pixels,
-    )
+    handling = made.handling
+
+    def read(path: Path) -> Header | None:
+        try:
+            return read_header(
+                path, first_frame=handling.first_frame, max_pixels=handling.max_pixels
+            )
+        except Exception:  # what is wrong with it is said when its turn comes
+            return None
+
     with console.waiting("Reading the images' sizes", quiet=quiet):
         return {name: read(made.folder / name) for name in inputs}
 

@@ -13,9 +13,8 @@ import numpy as np
 
 from resshift_cli.batch import runner as batch
 from resshift_cli.errors import OutputError, printable
-from resshift_cli.evaluation.pairs import Pixels
-from resshift_cli.imaging import images
-from resshift_cli.imaging.images import Picture
+from resshift_cli.imaging import encode
+from resshift_cli.imaging.picture import Picture, Pixels
 from resshift_cli.system import atomic
 from resshift_cli.system.journal import Journal
 
@@ -85,7 +84,7 @@ class Book:
         """Keep an image."""
         path = self.image(image, row)
         atomic.make_folder(path.parent)
-        images.write(Picture(np.ascontiguousarray(pixels, np.float32)), path, overwrite=True)
+        encode.write(Picture(np.ascontiguousarray(pixels, np.float32)), path, overwrite=True)
 
     def append(self, image: str, row: str, identity: str, values: Mapping[str, float]) -> None:
         """Keep figures."""

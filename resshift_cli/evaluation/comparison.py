@@ -32,13 +32,13 @@ from resshift_cli.evaluation.book import Book, slug
 from resshift_cli.evaluation.pairs import (
     DEGRADATIONS,
     Pair,
-    Pixels,
     Task,
     read_image,
     read_pair,
     to_pixels,
     to_tensor,
 )
+from resshift_cli.imaging.picture import Pixels
 from resshift_cli.system.digests import digest
 
 BICUBIC = "bicubic"

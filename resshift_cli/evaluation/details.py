@@ -13,7 +13,8 @@ from PIL import Image, ImageDraw, ImageFont
 
 from resshift_cli.errors import printable
 from resshift_cli.evaluation.comparison import Study
-from resshift_cli.evaluation.pairs import Pixels, read_pair, to_tensor
+from resshift_cli.evaluation.pairs import read_pair, to_tensor
+from resshift_cli.imaging.picture import Pixels
 from resshift_cli.restoration.quality import luma
 
 Levels = NDArray[np.uint8]

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from resshift_cli.batch import runner as batch
@@ -21,12 +20,11 @@ from resshift_cli.errors import (
     printable,
 )
 from resshift_cli.evaluation.metrics import Metric
-from resshift_cli.imaging import images
+from resshift_cli.imaging.picture import Pixels, levels
+from resshift_cli.imaging.read import read
 from resshift_cli.restoration.quality import WINDOW
 from resshift_cli.training import degradation, realistic
 from resshift_cli.training.degradation import BicubicSpec, Degradation, MildSpec
-
-Pixels = NDArray[np.float32]
 
 DEGRADATIONS: Mapping[str, Degradation] = {
     "bicubic": BicubicSpec(),
@@ -164,7 +162,7 @@ def read_pair(pair: Pair, task: Task) -> tuple[Pixels, Pixels]:
 
 def read_image(path: Path) -> Pixels:
     """An image as RGB on 8-bit levels, (H, W, 3) in [0, 1]; profiles are not applied."""
-    picture = images.read(path)
+    picture = read(path)
     pixels = picture.pixels
     if picture.has_alpha:
         if pixels[..., -1].min() < 1:
@@ -174,7 +172,7 @@ def read_image(path: Path) -> Pixels:
             )
         pixels = pixels[..., :-1]
     rgb: Pixels = np.broadcast_to(pixels, (*pixels.shape[:2], 3))
-    return images.levels(rgb, 8).astype(np.float32) / np.float32(255)
+    return levels(rgb, 8).astype(np.float32) / np.float32(255)
 
 
 def _size(pixels: Pixels) -> str:

@@ -7,9 +7,8 @@ bleed into the pixels beside them and show as dark or light fringes.
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
-Pixels = NDArray[np.float32]
+from resshift_cli.imaging.picture import Pixels
 
 
 def fill_hidden(colour: Pixels, alpha: Pixels) -> Pixels:

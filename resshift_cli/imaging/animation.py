@@ -8,27 +8,25 @@ all of them as floats.
 from __future__ import annotations
 
 import io
-import itertools
+import sys
 from collections.abc import Generator, Iterable, Iterator
-from dataclasses import dataclass, replace
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
-from resshift_cli.errors import (
-    ImageUnreadableError,
-    OutputError,
-    ResShiftError,
-    UsageError,
-    printable,
-)
-from resshift_cli.imaging import images, metadata, targets
+from resshift_cli.errors import ImageUnreadableError, UsageError, printable
+from resshift_cli.imaging import metadata
+from resshift_cli.imaging.decode import from_pil
+from resshift_cli.imaging.encode import check_encodable, described, for_pillow, not_encoded
 from resshift_cli.imaging.formats import AS_IT_IS, GIF, PNG, WEBP, SaveOptions
-from resshift_cli.imaging.images import MAX_PIXELS, Picture
+from resshift_cli.imaging.opening import ANIMATED, Opened, decoding, frame_count, opened
+from resshift_cli.imaging.picture import Picture, levels
 from resshift_cli.imaging.sources import Source
 
-_ANIMATED = (GIF, WEBP, PNG)
+_WRITTEN = (GIF, WEBP, PNG)
 _SIGNATURES = (b"GIF8", b"RIFF", b"\x89PNG")
 
 
@@ -57,81 +55,101 @@ class Animation:
     damage: str = ""
 
 
-def probe(
-    source: Path | Source, *, max_pixels: int = MAX_PIXELS, allow_truncated: bool = False
-) -> Animation | None:
+def probe(file: Opened, *, allow_truncated: bool = False) -> Animation | None:
     """Decode every frame once; None where the file is a single image, or has pages.
 
     Args:
-        source: the file.
-        max_pixels: as `images.read`.
+        file: it, open.
         allow_truncated: of a GIF or PNG take the frames before the first that is damaged, if there
             are two or more; `Animation.damage` then says what was wrong.
 
     Raises:
-        InputMissingError, UsageError: as `images.read`.
-        ImageUnreadableError, UnsupportedImageError: as `images.read`; or a frame is damaged.
+        ImageUnreadableError, UnsupportedImageError: as `read.read`; or a frame is damaged.
     """
-    source = source if isinstance(source, Source) else Source(source)
-    if not _may_move(source):
+    if not file.start.startswith(_SIGNATURES):
         return None
-    with images.opened(source, max_pixels=max_pixels) as image:
-        if image.format not in ("GIF", "WEBP", "PNG"):
+    with decoding(max_pixels=file.max_pixels):
+        image = file.image()
+        if image.format not in ANIMATED:
             return None
-        first = int(bool(image.info.get("default_image")))
-        numbers: Iterable[int]
-        try:
-            with images.decoding(max_pixels=max_pixels):
-                count = images.frame_count(image, source.name)
-            if count == 1:
-                return None
-            numbers = range(first, count)
-        except ImageUnreadableError:
-            if not allow_truncated:
-                raise
-            numbers = itertools.count()  # a GIF is only counted by going through it
-        milliseconds: list[float] = []
-        alpha, damage = False, ""
-        try:
-            for frame in _frames(image, numbers, source.name, max_pixels):
-                milliseconds.append(float(frame.info.get("duration", 0)))
-                if frame.has_transparency_data:
-                    with images.decoding():
-                        opacity = frame.convert("RGBA").getchannel("A")
-                    alpha = alpha or opacity.getextrema() != (255, 255)
-        except ImageUnreadableError as error:
-            if not allow_truncated:
-                raise
-            if len(milliseconds) < 2:
-                return None
-            damage = f"{str(error).rstrip('.')}; the {len(milliseconds)} before it were read."
+        numbers = _numbers(image, file.name, allow_truncated)
+        if len(numbers) == 1:
+            return None
+        seen = _seen(image, numbers, file, allow_truncated)
+        if seen.damage and len(seen.milliseconds) < 2:
+            return None
         plays = image.info.get("loop")
         if image.format == "GIF":  # it counts repeats, and has no such number if there are none
             plays = 1 if plays is None else plays + (plays > 0)
         return Animation(
-            source,
-            first,
-            tuple(milliseconds),
+            file.source,
+            numbers[0],
+            tuple(seen.milliseconds),
             plays or 0,
-            alpha,
+            seen.alpha,
             image.format,
-            max_pixels,
-            damage,
+            file.max_pixels,
+            seen.damage,
         )
 
 
-def read(animation: Animation) -> Generator[Picture, None, None]:
+def _numbers(image: Image.Image, name: str, allow_truncated: bool) -> range:
+    """Pillow's numbers of the frames; some more where a damaged file can't tell how many."""
+    first = int(bool(image.info.get("default_image")))
+    try:
+        count = frame_count(image, name)
+        return range(1) if count == 1 else range(first, count)
+    except ImageUnreadableError:
+        if not allow_truncated:
+            raise
+        return range(first, sys.maxsize)  # a GIF is only counted by going through it
+
+
+@dataclass(slots=True)
+class _Seen:
+    """What going through the frames shows."""
+
+    milliseconds: list[float] = field(default_factory=list)
+    alpha: bool = False
+    damage: str = ""
+
+
+def _seen(image: Image.Image, numbers: range, file: Opened, allow_truncated: bool) -> _Seen:
+    seen = _Seen()
+    try:
+        for frame in _frames(image, numbers, file.name, file.max_pixels):
+            seen.milliseconds.append(float(frame.info.get("duration", 0)))
+            if frame.has_transparency_data:
+                opacity = frame.convert("RGBA").getchannel("A")
+                seen.alpha = seen.alpha or opacity.getextrema() != (255, 255)
+    except ImageUnreadableError as error:
+        if not allow_truncated:
+            raise
+        count = len(seen.milliseconds)
+        seen.damage = f"{str(error).rstrip('.')}; the {count} before it were read."
+    return seen
+
+
+def read(animation: Animation, file: Opened | None = None) -> Generator[Picture, None, None]:
     """The frames, one after the other; all carry the file's profile and metadata.
+
+    Args:
+        animation: as `probe` gives it.
+        file: where it is open already.
 
     Raises:
         As `probe`.
     """
-    with images.opened(animation.source, max_pixels=animation.max_pixels) as image:
+    with ExitStack() as stack:
+        if file is None:
+            file = stack.enter_context(opened(animation.source, max_pixels=animation.max_pixels))
+        with decoding(max_pixels=animation.max_pixels):
+            image = file.image(anew=True)
         numbers = range(animation.first, animation.first + len(animation.milliseconds))
         for frame in _frames(image, numbers, animation.source.name, animation.max_pixels):
             text = metadata.text(image)
-            with images.decoding():
-                picture = Picture.from_pil(frame.convert("RGBA" if animation.alpha else "RGB"))
+            with decoding():
+                picture = from_pil(frame.convert("RGBA" if animation.alpha else "RGB"))
             yield replace(
                 picture,
                 xmp=metadata.xmp(image),
@@ -148,30 +166,12 @@ def check_target(path: Path, *, options: SaveOptions = AS_IT_IS) -> None:
         UsageError: it does not, or the extension is none that results are written with.
     """
     kind = options.format_of(path)
-    if kind not in _ANIMATED:
+    if kind not in _WRITTEN:
         raise UsageError(
             f"{printable(path)}: {kind.name} is written without animation.",
             hint="Take only the first frame with --first-frame, or choose --format gif, webp or"
             " png.",
         )
-
-
-def write(
-    frames: Iterable[Picture],
-    animation: Animation,
-    path: Path,
-    *,
-    overwrite: bool,
-    options: SaveOptions = AS_IT_IS,
-) -> None:
-    """Save what `encode` makes, as `targets.save` does.
-
-    Raises:
-        UsageError: as `encode`.
-        OutputError: as `encode` and `targets.save`.
-    """
-    encoded = encode(frames, animation, path, options=options)
-    targets.save(encoded, path, overwrite=overwrite)
 
 
 def encode(
@@ -188,17 +188,17 @@ def encode(
     `path`.
 
     Raises:
-        UsageError: as `check_target` and `images.check_encodable`.
-        OutputError: as `images.encode`.
+        UsageError: as `check_target` and `check_encodable`.
+        OutputError: as `encode.encode`.
     """
     check_target(path, options=options)
     kind = options.format_of(path)
     rest = iter(frames)
     first = next(rest)
-    images.check_encodable(first, path, options=options)
+    check_encodable(first, path, options=options)
 
     def encoded(picture: Picture) -> Image.Image:
-        return images.for_pillow(images.levels(picture.pixels, 8), kind)
+        return for_pillow(levels(picture.pixels, 8), kind)
 
     timing: dict[str, Any] = {"duration": [_duration(d) for d in animation.milliseconds]}
     if kind is not GIF:
@@ -215,24 +215,12 @@ def encode(
             save_all=True,
             append_images=[encoded(frame) for frame in rest],
             **timing,
-            **images.beside(first, kind, options),
+            **described(first, kind, options).for_pillow(kind.name),
             **options.encoder(kind),
         )
     except (OSError, ValueError, MemoryError) as error:
-        raise OutputError(
-            f"{printable(path)} can't be encoded: {printable(error) or type(error).__name__}.",
-            hint="Choose another format with -o.",
-        ) from error
+        raise not_encoded(path, error) from error
     return buffer.getbuffer()
-
-
-def _may_move(source: Source) -> bool:
-    """Whether a file starts like one of these formats; what is wrong with others, `images` says."""
-    try:
-        with source.open() as file:
-            return file.read(4).startswith(_SIGNATURES)
-    except (ResShiftError, OSError):
-        return False
 
 
 def _frames(
@@ -241,7 +229,7 @@ def _frames(
     """Have Pillow stand at one frame after the other."""
     for number in numbers:
         try:
-            with images.decoding(max_pixels=max_pixels):
+            with decoding(max_pixels=max_pixels):
                 image.seek(number)
                 image.load()
         except Exception as error:  # decoders raise nearly anything on a damaged file

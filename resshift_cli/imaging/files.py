@@ -16,22 +16,22 @@ from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
-from numpy.typing import NDArray
 
 from resshift_cli.errors import ImageUnreadableError
-from resshift_cli.imaging import animation, images
+from resshift_cli.imaging import animation, encode, read
 from resshift_cli.imaging.animation import Animation
 from resshift_cli.imaging.formats import AS_IT_IS, FORMATS, SaveOptions, extension
-from resshift_cli.imaging.images import MAX_PIXELS, Picture
+from resshift_cli.imaging.opening import MAX_PIXELS, Opened, opened
+from resshift_cli.imaging.picture import Picture, Pixels, blank, levels
+from resshift_cli.imaging.rows import InFile
 from resshift_cli.imaging.sources import Source, State
 from resshift_cli.imaging.targets import Content
 from resshift_cli.system.memory import collected
 
-Pixels = NDArray[np.float32]
+Advance = Callable[[int, int], None]
+"""What is called with units of work done and in all."""
 
-Enlarge = Callable[
-    [Iterable[Pixels], tuple[int, int, int], Callable[[int, int], None]], Iterator[Pixels]
-]
+Enlarge = Callable[[Iterable[Pixels], tuple[int, int, int], Advance], Iterator[Pixels]]
 """Bands (n, W, C) that can be gone through again and the (H, W, C) of all of them in, bands
 (n, W', C) of the larger image out; what it is given besides is called with units done and in all.
 """
@@ -65,7 +65,7 @@ class Loaded:
         source: the file.
         state: what it was like.
         picture: its image, or the first frame of its animation; `blank` if it is large.
-        rows: the pixels of that in bands, see `images.load`.
+        rows: the pixels of that in bands, see `read.load`.
         animation: what else there is to know of an animation; None of an image.
     """
 
@@ -105,8 +105,8 @@ class Result:
     Attributes:
         size: height and width.
         encode: gives the file's bytes; an image is only encoded when they are asked for. None of
-            what is too large to be held. Raises as `images.encode`.
-        stream: of that, computes it while it writes the file. Raises as `images.write_rows`.
+            what is too large to be held. Raises as `encode.encode`.
+        stream: of that, computes it while it writes the file. Raises as `encode.write_rows`.
         most: about the bytes that `stream` writes at most.
     """
 
@@ -126,39 +126,32 @@ class Result:
 def load(source: Source, handling: Handling) -> Loaded:
     """Read a file; of an animation every frame is decoded once, and the first one kept.
 
-    The pixels of a large image are not, see `images.load`.
+    The pixels of a large image are not, see `read.load`.
 
     Raises:
-        InputMissingError, UsageError, UnsupportedImageError: as `images.read`.
+        InputMissingError, UsageError, UnsupportedImageError: as `read.read`.
         ImageUnreadableError: likewise, or the file changed while it was read.
     """
     state = source.state()
     try:
-        moving = (
-            None
-            if handling.first_frame
-            else animation.probe(
-                source,
-                max_pixels=handling.max_pixels,
-                allow_truncated=handling.allow_truncated,
-            )
-        )
-        if moving is None:
-            picture, rows = images.load(
-                source,
-                max_pixels=handling.max_pixels,
-                first_frame=handling.first_frame,
-                allow_truncated=handling.allow_truncated,
-            )
-        else:
-            with closing(animation.read(moving)) as frames:
-                picture = next(frames)
-            rows = [picture.pixels]
+        with opened(source, max_pixels=handling.max_pixels) as file:
+            picture, rows, moving = _read(file, handling)
     except ImageUnreadableError:
         source.check_unchanged(state)  # else it was damaged while somebody still wrote it
         raise
     source.check_unchanged(state)
     return Loaded(source, state, picture, rows, moving)
+
+
+def _read(file: Opened, handling: Handling) -> tuple[Picture, Iterable[Pixels], Animation | None]:
+    lenient = handling.allow_truncated
+    moving = None if handling.first_frame else animation.probe(file, allow_truncated=lenient)
+    if moving is None:
+        picture, rows = read.load(file, first_frame=handling.first_frame, allow_truncated=lenient)
+        return picture, rows, None
+    with closing(animation.read(moving, file)) as frames:
+        picture = next(frames)
+    return picture, [picture.pixels], moving
 
 
 def check(loaded: Loaded, target: Path, *, size: tuple[int, int], options: SaveOptions) -> None:
@@ -171,11 +164,11 @@ def check(loaded: Loaded, target: Path, *, size: tuple[int, int], options: SaveO
         options: how it will be encoded.
 
     Raises:
-        UsageError, OutputError: as `images.check_encodable` and `animation.check_target`.
+        UsageError, OutputError: as `encode.check_encodable` and `animation.check_target`.
     """
     if loaded.animation is not None:
         animation.check_target(target, options=options)
-    images.check_encodable(loaded.picture, target, size=size, options=options)
+    encode.check_encodable(loaded.picture, target, size=size, options=options)
 
 
 def without_a_name(loaded: Loaded, options: SaveOptions) -> SaveOptions:
@@ -191,7 +184,7 @@ def without_a_name(loaded: Loaded, options: SaveOptions) -> SaveOptions:
 def enlarge(
     loaded: Loaded,
     run: Enlarge,
-    told: Callable[[int, int], None],
+    advance: Advance,
     *,
     size: tuple[int, int],
     note: str,
@@ -206,7 +199,7 @@ def enlarge(
     Args:
         loaded: the file.
         run: what enlarges pixels, the same way every time: then what stands still stays so.
-        told: called with units done and in all, of all frames together.
+        advance: called with units done and in all, of all frames together.
         size: (height, width) of the result.
         note: for the result's metadata.
         target: as `check`.
@@ -218,36 +211,53 @@ def enlarge(
         UsageError, OutputError: an animation can't be encoded.
         MemoryError: the result can't be held.
     """
-    moving, shape = loaded.animation, (*size, loaded.shape[2])
-    if moving is None:
-        rows = _from_unchanged(loaded, run(loaded.rows, loaded.shape, told))
-        picture = replace(loaded.picture, pixels=images.blank(shape), note=note)
-        kind = options.format_of(target)
-        depth = options.depth_of(kind, picture.depth)
-        if size[0] * size[1] > LARGE and kind in images.STREAMED:
+    if loaded.animation is not None:
+        content = _enlarged_frames(
+            loaded, loaded.animation, run, advance, size, note, target, options
+        )
+        return Result(size, lambda: content)
+    rows = _from_unchanged(loaded, run(loaded.rows, loaded.shape, advance))
+    shape = (*size, loaded.shape[2])
+    picture = replace(loaded.picture, pixels=blank(shape), note=note)
+    kind = options.format_of(target)
+    depth = options.depth_of(kind, picture.depth)
+    if size[0] * size[1] > LARGE and kind in encode.STREAMED:
 
-            def stream(file: BinaryIO) -> None:
-                images.write_rows(file, rows, picture, target, options=options)
+        def stream(file: BinaryIO) -> None:
+            encode.write_rows(file, rows, picture, target, options=options)
 
-            return Result(size, stream=stream, most=math.prod(shape) * depth // 8)
-        held = np.uint16 if depth == 16 else np.uint8
-        levels = collected((images.levels(band, depth) for band in rows), shape, held)
-        encode = partial(images.encode_levels, levels, picture, target, options=options)
-        return Result(size, encode)
+        return Result(size, stream=stream, most=math.prod(shape) * depth // 8)
+    held = np.uint16 if depth == 16 else np.uint8
+    samples = collected((levels(band, depth) for band in rows), shape, held)
+    return Result(size, partial(encode.encode_levels, samples, picture, target, options=options))
+
+
+def _enlarged_frames(
+    loaded: Loaded,
+    moving: Animation,
+    run: Enlarge,
+    advance: Advance,
+    size: tuple[int, int],
+    note: str,
+    target: Path,
+    options: SaveOptions,
+) -> memoryview:
+    """A file of the enlarged frames of an animation."""
+    shape = (*size, loaded.shape[2])
 
     def enlarged(number: int, frame: Picture) -> Picture:
         rows = run(
             [frame.pixels],
             loaded.shape,
-            lambda done, total: told(number * total + done, loaded.frames * total),
+            lambda done, total: advance(number * total + done, loaded.frames * total),
         )
         return replace(frame, pixels=collected(rows, shape), note=note)
 
     with closing(animation.read(moving)) as frames:
         results = (enlarged(number, frame) for number, frame in enumerate(frames))
-        encoded = animation.encode(results, moving, target, options=options)
+        content = animation.encode(results, moving, target, options=options)
     loaded.source.check_unchanged(loaded.state)
-    return Result(size, lambda: encoded)
+    return content
 
 
 def _from_unchanged(loaded: Loaded, bands: Iterable[Pixels]) -> Iterator[Pixels]:
@@ -257,5 +267,5 @@ def _from_unchanged(loaded: Loaded, bands: Iterable[Pixels]) -> Iterator[Pixels]
     except ImageUnreadableError:
         loaded.source.check_unchanged(loaded.state)
         raise
-    if isinstance(loaded.rows, images.InFile):
+    if isinstance(loaded.rows, InFile):
         loaded.source.check_unchanged(loaded.state)

@@ -10,13 +10,14 @@ from __future__ import annotations
 import re
 import struct
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from PIL import ExifTags, Image
 from PIL.PngImagePlugin import PngInfo
-from PIL.TiffImagePlugin import ImageFileDirectory_v1, ImageFileDirectory_v2
 
 from resshift_cli.imaging import tiff
+from resshift_cli.imaging.picture import Picture
 
 COMMENT = "Comment"
 """The keyword of PNG's text that is the comment of a JPEG or GIF."""
@@ -47,6 +48,19 @@ _IPTC_RESOURCE = 0x0404
 _XMP_WRITTEN = frozenset({"PNG", "JPEG", "WEBP", "AVIF", "HEIF"})
 
 
+LYING = (5, 6, 7, 8)
+"""Orientations in which width and height change places."""
+
+
+def exif_of(image: Image.Image) -> tuple[int, bytes | None]:
+    """An open file's orientation, and the EXIF worth keeping."""
+    try:
+        source = image.getexif()
+    except Exception:  # Pillow raises nearly anything on damaged EXIF
+        return 1, None
+    return exif(source)
+
+
 def exif(source: Image.Exif) -> tuple[int, bytes | None]:
     """The orientation, and the EXIF worth keeping.
 
@@ -69,6 +83,20 @@ def exif(source: Image.Exif) -> tuple[int, bytes | None]:
         return orientation, kept.tobytes() if len(kept) else None
     except Exception:  # Pillow raises nearly anything on damaged EXIF
         return orientation, None
+
+
+def dpi(value: Any, orientation: int) -> tuple[float, float] | None:
+    """A resolution that every format can store, of the image upright.
+
+    None for others and for 1, which is Pillow's "unknown".
+    """
+    try:
+        across, down = (float(number) for number in value)
+    except (TypeError, ValueError, ZeroDivisionError):
+        return None
+    if not (1 < across <= 65535 and 1 < down <= 65535):
+        return None
+    return (down, across) if orientation in LYING else (across, down)
 
 
 def exif_for(block: bytes | None, note: str, size: tuple[int, int], max_bytes: int) -> bytes | None:
@@ -128,7 +156,7 @@ def iptc(image: Image.Image) -> bytes | None:
     """An open file's IPTC records."""
     tags = getattr(image, "tag_v2", None)
     if tags is not None:
-        return tiff_block(tags, tiff.IPTC)
+        return tiff.block(tags, tiff.IPTC)
     resources = image.info.get("photoshop")
     records = resources.get(_IPTC_RESOURCE) if isinstance(resources, dict) else None
     return records if isinstance(records, bytes) and records else None
@@ -151,32 +179,51 @@ def text(image: Image.Image) -> dict[str, str]:
     return {}
 
 
-def tiff_block(tags: ImageFileDirectory_v2, tag: int) -> bytes | None:
-    """A block of bytes in a TIFF, whatever its type says: Photoshop calls IPTC 32-bit numbers."""
-    return ImageFileDirectory_v1.from_v2(tags).tagdata.get(tag) or None
+@dataclass(frozen=True, slots=True)
+class Description:
+    """What goes into a file beside the pixels, true of them as they are.
 
+    Attributes:
+        icc: colour profile.
+        exif: block as Pillow makes it.
+        xmp: XMP packet.
+        iptc: IPTC records.
+        dpi: dots per inch, across and down.
+        text: by PNG's keywords.
+    """
 
-def for_pillow(
-    kind: str,
-    *,
-    icc: bytes | None,
-    exif: bytes | None,
-    xmp: bytes | None,
-    iptc: bytes | None,
-    dpi: tuple[float, float] | None,
-    text: Mapping[str, str],
-) -> dict[str, Any]:
-    """Options of Pillow's save, for the format `kind`; what it has no place for is left out."""
-    options: dict[str, Any] = {"icc_profile": icc, "exif": exif, "dpi": dpi}
-    if kind in _XMP_WRITTEN and kind != "PNG":
-        options["xmp"] = xmp
-    if kind in ("JPEG", "GIF"):
-        options["comment"] = text.get(COMMENT, "").encode()
-    if kind == "JPEG" and iptc is not None:
-        options["extra"] = _iptc_segment(iptc)
-    if kind == "PNG" and (text or xmp):
-        options["pnginfo"] = _png_text(text, xmp)
-    return {name: value for name, value in options.items() if value}
+    icc: bytes | None = None
+    exif: bytes | None = None
+    xmp: bytes | None = None
+    iptc: bytes | None = None
+    dpi: tuple[float, float] | None = None
+    text: Mapping[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, picture: Picture, max_exif: int) -> Description:
+        """What there is of a picture, in its present size; EXIF of so many bytes at most."""
+        size = picture.pixels.shape[0], picture.pixels.shape[1]
+        return cls(
+            icc=picture.icc,
+            exif=exif_for(picture.exif, picture.note, size, max_exif),
+            xmp=xmp_for(picture.xmp, size),
+            iptc=picture.iptc,
+            dpi=picture.dpi,
+            text=picture.text,
+        )
+
+    def for_pillow(self, kind: str) -> dict[str, Any]:
+        """Options of Pillow's save, for the format `kind`; what it has no place for is left out."""
+        options: dict[str, Any] = {"icc_profile": self.icc, "exif": self.exif, "dpi": self.dpi}
+        if kind in _XMP_WRITTEN and kind != "PNG":
+            options["xmp"] = self.xmp
+        if kind in ("JPEG", "GIF"):
+            options["comment"] = self.text.get(COMMENT, "").encode()
+        if kind == "JPEG" and self.iptc is not None:
+            options["extra"] = _iptc_segment(self.iptc)
+        if kind == "PNG" and (self.text or self.xmp):
+            options["pnginfo"] = _png_text(self.text, self.xmp)
+        return {name: value for name, value in options.items() if value}
 
 
 def _iptc_segment(records: bytes) -> bytes:

@@ -10,9 +10,11 @@ taken from it.
 from __future__ import annotations
 
 import logging
+import os
 import struct
 import zlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -45,24 +47,40 @@ def decode(
     """
     import pyvips  # type: ignore[import-untyped]
 
-    file.seek(0)
     if lenient:
+        file.seek(0)
         content = file.read()
         content = _mended(content) if content.startswith(b"\x89PNG") else content + bytes(missing)
-        source = pyvips.Source.new_from_memory(content)
-    else:
-        source = pyvips.Source.new_from_descriptor(file.fileno())
-    image = pyvips.Image.new_from_source(
-        source, "", fail_on="none" if lenient else "error", access="sequential"
-    )
+        return _rows(_checked(pyvips.Source.new_from_memory(content), size, fail_on="none"))
+    with _descriptor(file) as descriptor:
+        image = _checked(pyvips.Source.new_from_descriptor(descriptor), size, fail_on="error")
+        pixels: NDArray[Any] = image.numpy()
+    return pixels.reshape(image.height, image.width, image.bands)
+
+
+def _checked(source: Any, size: tuple[int, int], *, fail_on: str) -> Any:
+    """The image that libvips sees, if it is what the header told of."""
+    import pyvips
+
+    image = pyvips.Image.new_from_source(source, "", fail_on=fail_on, access="sequential")
     if image.format not in ("uchar", "ushort", "float"):
         raise TypeError(f"samples of type {image.format}")
     if (image.width, image.height) != size or image.bands > 4:
         raise ValueError(f"its header tells of {image.width}x{image.height}x{image.bands} too")
-    if lenient:
-        return _rows(image)
-    pixels: NDArray[Any] = image.numpy()
-    return pixels.reshape(image.height, image.width, image.bands)
+    return image
+
+
+@contextmanager
+def _descriptor(file: BinaryIO) -> Iterator[int]:
+    """What libvips reads a file by; where that stands, Python's buffer counts on afterwards."""
+    file.seek(0)
+    descriptor = file.fileno()
+    before = os.lseek(descriptor, 0, os.SEEK_CUR)
+    os.lseek(descriptor, 0, os.SEEK_SET)
+    try:
+        yield descriptor
+    finally:
+        os.lseek(descriptor, before, os.SEEK_SET)
 
 
 def bands(

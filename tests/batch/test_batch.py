@@ -31,7 +31,7 @@ from resshift_cli.batch import runner as batch
 from resshift_cli.commands import app as cli
 from resshift_cli.commands import batch as cli_batch
 from resshift_cli.errors import OutputError
-from resshift_cli.imaging import files, images, targets
+from resshift_cli.imaging import files, opening, read, targets
 from resshift_cli.imaging.formats import SaveOptions
 from resshift_cli.imaging.sources import Source
 from resshift_cli.restoration.upscaler import Upscaler
@@ -242,8 +242,10 @@ def test_only_the_first_frame_is_taken_where_that_was_asked_for(run: Run, folder
     assert "without animation" in refused.err and "3 done" in refused.err
     ran = run(folder, "--format", "jpg", "--first-frame", "--overwrite")
     assert (ran.code, "4 done" in ran.err) == (0, True)
-    assert batch.read_header(folder / "m.gif") == batch.Header(12, 16, False, 3)
-    assert batch.read_header(folder / "m.gif", first_frame=True) == batch.Header(12, 16, False, 1)
+    assert opening.read_header(folder / "m.gif") == opening.Header(12, 16, False, 3)
+    assert opening.read_header(folder / "m.gif", first_frame=True) == opening.Header(
+        12, 16, False, 1
+    )
 
 
 @needs_proc
@@ -299,13 +301,13 @@ def test_the_ledger_says_what_was_made_of_what_and_how(run: Run, folder: Path) -
 def test_reading_the_next_image_and_writing_the_last_one_overlap_with_the_work(
     run: Run, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    load, stream, save = images.load, Upscaler.stream, targets.save
+    load, stream, save = read.load, Upscaler.stream, targets.save
     second_is_read, second_is_begun = threading.Event(), threading.Event()
 
-    def reading(source: Source, **options: Any) -> Any:
-        if source.path.name == "b.jpg":
+    def reading(file: opening.Opened, **options: Any) -> Any:
+        if file.source.path.name == "b.jpg":
             second_is_read.set()
-        return load(source, **options)
+        return load(file, **options)
 
     def working(self: Upscaler, rows: Any, shape: tuple[int, int, int], *rest: Any) -> Any:
         if shape[0] == 9:
@@ -318,7 +320,7 @@ def test_reading_the_next_image_and_writing_the_last_one_overlap_with_the_work(
         assert second_is_begun.wait(20)
         save(encoded, path, **options)
 
-    monkeypatch.setattr(images, "load", reading)
+    monkeypatch.setattr(read, "load", reading)
     monkeypatch.setattr(Upscaler, "stream", working)
     monkeypatch.setattr(targets, "save", writing)
     assert run(folder).code == 0
@@ -955,15 +957,15 @@ def test_what_was_left_half_written_is_removed_and_nothing_else(run: Run, folder
 def test_an_input_that_changes_while_it_is_read_is_a_failure(
     run: Run, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    load = images.load
+    load = read.load
 
-    def slowly(source: Source, **options: Any) -> Any:
-        loaded = load(source, **options)
-        if source.path.name == "a.png":
-            make_photo(source.path, 5, 5)
+    def slowly(file: opening.Opened, **options: Any) -> Any:
+        loaded = load(file, **options)
+        if file.source.path.name == "a.png":
+            make_photo(file.source.path, 5, 5)
         return loaded
 
-    monkeypatch.setattr(images, "load", slowly)
+    monkeypatch.setattr(read, "load", slowly)
     ran = run(folder)
     assert ran.code == 1
     assert "a.png changed while it was read" in ran.err

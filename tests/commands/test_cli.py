@@ -24,8 +24,7 @@ from PIL import Image, ImageSequence
 from resshift_cli import __version__
 from resshift_cli.commands import app as cli
 from resshift_cli.commands import options
-from resshift_cli.imaging import images
-from resshift_cli.imaging.sources import Source
+from resshift_cli.imaging import opening, read
 from resshift_cli.restoration.upscaler import Upscaler
 from resshift_cli.training.trainer import Trainer
 
@@ -781,14 +780,14 @@ def test_any_name_that_a_file_can_have_is_read_and_written(upscale: Run, tmp_pat
 def test_a_file_that_changes_while_it_is_read_is_refused(
     upscale: Run, photo: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    load = images.load
+    load = read.load
 
-    def slowly(source: Source, **options: Any) -> Any:
-        loaded = load(source, **options)
-        make_photo(source.path, 5, 5)
+    def slowly(file: opening.Opened, **options: Any) -> Any:
+        loaded = load(file, **options)
+        make_photo(file.source.path, 5, 5)
         return loaded
 
-    monkeypatch.setattr(images, "load", slowly)
+    monkeypatch.setattr(read, "load", slowly)
     ran = upscale(photo)
     assert (ran.code, ran.out) == (4, "")
     assert "photo.png changed while it was read" in ran.err
@@ -811,7 +810,7 @@ def test_a_truncated_file_is_done_as_far_as_it_goes_if_that_is_allowed(
 
 
 def test_what_is_too_large_is_the_same_in_every_room() -> None:
-    assert options.MAX_PIXELS == images.MAX_PIXELS
+    assert options.MAX_PIXELS == opening.MAX_PIXELS
 
 
 def test_the_help_ends_with_the_exit_codes(resshift: Run) -> None:

@@ -22,7 +22,8 @@ from resshift_cli.errors import (
 from resshift_cli.evaluation import comparison, metrics
 from resshift_cli.evaluation.book import LEDGER, Book
 from resshift_cli.evaluation.comparison import BICUBIC, Row, Study
-from resshift_cli.evaluation.pairs import Pair, Pixels, Task, find_pairs, read_pair, to_tensor
+from resshift_cli.evaluation.pairs import Pair, Task, find_pairs, read_pair, to_tensor
+from resshift_cli.imaging.picture import Pixels
 from resshift_cli.restoration.quality import psnr_y
 
 

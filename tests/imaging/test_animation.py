@@ -11,8 +11,9 @@ import pytest
 from PIL import Image, ImageSequence
 
 from resshift_cli.errors import ImageUnreadableError, ResShiftError, UsageError
-from resshift_cli.imaging import animation, images
+from resshift_cli.imaging import animation, read, targets
 from resshift_cli.imaging.formats import SaveOptions
+from resshift_cli.imaging.opening import MAX_PIXELS, opened
 
 COLOURS = [(255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 0)]
 TIMES = [100, 250, 40, 1000]
@@ -39,11 +40,17 @@ def shown(path: Path) -> tuple[list[np.ndarray[Any, Any]], list[float]]:
     return frames, times
 
 
+def probed(path: Path, *, max_pixels: int = MAX_PIXELS, **options: Any) -> Any:
+    with opened(path, max_pixels=max_pixels) as file:
+        return animation.probe(file, **options)
+
+
 def copied(source: Path, target: Path, **options: Any) -> animation.Animation:
-    found = animation.probe(source)
+    found = probed(source)
     assert found is not None
     frames = animation.read(found)
-    animation.write(frames, found, target, overwrite=False, options=SaveOptions(**options))
+    content = animation.encode(frames, found, target, options=SaveOptions(**options))
+    targets.save(content, target, overwrite=False)
     return found
 
 
@@ -76,7 +83,7 @@ def test_it_is_played_as_often_as_before(
         frames = [Image.new("RGB", (4, 4), colour) for colour in COLOURS]
         frames[0].save(path, save_all=True, append_images=frames[1:], duration=TIMES)
     assert copied(path, tmp_path / f"b{target}").plays == plays
-    again = animation.probe(tmp_path / f"b{target}")
+    again = probed(tmp_path / f"b{target}")
     assert again is not None and again.plays == plays
 
 
@@ -85,27 +92,27 @@ def test_a_frame_that_changes_little_is_read_whole(tmp_path: Path) -> None:
     other = still.copy()
     other.putpixel((3, 3), 0 if still.getpixel((3, 3)) else 255)
     still.save(tmp_path / "a.gif", save_all=True, append_images=[other], duration=50)
-    found = animation.probe(tmp_path / "a.gif")
+    found = probed(tmp_path / "a.gif")
     assert found is not None
     one, two = (picture.pixels for picture in animation.read(found))
     assert (one != two).any(axis=-1).sum() == 1
 
 
 def test_frames_can_be_larger_than_they_were(tmp_path: Path) -> None:
-    found = animation.probe(animated(tmp_path / "a.gif"))
+    found = probed(animated(tmp_path / "a.gif"))
     assert found is not None
     large = (
         replace(picture, pixels=picture.pixels.repeat(4, 0).repeat(4, 1), note="by a test")
         for picture in animation.read(found)
     )
-    animation.write(large, found, tmp_path / "b.gif", overwrite=False)
+    (tmp_path / "b.gif").write_bytes(animation.encode(large, found, tmp_path / "b.gif"))
     frames, times = shown(tmp_path / "b.gif")
     assert [frame.shape for frame in frames] == [(64, 96, 4)] * 4 and times == TIMES
 
 
 def test_a_still_image_before_an_animated_png_is_no_frame(tmp_path: Path) -> None:
     path = animated(tmp_path / "a.png", default_image=True, duration=TIMES[1:])
-    found = animation.probe(path)
+    found = probed(path)
     assert found is not None and found.milliseconds == tuple(TIMES[1:])
     first = next(animation.read(found))
     np.testing.assert_array_equal(first.pixels[10, 10], (0, 1, 0))
@@ -115,15 +122,15 @@ def test_a_still_image_before_an_animated_png_is_no_frame(tmp_path: Path) -> Non
 def test_a_single_image_or_a_tiff_of_pages_is_no_animation(tmp_path: Path, name: str) -> None:
     pages = [Image.new("RGB", (4, 4), 1)] if name == "a.tif" else []
     Image.new("RGB", (4, 4)).save(tmp_path / name, save_all=bool(pages), append_images=pages)
-    assert animation.probe(tmp_path / name) is None
+    assert probed(tmp_path / name) is None
 
 
 def test_metadata_of_the_file_goes_with_it(tmp_path: Path) -> None:
     path = animated(tmp_path / "a.gif", comment=b"hello")
     copied(path, tmp_path / "b.gif")
     copied(path, tmp_path / "c.gif", strip_metadata=True)
-    assert images.read(tmp_path / "b.gif", first_frame=True).text == {"Comment": "hello"}
-    assert images.read(tmp_path / "c.gif", first_frame=True).text == {}
+    assert read.read(tmp_path / "b.gif", first_frame=True).text == {"Comment": "hello"}
+    assert read.read(tmp_path / "c.gif", first_frame=True).text == {}
 
 
 def test_a_format_without_animation_is_refused_before_the_work(tmp_path: Path) -> None:
@@ -143,7 +150,7 @@ def test_a_truncated_animation_is_refused_or_read_and_nothing_else(
     for length in range(0, len(content), 7):
         path.write_bytes(content[:length])
         try:
-            animation.probe(path)
+            probed(path)
         except ResShiftError as error:
             assert error.hint
             refused += 1
@@ -163,24 +170,24 @@ def test_of_a_truncated_animation_the_whole_frames_are_taken_if_that_is_allowed(
     content = path.read_bytes()
     path.write_bytes(content[: int(len(content) * 0.9)])
     with pytest.raises(ImageUnreadableError, match="frame 4"):
-        animation.probe(path)
-    found = animation.probe(path, allow_truncated=True)
+        probed(path)
+    found = probed(path, allow_truncated=True)
     assert found is not None
     assert found.milliseconds == tuple(TIMES[:3])
     assert "frame 4" in found.damage and "the 3 before it were read" in found.damage
-    read = list(animation.read(found))
-    assert len(read) == 3 and read[0].damage == found.damage
-    for picture, pixels in zip(read, whole, strict=False):
+    pictures = list(animation.read(found))
+    assert len(pictures) == 3 and pictures[0].damage == found.damage
+    for picture, pixels in zip(pictures, whole, strict=False):
         np.testing.assert_array_equal(np.rint(picture.pixels * 255), pixels[..., :3])
     path.write_bytes(content[: int(len(content) * 0.2)])  # no frame is whole
-    assert animation.probe(path, allow_truncated=True) is None
+    assert probed(path, allow_truncated=True) is None
 
 
 def test_a_whole_animation_is_as_it_was_where_damage_is_allowed(tmp_path: Path) -> None:
     path = animated(tmp_path / "a.gif")
-    assert animation.probe(path, allow_truncated=True) == animation.probe(path)
+    assert probed(path, allow_truncated=True) == probed(path)
 
 
 def test_too_many_pixels_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ImageUnreadableError, match="too large"):
-        animation.probe(animated(tmp_path / "a.gif"), max_pixels=24 * 16 - 1)
+        probed(animated(tmp_path / "a.gif"), max_pixels=24 * 16 - 1)

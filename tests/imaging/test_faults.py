@@ -34,8 +34,8 @@ from resshift_cli.batch import ledger
 from resshift_cli.batch import runner as batch
 from resshift_cli.commands import app as cli
 from resshift_cli.errors import ImageUnreadableError, ResShiftError, UnsupportedImageError
-from resshift_cli.imaging import images
-from resshift_cli.imaging.images import Picture
+from resshift_cli.imaging import read
+from resshift_cli.imaging.picture import Picture
 from resshift_cli.system.journal import Journal
 
 FAULTS = int(os.environ.get("RESSHIFT_FAULTS", "1"))
@@ -274,13 +274,13 @@ def test_a_file_without_its_end_is_refused_or_all_that_is_missing_is_of_no_conse
     whole = {}
     for sample in damage.whole():
         path.write_bytes(sample.content)
-        whole[sample.kind] = images.read(path, first_frame=True)
+        whole[sample.kind] = read.read(path, first_frame=True)
     for file in damage.spoilt(4 * FAULTS, first=20_000):
         if file.cut and file.of is not None and not file.of.moves:
             path.write_bytes(file.content)
             before = whole[file.of.kind]
             with suppress(ImageUnreadableError, UnsupportedImageError):  # its profile is gone
-                after = images.read(path)
+                after = read.read(path)
                 assert np.array_equal(after.pixels, before.pixels), file.name
                 assert kept(after) == kept(before), file.name
             COUNTS["files cut short"] += 1
@@ -292,7 +292,7 @@ def test_no_decoder_speaks_for_itself(tmp_path: Path, capfd: pytest.CaptureFixtu
         if file.of is not None and file.of.suffix == ".tif":
             path.write_bytes(file.content)
             with suppress(ResShiftError):
-                images.read(path)
+                read.read(path)
             assert capfd.readouterr() == ("", ""), file.name
             COUNTS["damaged TIFFs read in silence"] += 1
 

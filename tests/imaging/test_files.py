@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from resshift_cli.errors import ImageUnreadableError, UsageError
-from resshift_cli.imaging import files, images, targets
+from resshift_cli.imaging import files, rows, targets
 from resshift_cli.imaging.files import Handling, Loaded, Result
 from resshift_cli.imaging.formats import SaveOptions
 from resshift_cli.imaging.sources import Source
@@ -111,8 +111,8 @@ def test_a_large_result_of_another_format_is_held(
 def large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A file that counts as large, of which one row is read at a time."""
     Image.effect_noise((30, 40), 90).convert("RGB").save(tmp_path / "large.png")
-    monkeypatch.setattr(images, "LARGE", 1000)
-    monkeypatch.setattr(images, "_BAND", 30)
+    monkeypatch.setattr(rows, "LARGE", 1000)
+    monkeypatch.setattr(rows, "_BAND", 30)
     return tmp_path / "large.png"
 
 
@@ -121,12 +121,12 @@ def test_a_large_input_gives_the_same_file(
     large: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     loaded = load(large)
-    assert isinstance(loaded.rows, images.InFile)
+    assert isinstance(loaded.rows, rows.InFile)
     assert (loaded.size, loaded.shape) == ((40, 30), (40, 30, 3))
     streamed = content(enlarged(loaded, name))
     monkeypatch.undo()
     loaded = load(large)
-    assert not isinstance(loaded.rows, images.InFile)
+    assert not isinstance(loaded.rows, rows.InFile)
     assert content(enlarged(loaded, name)) == streamed
 
 

@@ -22,9 +22,9 @@ from resshift_cli.errors import (
     UnsupportedImageError,
     UsageError,
 )
-from resshift_cli.imaging import images, targets
+from resshift_cli.imaging import encode, read, targets
 from resshift_cli.imaging.formats import FORMATS, SaveOptions
-from resshift_cli.imaging.images import Picture
+from resshift_cli.imaging.picture import Picture
 
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 
@@ -83,8 +83,8 @@ def test_what_is_written_is_read_again_bit_for_bit(
 ) -> None:
     given = levels(channels, bits)
     options = SaveOptions(compression=compression)
-    images.write(picture(given), tmp_path / f"a{suffix}", overwrite=False, options=options)
-    again = images.read(tmp_path / f"a{suffix}")
+    encode.write(picture(given), tmp_path / f"a{suffix}", overwrite=False, options=options)
+    again = read.read(tmp_path / f"a{suffix}")
     assert again.depth == bits
     np.testing.assert_array_equal(samples_of(again), given)
 
@@ -94,10 +94,10 @@ def test_a_foreign_png_of_16_bits_is_read_and_libvips_reads_ours(
     tmp_path: Path, channels: int
 ) -> None:
     given = levels(channels)
-    read = images.read(png_of_16_bits(given, tmp_path / "a.png"))
-    np.testing.assert_array_equal(samples_of(read), given)
+    found = read.read(png_of_16_bits(given, tmp_path / "a.png"))
+    np.testing.assert_array_equal(samples_of(found), given)
     for name in ("b.png", "b.tif"):
-        images.write(read, tmp_path / name, overwrite=False)
+        encode.write(found, tmp_path / name, overwrite=False)
         other = pyvips.Image.new_from_file(str(tmp_path / name), fail_on="warning").numpy()
         np.testing.assert_array_equal(other.reshape(given.shape), given)
 
@@ -113,7 +113,7 @@ def test_a_foreign_tiff_of_16_bits_is_read_in_any_layout(
 ) -> None:
     given = levels(channels)
     path = vips_tiff(given, tmp_path / "a.tif", **layout)
-    np.testing.assert_array_equal(samples_of(images.read(path)), given)
+    np.testing.assert_array_equal(samples_of(read.read(path)), given)
 
 
 @pytest.mark.parametrize("layout", [{"tile": True}, {"bigtiff": True}, {"compression": "lzw"}])
@@ -124,9 +124,9 @@ def test_a_foreign_tiff_of_8_bits_is_read_in_any_layout(
     pyvips.Image.new_from_array(given, interpretation="srgb").tiffsave(
         str(tmp_path / "a.tif"), **layout
     )
-    read = images.read(tmp_path / "a.tif")
-    assert read.depth == 8
-    np.testing.assert_array_equal(samples_of(read), given)
+    found = read.read(tmp_path / "a.tif")
+    assert found.depth == 8
+    np.testing.assert_array_equal(samples_of(found), given)
 
 
 @pytest.mark.parametrize("compression", [None, "tiff_lzw", "tiff_adobe_deflate", "packbits"])
@@ -138,54 +138,54 @@ def test_packed_or_not_a_foreign_tiff_gives_the_same_pixels(
     image.save(tmp_path / "a.tif", compression=compression)
     wanted = image.convert({"1": "L", "P": "RGB"}.get(mode, mode))
     pixels = np.asarray(wanted).reshape(37, 53, -1)
-    read = images.read(tmp_path / "a.tif")
-    assert read.depth == 8
-    np.testing.assert_array_equal(samples_of(read), pixels)
+    found = read.read(tmp_path / "a.tif")
+    assert found.depth == 8
+    np.testing.assert_array_equal(samples_of(found), pixels)
 
 
 def test_a_fax_page_is_black_on_white(tmp_path: Path) -> None:
     page = Image.new("1", (40, 30), 1)
     page.paste(0, (5, 5, 20, 20))
     page.save(tmp_path / "a.tif", compression="group4")
-    pixels = images.read(tmp_path / "a.tif").pixels
+    pixels = read.read(tmp_path / "a.tif").pixels
     np.testing.assert_array_equal(pixels[..., 0], np.asarray(page, np.float32))
 
 
 def test_a_gradient_of_16_bits_keeps_its_levels(tmp_path: Path) -> None:
     ramp = np.linspace(0.2, 0.3, 4000, dtype=np.float32).reshape(40, 100, 1).repeat(3, axis=2)
     for name in ("a.png", "a.tif"):
-        images.write(Picture(ramp, depth=16), tmp_path / name, overwrite=False)
-        assert len(np.unique(images.read(tmp_path / name).pixels)) > 3900
+        encode.write(Picture(ramp, depth=16), tmp_path / name, overwrite=False)
+        assert len(np.unique(read.read(tmp_path / name).pixels)) > 3900
 
 
 def test_the_depth_can_be_chosen(tmp_path: Path) -> None:
     for depth, given in ((8, levels(3, 16)), (16, levels(3, 8))):
         path = tmp_path / f"{depth}.png"
-        images.write(picture(given), path, overwrite=False, options=SaveOptions(depth=depth))
-        assert images.read(path).depth == depth
+        encode.write(picture(given), path, overwrite=False, options=SaveOptions(depth=depth))
+        assert read.read(path).depth == depth
 
 
 def test_a_format_of_8_bits_takes_16_unless_16_were_asked_for(tmp_path: Path) -> None:
     deep = picture(levels(3))
-    images.write(deep, tmp_path / "a.jpg", overwrite=False)
-    assert images.read(tmp_path / "a.jpg").depth == 8
+    encode.write(deep, tmp_path / "a.jpg", overwrite=False)
+    assert read.read(tmp_path / "a.jpg").depth == 8
     with pytest.raises(UsageError, match="8 bits") as caught:
-        images.check_encodable(deep, Path("a.jpg"), options=SaveOptions(depth=16))
+        encode.check_encodable(deep, Path("a.jpg"), options=SaveOptions(depth=16))
     assert "--depth" in caught.value.hint
 
 
 def test_floats_from_0_to_1_are_read_and_become_16_bits(tmp_path: Path) -> None:
     given = np.random.default_rng(0).random((9, 8, 3), np.float32)
-    read = images.read(vips_tiff(given, tmp_path / "a.tif"))
-    assert read.depth == 16
-    np.testing.assert_array_equal(read.pixels, given)
+    found = read.read(vips_tiff(given, tmp_path / "a.tif"))
+    assert found.depth == 16
+    np.testing.assert_array_equal(found.pixels, given)
 
 
 @pytest.mark.parametrize("value", [-1.0, 255.0, float("nan"), float("inf")])
 def test_floats_beyond_0_to_1_are_refused_not_clipped(tmp_path: Path, value: float) -> None:
     given = np.full((4, 4, 3), value, np.float32)
     with pytest.raises(UnsupportedImageError, match="values from") as caught:
-        images.read(vips_tiff(given, tmp_path / "a.tif"))
+        read.read(vips_tiff(given, tmp_path / "a.tif"))
     assert "0 to 1" in caught.value.hint
 
 
@@ -194,7 +194,7 @@ def test_other_samples_are_refused(tmp_path: Path, dtype: Any) -> None:
     path = tmp_path / "a.tif"
     pyvips.Image.new_from_array(np.zeros((4, 4, 1), dtype)).tiffsave(str(path))
     with pytest.raises(UnsupportedImageError, match="(16|32|64) bits per channel") as caught:
-        images.read(path)
+        read.read(path)
     assert "8 or 16" in caught.value.hint
 
 
@@ -203,13 +203,13 @@ def test_deep_cmyk_is_refused(tmp_path: Path) -> None:
     deep = pyvips.Image.new_from_array(levels(4), interpretation="cmyk")
     deep.tiffsave(str(path))
     with pytest.raises(UnsupportedImageError, match="other colours"):
-        images.read(path)
+        read.read(path)
 
 
 def test_a_transparent_colour_of_a_deep_png_becomes_alpha(tmp_path: Path) -> None:
     given = np.array([[[1000], [2000]]], np.uint16)
-    read = images.read(png_of_16_bits(given, tmp_path / "a.png", transparent=b"\x03\xe8"))
-    assert samples_of(read).tolist() == [[[1000, 0], [2000, 65535]]]
+    found = read.read(png_of_16_bits(given, tmp_path / "a.png", transparent=b"\x03\xe8"))
+    assert samples_of(found).tolist() == [[[1000, 0], [2000, 65535]]]
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -231,10 +231,10 @@ def test_the_orientation_is_applied_to_deep_images_too(
     exif = Image.Exif()
     exif[0x0112] = orientation
     turned = picture(lying[..., None], exif=exif.tobytes(), dpi=(300, 150))
-    images.write(turned, tmp_path / f"a{suffix}", overwrite=False)
-    read = images.read(tmp_path / f"a{suffix}")
-    np.testing.assert_array_equal(samples_of(read)[..., 0], upright)
-    assert read.dpi == pytest.approx((300, 150) if orientation < 5 else (150, 300), abs=0.1)
+    encode.write(turned, tmp_path / f"a{suffix}", overwrite=False)
+    found = read.read(tmp_path / f"a{suffix}")
+    np.testing.assert_array_equal(samples_of(found)[..., 0], upright)
+    assert found.dpi == pytest.approx((300, 150) if orientation < 5 else (150, 300), abs=0.1)
 
 
 @pytest.mark.parametrize("suffix", [".png", ".tif"])
@@ -245,11 +245,11 @@ def test_a_truncated_deep_file_is_refused(
 ) -> None:
     path = tmp_path / f"a{suffix}"
     options = SaveOptions(compression=compression)
-    images.write(picture(levels(3)), path, overwrite=False, options=options)
+    encode.write(picture(levels(3)), path, overwrite=False, options=options)
     content = path.read_bytes()
     path.write_bytes(content[: int(len(content) * share)])
     with pytest.raises(ImageUnreadableError):
-        images.read(path)
+        read.read(path)
 
 
 @pytest.mark.parametrize("suffix", [".png", ".tif"])
@@ -258,14 +258,14 @@ def test_deep_files_with_flipped_bytes_are_read_or_refused_and_nothing_else(
 ) -> None:
     path = tmp_path / f"a{suffix}"
     options = SaveOptions(compression=6)
-    images.write(picture(levels(3, height=9, width=9)), path, overwrite=False, options=options)
+    encode.write(picture(levels(3, height=9, width=9)), path, overwrite=False, options=options)
     content = path.read_bytes()
     for place in range(0, len(content), 3):
         damaged = bytearray(content)
         damaged[place] ^= 0xFF
         path.write_bytes(damaged)
         try:
-            images.read(path)
+            read.read(path)
         except ResShiftError as error:
             assert error.hint
     assert capfd.readouterr() == ("", "")
@@ -273,9 +273,9 @@ def test_deep_files_with_flipped_bytes_are_read_or_refused_and_nothing_else(
 
 def test_a_deep_file_too_large_is_refused_before_it_is_decoded(tmp_path: Path) -> None:
     for name in ("a.png", "a.tif"):
-        images.write(picture(levels(3)), tmp_path / name, overwrite=False)
+        encode.write(picture(levels(3)), tmp_path / name, overwrite=False)
         with pytest.raises(ImageUnreadableError, match="too large: 53x37"):
-            images.read(tmp_path / name, max_pixels=53 * 37 - 1)
+            read.read(tmp_path / name, max_pixels=53 * 37 - 1)
 
 
 def test_deep_pages_are_refused_unless_the_first_will_do(tmp_path: Path) -> None:
@@ -284,8 +284,8 @@ def test_deep_pages_are_refused_unless_the_first_will_do(tmp_path: Path) -> None
     image.set_type(pyvips.GValue.gint_type, "page-height", 10)
     image.tiffsave(str(tmp_path / "a.tif"))
     with pytest.raises(UnsupportedImageError, match="several pages"):
-        images.read(tmp_path / "a.tif")
-    first = images.read(tmp_path / "a.tif", first_frame=True)
+        read.read(tmp_path / "a.tif")
+    first = read.read(tmp_path / "a.tif", first_frame=True)
     np.testing.assert_array_equal(samples_of(first), pages[:10])
 
 
@@ -301,17 +301,17 @@ def test_every_format_holds_what_the_table_says(tmp_path: Path, suffix: str, cha
     path = tmp_path / f"a{suffix}"
     if channels in (2, 4) and not FORMATS[suffix].alpha:
         with pytest.raises(OutputError, match="transparency"):
-            images.write(Picture(pixels), path, overwrite=False)
+            encode.write(Picture(pixels), path, overwrite=False)
         return
-    images.write(Picture(pixels), path, overwrite=False)
-    read = images.read(path).pixels
+    encode.write(Picture(pixels), path, overwrite=False)
+    found = read.read(path).pixels
     if not FORMATS[suffix].gray or (suffix == ".gif" and channels == 2):
         pixels = pixels[..., [0] * 3 if channels < 3 else [0, 1, 2]]
-    assert read.shape[:2] == pixels.shape[:2]
-    seen = read[:, 20:, : 1 if read.shape[2] < 3 else 3]
+    assert found.shape[:2] == pixels.shape[:2]
+    seen = found[:, 20:, : 1 if found.shape[2] < 3 else 3]
     np.testing.assert_allclose(seen, 0.5, atol=0.03)
     if channels in (2, 4):
-        np.testing.assert_allclose(read[:, [2, 30], -1].mean(axis=0), [0, 1], atol=0.03)
+        np.testing.assert_allclose(found[:, [2, 30], -1].mean(axis=0), [0, 1], atol=0.03)
 
 
 @pytest.mark.parametrize("suffix", [".heic", ".heif", ".jxl"])
@@ -322,11 +322,11 @@ def test_the_extras_read_and_write(tmp_path: Path, suffix: str, channels: int) -
         pytest.skip(f"{package} is not installed")
     pixels = np.full((64, 64, channels), 0.5, np.float32)
     icc = SRGB if FORMATS[suffix].profile else None
-    images.write(Picture(pixels, icc=icc), tmp_path / f"a{suffix}", overwrite=False)
-    read = images.read(tmp_path / f"a{suffix}")
-    assert icc is None or read.icc == icc
-    assert read.pixels.shape[:2] == (64, 64)
-    np.testing.assert_allclose(read.pixels, 0.5, atol=0.03)
+    encode.write(Picture(pixels, icc=icc), tmp_path / f"a{suffix}", overwrite=False)
+    found = read.read(tmp_path / f"a{suffix}")
+    assert icc is None or found.icc == icc
+    assert found.pixels.shape[:2] == (64, 64)
+    np.testing.assert_allclose(found.pixels, 0.5, atol=0.03)
 
 
 @pytest.mark.parametrize("start, suffix, extra", [
@@ -339,7 +339,7 @@ def test_a_missing_extra_is_named(
     path = tmp_path / f"a{suffix}"
     path.write_bytes(start + bytes(100))
     with pytest.raises(UnsupportedImageError, match="not installed") as reading:
-        images.read(path)
+        read.read(path)
     with pytest.raises(OutputError, match="not installed") as writing:
         targets.check_writable(tmp_path / f"b{suffix}", overwrite=False)
     for caught in (reading, writing):
@@ -353,9 +353,9 @@ def test_cmyk_becomes_srgb_by_its_profile(tmp_path: Path) -> None:
     profile = pyvips.Image.black(1, 1).copy(interpretation="srgb")
     profile = profile.icc_export(output_profile="cmyk", depth=8).get("icc-profile-data")
     image.save(path, icc_profile=profile)
-    read = images.read(path)
-    assert read.icc is not None and read.icc[16:20] == b"RGB "
-    red, green, blue = read.pixels[0, 0]
+    found = read.read(path)
+    assert found.icc is not None and found.icc[16:20] == b"RGB "
+    red, green, blue = found.pixels[0, 0]
     assert red > 0.7 and green < 0.35 and blue < 0.35
 
 
@@ -363,7 +363,7 @@ def test_cmyk_with_a_profile_that_is_none_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "a.jpg"
     Image.new("CMYK", (4, 4)).save(path, icc_profile=b"no profile" * 20)
     with pytest.raises(UnsupportedImageError, match="can't be used"):
-        images.read(path)
+        read.read(path)
 
 
 # Options
@@ -375,7 +375,7 @@ def test_quality_and_compression_change_the_size(tmp_path: Path) -> None:
 
     def size(image: Picture, suffix: str, **options: Any) -> int:
         path = tmp_path / f"a{suffix}"
-        images.write(image, path, overwrite=True, options=SaveOptions(**options))
+        encode.write(image, path, overwrite=True, options=SaveOptions(**options))
         return path.stat().st_size
 
     for suffix in (".jpg", ".webp", ".avif"):
@@ -389,14 +389,14 @@ def test_quality_and_compression_change_the_size(tmp_path: Path) -> None:
 def test_webp_without_loss_is_bit_for_bit(tmp_path: Path) -> None:
     given = levels(4, 8)
     options = SaveOptions(lossless=True)
-    images.write(picture(given), tmp_path / "a.webp", overwrite=False, options=options)
-    np.testing.assert_array_equal(samples_of(images.read(tmp_path / "a.webp")), given)
+    encode.write(picture(given), tmp_path / "a.webp", overwrite=False, options=options)
+    np.testing.assert_array_equal(samples_of(read.read(tmp_path / "a.webp")), given)
 
 
 @pytest.mark.parametrize("suffix", [".jpg", ".avif", ".gif"])
 def test_lossless_is_refused_where_there_is_loss(suffix: str) -> None:
     with pytest.raises(UsageError, match="without loss") as caught:
-        images.check_encodable(
+        encode.check_encodable(
             picture(levels(3, 8)), Path(f"a{suffix}"), options=SaveOptions(lossless=True)
         )
     assert "--lossless" in caught.value.hint
@@ -406,7 +406,7 @@ def test_a_format_names_the_outputs_and_decides_over_the_extension(tmp_path: Pat
     options = SaveOptions(format="webp")
     planned = targets.plan_outputs([Path("a.jpg"), Path("b.gif")], scale=4, options=options)
     assert planned == [Path("a_x4.webp"), Path("b_x4.webp")]
-    images.write(picture(levels(3, 8)), tmp_path / "c.dat", overwrite=False, options=options)
+    encode.write(picture(levels(3, 8)), tmp_path / "c.dat", overwrite=False, options=options)
     with Image.open(tmp_path / "c.dat") as file:
         assert file.format == "WEBP"
 

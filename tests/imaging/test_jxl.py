@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from resshift_cli.errors import ImageUnreadableError
-from resshift_cli.imaging import images, jxl
+from resshift_cli.imaging import encode, jxl, picture, read
 
 needs_plugin = pytest.mark.skipif(
     importlib.util.find_spec("pillow_jxl") is None, reason="pillow-jxl-plugin is not installed"
@@ -22,7 +22,7 @@ SIZES = [(1, 1), (8, 8), (256, 256), (264, 256), (300, 200), (1600, 900), (513, 
 @pytest.mark.parametrize("width, height", SIZES)
 def test_the_size_is_that_of_the_image(tmp_path: Path, width: int, height: int) -> None:
     path = tmp_path / "a.jxl"
-    images.write(images.Picture(np.zeros((height, width, 1), np.float32)), path, overwrite=False)
+    encode.write(picture.Picture(np.zeros((height, width, 1), np.float32)), path, overwrite=False)
     with path.open("rb") as file:
         assert jxl.size(file) == (width, height)
     naked = path.read_bytes()
@@ -35,12 +35,12 @@ def test_the_size_is_that_of_the_image(tmp_path: Path, width: int, height: int) 
 @needs_plugin
 def test_too_many_pixels_are_refused_before_they_are_decoded(tmp_path: Path) -> None:
     path = tmp_path / "a.jxl"
-    images.write(images.Picture(np.zeros((20, 30, 3), np.float32)), path, overwrite=False)
+    encode.write(picture.Picture(np.zeros((20, 30, 3), np.float32)), path, overwrite=False)
     path.write_bytes(path.read_bytes()[:20])  # decoding would fail
     with pytest.raises(ImageUnreadableError, match="too large: 30x20"):
-        images.read(path, max_pixels=599)
+        read.read(path, max_pixels=599)
     with pytest.raises(ImageUnreadableError, match="damaged"):
-        images.read(path)
+        read.read(path)
 
 
 @pytest.mark.parametrize("content", [b"", b"\xff\x0a", b"\0\0\0\x0cJXL \r\n\x87\n", bytes(99)])

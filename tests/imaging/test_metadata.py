@@ -13,9 +13,9 @@ from PIL import ExifTags, Image, ImageCms, IptcImagePlugin
 from PIL.PngImagePlugin import PngInfo
 
 from resshift_cli.errors import OutputError
-from resshift_cli.imaging import images, metadata
+from resshift_cli.imaging import encode, metadata, read
 from resshift_cli.imaging.formats import FORMATS, SaveOptions
-from resshift_cli.imaging.images import Picture
+from resshift_cli.imaging.picture import Picture
 
 XMP = (
     b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-'
@@ -86,9 +86,9 @@ def test_wide_gamut_colours_do_not_shift(
     tmp_path: Path, profile: bytes, suffix: str, source: str
 ) -> None:
     Image.new("RGB", (32, 32), (90, 190, 100)).save(tmp_path / source, icc_profile=profile)
-    read = images.read(tmp_path / source)
-    images.write(read, tmp_path / f"b{suffix}", overwrite=False)
-    assert images.read(tmp_path / f"b{suffix}").icc == profile
+    found = read.read(tmp_path / source)
+    encode.write(found, tmp_path / f"b{suffix}", overwrite=False)
+    assert read.read(tmp_path / f"b{suffix}").icc == profile
     before, after = in_srgb(tmp_path / source), in_srgb(tmp_path / f"b{suffix}")
     assert before != (90, 190, 100)  # the profile does matter
     np.testing.assert_allclose(before, after, atol=6)
@@ -96,9 +96,9 @@ def test_wide_gamut_colours_do_not_shift(
 
 def test_deep_files_carry_the_profile_too(tmp_path: Path) -> None:
     for name in ("a.png", "a.tif"):
-        images.write(picture(icc=ADOBE_RGB, depth=16), tmp_path / name, overwrite=False)
-        read = images.read(tmp_path / name)
-        assert (read.icc, read.depth) == (ADOBE_RGB, 16)
+        encode.write(picture(icc=ADOBE_RGB, depth=16), tmp_path / name, overwrite=False)
+        found = read.read(tmp_path / name)
+        assert (found.icc, found.depth) == (ADOBE_RGB, 16)
 
 
 # XMP
@@ -108,9 +108,9 @@ def test_deep_files_carry_the_profile_too(tmp_path: Path) -> None:
 @pytest.mark.parametrize("suffix", [s for s in CARRIES_ICC if s not in (".gif", ".bmp")])
 def test_xmp_is_kept_and_tells_the_truth(tmp_path: Path, suffix: str, depth: int) -> None:
     path = tmp_path / f"a{suffix}"
-    images.write(picture(xmp=XMP, depth=depth), path, overwrite=False)
-    read = images.read(path).xmp
-    assert read is not None and read.rstrip(b"\0") == XMP.replace(b'tion="6"', b'tion="1"')
+    encode.write(picture(xmp=XMP, depth=depth), path, overwrite=False)
+    found = read.read(path).xmp
+    assert found is not None and found.rstrip(b"\0") == XMP.replace(b'tion="6"', b'tion="1"')
     large = metadata.xmp_for(XMP, (32, 40))
     assert large is not None
     assert b'exif:PixelXDimension="40"' in large and b"<tiff:ImageWidth>40</" in large
@@ -118,10 +118,10 @@ def test_xmp_is_kept_and_tells_the_truth(tmp_path: Path, suffix: str, depth: int
 
 def test_an_orientation_that_only_xmp_tells_of_is_applied_once(tmp_path: Path) -> None:
     Image.new("RGB", (16, 8)).save(tmp_path / "a.jpg", xmp=XMP)
-    read = images.read(tmp_path / "a.jpg")
-    assert read.pixels.shape == (16, 8, 3)
-    images.write(read, tmp_path / "b.jpg", overwrite=False)
-    assert images.read(tmp_path / "b.jpg").pixels.shape == (16, 8, 3)
+    found = read.read(tmp_path / "a.jpg")
+    assert found.pixels.shape == (16, 8, 3)
+    encode.write(found, tmp_path / "b.jpg", overwrite=False)
+    assert read.read(tmp_path / "b.jpg").pixels.shape == (16, 8, 3)
 
 
 # IPTC
@@ -133,14 +133,14 @@ def test_an_orientation_that_only_xmp_tells_of_is_applied_once(tmp_path: Path) -
 def test_iptc_goes_from_jpeg_and_tiff_to_jpeg_and_tiff(
     tmp_path: Path, source: str, suffix: str, depth: int
 ) -> None:
-    images.write(picture(iptc=IPTC, depth=depth), tmp_path / f"a{source}", overwrite=False)
-    read = images.read(tmp_path / f"a{source}")
-    images.write(read, tmp_path / f"b{suffix}", overwrite=False)
-    assert images.read(tmp_path / f"b{suffix}").iptc == IPTC
+    encode.write(picture(iptc=IPTC, depth=depth), tmp_path / f"a{source}", overwrite=False)
+    found = read.read(tmp_path / f"a{source}")
+    encode.write(found, tmp_path / f"b{suffix}", overwrite=False)
+    assert read.read(tmp_path / f"b{suffix}").iptc == IPTC
     if depth == 8:
         with Image.open(tmp_path / f"b{suffix}") as file:
-            found = IptcImagePlugin.getiptcinfo(file)
-        assert found == {(2, 5): b"title", (2, 25): b"key"}
+            records = IptcImagePlugin.getiptcinfo(file)
+        assert records == {(2, 5): b"title", (2, 25): b"key"}
 
 
 @pytest.mark.parametrize("order", ["<", ">"])
@@ -158,7 +158,7 @@ def test_iptc_of_any_type_is_kept_whole(tmp_path: Path, order: str, kind: int) -
     directory += struct.pack(f"{order}HHLL", 33723, kind, count, behind) + bytes(4)
     head = (b"II*\0" if order == "<" else b"MM\0*") + struct.pack(f"{order}L", start)
     (tmp_path / "a.tif").write_bytes(head + pixels + directory + records)
-    assert images.read(tmp_path / "a.tif").iptc == records
+    assert read.read(tmp_path / "a.tif").iptc == records
     with Image.open(tmp_path / "a.tif") as image:  # as CMYK is read
         assert metadata.iptc(image) == records
 
@@ -169,23 +169,23 @@ def test_iptc_of_any_type_is_kept_whole(tmp_path: Path, order: str, kind: int) -
 @pytest.mark.parametrize("depth", [8, 16])
 def test_the_text_of_a_png_is_kept(tmp_path: Path, depth: int) -> None:
     text = {"parameters": "a cat, steps: 20", "Comment": "naïve", "Title": "日本語"}
-    images.write(picture(text=text, depth=depth), tmp_path / "a.png", overwrite=False)
-    assert images.read(tmp_path / "a.png").text == text
+    encode.write(picture(text=text, depth=depth), tmp_path / "a.png", overwrite=False)
+    assert read.read(tmp_path / "a.png").text == text
 
 
 def test_text_behind_the_pixels_is_kept(tmp_path: Path) -> None:
     info = PngInfo()
     info.add(b"tEXt", b"Late\0but here", after_idat=True)
     Image.new("RGB", (4, 4)).save(tmp_path / "a.png", pnginfo=info)
-    assert images.read(tmp_path / "a.png").text == {"Late": "but here"}
+    assert read.read(tmp_path / "a.png").text == {"Late": "but here"}
 
 
 @pytest.mark.parametrize("source", ["a.jpg", "a.gif"])
 @pytest.mark.parametrize("target", ["b.jpg", "b.gif", "b.png"])
 def test_a_comment_is_kept(tmp_path: Path, source: str, target: str) -> None:
     Image.new("RGB", (8, 8)).save(tmp_path / source, comment="by hand, é".encode())
-    images.write(images.read(tmp_path / source), tmp_path / target, overwrite=False)
-    assert images.read(tmp_path / target).text == {"Comment": "by hand, é"}
+    encode.write(read.read(tmp_path / source), tmp_path / target, overwrite=False)
+    assert read.read(tmp_path / target).text == {"Comment": "by hand, é"}
 
 
 # EXIF
@@ -206,12 +206,12 @@ def test_deep_files_carry_exif(tmp_path: Path, suffix: str, compression: int, en
     exif[ExifTags.IFD.GPSInfo] = {ExifTags.GPS.GPSLatitudeRef: "N"}
     given = picture(exif=exif.tobytes(), note="made by a test", depth=16)
     options = SaveOptions(compression=compression)
-    images.write(given, tmp_path / f"a{suffix}", overwrite=False, options=options)
-    read = images.read(tmp_path / f"a{suffix}")
-    np.testing.assert_allclose(read.pixels, given.pixels, atol=1e-5)
-    assert read.exif is not None
+    encode.write(given, tmp_path / f"a{suffix}", overwrite=False, options=options)
+    found = read.read(tmp_path / f"a{suffix}")
+    np.testing.assert_allclose(found.pixels, given.pixels, atol=1e-5)
+    assert found.exif is not None
     again = Image.Exif()
-    again.load(read.exif)
+    again.load(found.exif)
     details = again.get_ifd(ExifTags.IFD.Exif)
     assert again[ExifTags.Base.Make] == "A maker"
     assert again[ExifTags.Base.ProcessingSoftware] == "made by a test"
@@ -233,13 +233,13 @@ def test_stripping_leaves_the_profile_and_the_resolution(tmp_path: Path, suffix:
         text={"Comment": "private"}, note="private", depth=16,
     )  # fmt: skip
     path = tmp_path / f"a{suffix}"
-    images.write(full, path, overwrite=False, options=SaveOptions(strip_metadata=True))
-    read = images.read(path)
-    assert read.icc == ADOBE_RGB
-    assert (read.exif, read.xmp, read.iptc, dict(read.text)) == (None, None, None, {})
+    encode.write(full, path, overwrite=False, options=SaveOptions(strip_metadata=True))
+    found = read.read(path)
+    assert found.icc == ADOBE_RGB
+    assert (found.exif, found.xmp, found.iptc, dict(found.text)) == (None, None, None, {})
     assert not any(word in path.read_bytes() for word in (b"private", b"A maker", b"title"))
     if suffix not in (".webp", ".avif"):
-        assert read.dpi == pytest.approx((300, 300), abs=0.1)
+        assert found.dpi == pytest.approx((300, 300), abs=0.1)
 
 
 @pytest.mark.parametrize("kept", [
@@ -249,7 +249,7 @@ def test_metadata_too_large_for_a_jpeg_is_refused_before_the_work_or_stripped(
     tmp_path: Path, kept: dict[str, Any]
 ) -> None:
     with pytest.raises(OutputError, match="can't hold the image's [0-9]+ bytes") as caught:
-        images.check_encodable(picture(**kept), Path("a.jpg"))
+        encode.check_encodable(picture(**kept), Path("a.jpg"))
     assert "a.png" in caught.value.hint
     options = SaveOptions(strip_metadata=True)
-    images.write(picture(**kept), tmp_path / "a.jpg", overwrite=False, options=options)
+    encode.write(picture(**kept), tmp_path / "a.jpg", overwrite=False, options=options)

@@ -18,7 +18,7 @@ from resshift_cli.errors import (
     OutputError,
     UsageError,
 )
-from resshift_cli.imaging import images, sources
+from resshift_cli.imaging import read, sources
 from resshift_cli.imaging.sources import Source
 
 
@@ -30,13 +30,13 @@ def saved(image: Image.Image, path: Path) -> Path:
 def test_a_missing_file_is_reported_with_the_nearest_name(tmp_path: Path) -> None:
     saved(Image.new("RGB", (2, 2)), tmp_path / "Holiday_01.png")
     with pytest.raises(InputMissingError, match="no file") as caught:
-        images.read(tmp_path / "holiday_1.png")
+        read.read(tmp_path / "holiday_1.png")
     assert "Holiday_01.png?" in caught.value.hint
 
 
 def test_a_missing_folder_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputMissingError) as caught:
-        images.read(tmp_path / "missing" / "a.png")
+        read.read(tmp_path / "missing" / "a.png")
     assert f"no folder {tmp_path / 'missing'}" in caught.value.hint
 
 
@@ -44,12 +44,12 @@ def test_a_path_through_a_file_and_a_name_too_long_are_missing(tmp_path: Path) -
     (tmp_path / "a.png").touch()
     for path in (tmp_path / "a.png" / "b.png", tmp_path / ("x" * 300)):
         with pytest.raises(InputMissingError):
-            images.read(path)
+            read.read(path)
 
 
 def test_a_folder_is_refused_with_a_way_to_name_its_files(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="is a folder") as caught:
-        images.read(tmp_path)
+        read.read(tmp_path)
     assert f"{tmp_path}/*.png" in caught.value.hint
 
 
@@ -57,21 +57,21 @@ def test_a_folder_is_refused_with_a_way_to_name_its_files(tmp_path: Path) -> Non
 def test_a_pipe_is_refused_instead_of_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "a.png")
     with pytest.raises(UsageError, match="regular file"):
-        images.read(tmp_path / "a.png")
+        read.read(tmp_path / "a.png")
 
 
 def test_a_file_without_read_permission_is_refused(own_folder: Path) -> None:
     path = saved(Image.new("RGB", (2, 2)), own_folder / "a.png")
     path.chmod(0)
     with pytest.raises(InputMissingError, match="Permission denied"):
-        images.read(path)
+        read.read(path)
 
 
 def test_a_file_name_can_not_write_on_the_terminal(tmp_path: Path) -> None:
     name = "a\n\x1b[31mHi\u202e.png"
     for path in (tmp_path / name, tmp_path / os.fsdecode(b"\xff.png")):
         with pytest.raises(InputMissingError) as caught:
-            images.read(path)
+            read.read(path)
         assert str(caught.value).isprintable()
 
 
@@ -79,9 +79,9 @@ def test_a_folder_that_can_not_be_entered_is_told(own_folder: Path) -> None:
     path = saved(Image.new("RGB", (2, 2)), own_folder / "a.png")
     own_folder.chmod(0)
     with pytest.raises(InputMissingError, match="Permission denied"):
-        images.read(path)
+        read.read(path)
     with pytest.raises(InputMissingError, match="Permission denied"):
-        images.read(own_folder / "b.png")
+        read.read(own_folder / "b.png")
 
 
 # What changes

@@ -10,7 +10,8 @@ from memory import needs_proc, peak_over
 from numpy.typing import NDArray
 from PIL import Image
 
-from resshift_cli.imaging import streaming, tiff
+from resshift_cli.imaging import streaming, tiff, tiff_writing
+from resshift_cli.imaging.metadata import Description
 from resshift_cli.imaging.vips import decode
 
 SHAPE = (300, 150)
@@ -67,14 +68,15 @@ def test_a_tiff_holds_the_rows_that_came(
     big: bool,
 ) -> None:
     if big:  # else only pixels of 4 GiB are
-        monkeypatch.setattr(tiff, "_ORDINARY_LIMIT", 0)
-    monkeypatch.setattr(tiff, "_STRIP", 10_000)
+        monkeypatch.setattr(tiff_writing, "_ORDINARY_LIMIT", 0)
+    monkeypatch.setattr(tiff_writing, "_STRIP", 10_000)
     exif = Image.Exif()
     exif[271] = "Maker"
     exif.get_ifd(0x8769)[0x9003] = "2020:01:01 00:00:00"
     image, file = levels(channels, depth), io.BytesIO()
-    beside: dict[str, Any] = {"exif": exif.tobytes(), "icc": b"profile", "compression": compression}
-    tiff.write(file, in_bands(image), image.shape, depth=depth, **beside)
+    described = Description(exif=exif.tobytes(), icc=b"profile")
+    options = {"depth": depth, "compression": compression}
+    tiff_writing.write(file, in_bands(image), image.shape, described, **options)
     np.testing.assert_array_equal(pixels(file.getvalue(), tmp_path), image)
     tags, found = tiff.first_tags(file)
     assert (file.getvalue()[2:4] == b"+\0") == big
@@ -146,7 +148,7 @@ def test_memory_does_not_grow_with_the_rows(kind: str) -> None:
             elif kind == "JPEG":
                 streaming.write_jpeg(null, rows, shape, like=small("JPEG"), quality=50)
             else:
-                tiff.write(null, rows, shape)
+                tiff_writing.write(null, rows, shape, Description())
 
     write(300)
     assert peak_over(lambda: write(12_000)) < 40 << 20, "the pixels are 103 MiB"

@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 
 from resshift_cli.errors import OutputError, ResShiftError, UsageError
-from resshift_cli.imaging import images, targets
+from resshift_cli.imaging import encode, targets
+from resshift_cli.imaging.picture import Picture
 from resshift_cli.system import atomic
 
-PICTURE = images.Picture(np.zeros((5, 7, 3), np.float32))
+PICTURE = Picture(np.zeros((5, 7, 3), np.float32))
 
 # What results are called
 
@@ -93,7 +94,7 @@ def test_a_name_of_255_bytes_is_written_and_a_longer_one_refused_before_the_work
 
 @pytest.mark.parametrize("check", [
     lambda path: targets.check_writable(path, overwrite=False),
-    lambda path: images.write(PICTURE, path, overwrite=False),
+    lambda path: encode.write(PICTURE, path, overwrite=False),
 ])  # fmt: skip
 @pytest.mark.parametrize("place, error, message", [
     ("a.xyz", UsageError, "extension .xyz"), ("a", UsageError, "without an extension"),

@@ -11,8 +11,7 @@ import struct
 from collections.abc import Iterator
 from typing import BinaryIO
 
-from resshift_cli.imaging.tiff import COMPRESSION, STRIP_BYTES, STRIP_OFFSETS
-from resshift_cli.imaging.tiff import SIGNATURES as TIFF_SIGNATURES
+from resshift_cli.imaging.tiff import COMPRESSION, SIGNATURES, STRIP_BYTES, STRIP_OFFSETS
 
 MOST = 16 << 20
 """Bytes that a file may carry, compressed or not; the largest colour profiles have 5 MB."""
@@ -32,7 +31,7 @@ _TIFF_SIZES |= {16: 8, 17: 8, 18: 8}
 _TIFF_NUMBERS = frozenset(_TIFF_SIZES) - {1, 2, 7, 4}  # IPTC may be told to be of type 4
 
 
-def is_too_much(file: BinaryIO) -> bool:
+def exceeds_limit(file: BinaryIO) -> bool:
     """Whether a file carries more than is sane; False where its structure is none.
 
     Args:
@@ -41,7 +40,7 @@ def is_too_much(file: BinaryIO) -> bool:
     try:
         file.seek(0)
         start = file.read(16)
-        if start.startswith(TIFF_SIGNATURES):
+        if start.startswith(SIGNATURES):
             return _is_too_much_in_tiff(file, start)
         if start.startswith(b"\x89PNG\r\n\x1a\n"):
             return sum(_png(file)) > MOST

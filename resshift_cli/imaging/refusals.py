@@ -1,0 +1,95 @@
+"""Why an image is not read, in words for people; `name` starts each message."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from resshift_cli.errors import ImageUnreadableError, UnsupportedImageError, printable
+from resshift_cli.imaging import metadata_size
+
+FORGIVING = ("PNG", "JPEG", "MPO", "GIF", "BMP", "TIFF")
+"""What can be read as far as it goes, by the names that Pillow gives it."""
+
+# fmt: off
+_RAW_EXTENSIONS = frozenset({
+    ".3fr", ".arw", ".cr2", ".cr3", ".crw", ".dng", ".erf", ".iiq", ".kdc", ".mef", ".mos", ".mrw",
+    ".nef", ".nrw", ".orf", ".pef", ".raf", ".raw", ".rw2", ".rwl", ".sr2", ".srf", ".srw", ".x3f",
+})
+# fmt: on
+
+
+class DamagedImageError(ImageUnreadableError):
+    """A file that is cut short, or has wrong bytes in it."""
+
+
+def empty(name: str) -> ImageUnreadableError:
+    """A file without a byte."""
+    return ImageUnreadableError(f"{name} is empty (0 bytes).", hint="Copy or download it again.")
+
+
+def damaged(name: str, error: BaseException, kind: str | None = None) -> ImageUnreadableError:
+    """What to raise for an error of the decoder of the format `kind`."""
+    if "MAX_TEXT_" in str(error):  # the limits of Pillow for text of PNG
+        return too_much_metadata(name)
+    detail = printable(error).rstrip(".") or type(error).__name__
+    instead = ", or take what there is of it with --allow-truncated" if kind in FORGIVING else ""
+    return DamagedImageError(
+        f"{name} is cut short or damaged ({detail}).", hint=f"Copy or download it again{instead}."
+    )
+
+
+def too_large(name: str, claim: str) -> ImageUnreadableError:
+    """More pixels than were allowed; `claim` says how many, and how many that is."""
+    return ImageUnreadableError(
+        f"{name} is too large: {claim}.", hint="Cut it into parts, or reduce it first."
+    )
+
+
+def no_memory(name: str) -> ImageUnreadableError:
+    """An image that this machine has no memory for."""
+    return ImageUnreadableError(
+        f"{name} does not fit in memory.", hint="Cut it into parts, or reduce it first."
+    )
+
+
+def too_much_metadata(name: str) -> ImageUnreadableError:
+    """A file whose metadata would fill the memory."""
+    return ImageUnreadableError(
+        f"{name} carries more than {metadata_size.MOST >> 20} MB of metadata, which is not taken"
+        " in.",
+        hint="Remove it first, for example with `exiftool -all=`.",
+    )
+
+
+def too_deep(name: str, what: str) -> UnsupportedImageError:
+    """Samples that are not handled."""
+    return UnsupportedImageError(
+        f"{name} has {what}, which is not handled.",
+        hint="Save it with 8 or 16 bits per channel first.",
+    )
+
+
+def other_colours(name: str, what: str) -> UnsupportedImageError:
+    """Colours that are neither gray nor RGB."""
+    return UnsupportedImageError(f"{name} {what}.", hint="Convert it to RGB (sRGB) first.")
+
+
+def several(name: str, what: str) -> UnsupportedImageError:
+    """Frames or pages."""
+    return UnsupportedImageError(
+        f"{name} has {what}, and only single images are handled yet.",
+        hint="Take the first with --first-frame, or save the one you want as PNG first.",
+    )
+
+
+def is_named_raw(path: Path) -> bool:
+    """Whether a file is called like those that cameras write before they make a picture of them."""
+    return path.suffix.lower() in _RAW_EXTENSIONS
+
+
+def raw(name: str) -> UnsupportedImageError:
+    """A camera's raw file."""
+    return UnsupportedImageError(
+        f"{name} is a camera's raw file, which is not handled.",
+        hint="Develop it to an 8-bit TIFF or PNG first, for example with darktable or RawTherapee.",
+    )

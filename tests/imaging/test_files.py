@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -247,3 +248,24 @@ def test_what_goes_in_damaged_is_warned_of(photo: Path) -> None:
     photo.write_bytes(photo.read_bytes()[:-30])
     (warning,) = load(photo, allow_truncated=True).warnings
     assert str(photo) in warning
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.jpg", "a.tif", "a.webp", "a.bmp"])
+def test_a_small_image_is_opened_and_identified_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    Image.new("RGB", (8, 6)).save(tmp_path / name)
+    opened: list[int] = []
+    identified: list[int] = []
+    monkeypatch.setattr(Source, "open", _counting(Source.open, opened))
+    monkeypatch.setattr(Image, "open", _counting(Image.open, identified))
+    load(tmp_path / name)
+    assert (len(opened), len(identified)) == (1, 1)
+
+
+def _counting(function: Any, calls: list[int]) -> Any:
+    def counted(*given: Any, **options: Any) -> Any:
+        calls.append(1)
+        return function(*given, **options)
+
+    return counted

@@ -210,3 +210,22 @@ def test_more_pixels_than_pillow_takes_are_read_if_that_was_asked_for(
         read.read(path, max_pixels=70 * 90 // 3)
     assert read.read(path, max_pixels=70 * 90).pixels.shape == (90, 70, 3)
     assert Image.MAX_IMAGE_PIXELS == 70 * 90 // 3
+
+
+@pytest.mark.parametrize("mode", ["L", "LA", "RGB", "RGBA", "P", "1"])
+def test_the_colours_in_8_bits_are_those_of_the_image(tmp_path: Path, mode: str) -> None:
+    path = saved(Image.effect_noise((7, 5), 90).convert("RGBA").convert(mode), tmp_path / "a.png")
+    found, whole = read.read_rgb8(path), eight_bits(read.read(path))
+    assert found.shape == (5, 7, 3) and found.dtype == np.uint8 and found.flags.writeable
+    colours = whole[..., :1] if whole.shape[2] < 3 else whole[..., :3]
+    np.testing.assert_array_equal(found, np.broadcast_to(colours, (5, 7, 3)))
+
+
+def test_the_colours_in_8_bits_are_upright_and_rounded(tmp_path: Path) -> None:
+    deep = Picture(np.linspace(0, 1, 15, dtype=np.float32).reshape(5, 3, 1), depth=16)
+    encode.write(deep, tmp_path / "a.png", overwrite=False)
+    assert read.read_rgb8(tmp_path / "a.png")[..., 0].ravel()[[1, 7, 14]].tolist() == [18, 128, 255]
+    turned = saved(Image.new("RGB", (9, 4)), tmp_path / "b.jpg", exif=exif_with(Orientation=6))
+    assert read.read_rgb8(turned).shape == (9, 4, 3)
+    header = opening.read_header(turned)
+    assert (header.height, header.width) == (9, 4)

@@ -24,7 +24,7 @@ from torch import Tensor
 from resshift_cli.restoration import colour
 from resshift_cli.restoration.colour import ColourFix
 from resshift_cli.restoration.quality import levels, psnr_y, sharpness
-from resshift_cli.restoration.resize import enlarge, shrink
+from resshift_cli.restoration.resize import enlarge, reduced, shrink
 from resshift_cli.restoration.upscaler import Upscaler
 from resshift_cli.training.degradation import MildSpec, degrade
 
@@ -83,7 +83,7 @@ def main(
             for i, (sharp, lq) in enumerate(pairs):
                 image = colour.correct(results[i], lq * 2 - 1, fix=fix, consistency=consistency)
                 image = levels(image / 2 + 0.5)
-                difference = (colour.reduced(image, scale) - lq) * 255
+                difference = (reduced(image, scale) - lq) * 255
                 rows.append(
                     (
                         psnr_y(image, sharp) - base[i],

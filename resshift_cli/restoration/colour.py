@@ -33,7 +33,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from resshift_cli.restoration.resize import enlarge
+from resshift_cli.restoration.resize import enlarge, reduced
 
 ColourFix = Literal["none", "wavelet", "adain"]
 
@@ -53,12 +53,6 @@ ADAIN_FLOOR = (4 / 255) ** 2  # variance below which contrast is left alone
 # takes values outside [-1, 1].
 EIGENVALUES = (0.236, 1.02)
 ITERATIONS = 5
-
-
-def reduced(image: Tensor, factor: int) -> Tensor:
-    """A(image), the antialiased bicubic reduction, without the rounding of `degrade.shrink`."""
-    size = [side // factor for side in image.shape[-2:]]
-    return F.interpolate(image, size, mode="bicubic", align_corners=False, antialias=True)
 
 
 def wavelet(result: Tensor, lq: Tensor) -> Tensor:

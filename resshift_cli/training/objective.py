@@ -12,7 +12,7 @@ from resshift_cli.diffusion.autoencoder import Autoencoder, VQAutoencoder
 from resshift_cli.diffusion.denoiser import Denoiser
 from resshift_cli.diffusion.schedule import ShiftSchedule
 from resshift_cli.errors import InputMissingError, ModelUnavailableError, printable
-from resshift_cli.restoration import resize as degrade
+from resshift_cli.restoration.resize import shrink
 from resshift_cli.training.recipe import Objective
 
 _BORDER = 2  # low-resolution pixels that the bicubic reduction reaches beyond
@@ -97,7 +97,7 @@ def detail_share(sharp: Tensor, blurry: Tensor, restraint: float) -> Tensor:
         blurry: their low-resolution partners, (N, 3, h, w) in [0, 1].
         restraint: r, above 0.
     """
-    clean = degrade.shrink(sharp, sharp.shape[2] // blurry.shape[2])
+    clean = shrink(sharp, sharp.shape[2] // blurry.shape[2])
     # Partners were cut from larger images, so that they differ at the border in any case.
     inner = (clean - blurry)[..., _BORDER:-_BORDER, _BORDER:-_BORDER] * 255
     return restraint**2 / (restraint**2 + inner.square().mean((1, 2, 3)))

@@ -6,10 +6,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from resshift_cli.training.photos import Pixels
+from resshift_cli.training.photos import Photo
 
 
-def made_up_photo(seed: int, side: int) -> Pixels:
+def made_up_photo(seed: int, side: int) -> Photo:
     """Two gradients under waves, so that there is something to learn."""
     rng = np.random.default_rng(seed)
     rows, columns = np.mgrid[:side, :side] / side

@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image
 
-from resshift_cli.training.photos import Pixels
+from resshift_cli.training.photos import Photo
 
 
 def detailed(
-    image: Pixels, size: int, tries: int, rng: np.random.Generator, reduce: float = 1.0
-) -> Pixels:
+    image: Photo, size: int, tries: int, rng: np.random.Generator, reduce: float = 1.0
+) -> Photo:
     """The most detailed of a few random (size, size, 3) crops of (H, W, 3), flipped and turned.
 
     Most of a photo is sky and blur: detail is where a network has something to learn. Half of the
@@ -30,8 +30,8 @@ def detailed(
 
 
 def detailed_pair(
-    hq: Pixels, lq: Pixels, size: int, tries: int, rng: np.random.Generator
-) -> tuple[Pixels, Pixels]:
+    hq: Photo, lq: Photo, size: int, tries: int, rng: np.random.Generator
+) -> tuple[Photo, Photo]:
     """The same place of a picture and of its smaller partner, chosen as `detailed` does.
 
     Args:
@@ -43,7 +43,7 @@ def detailed_pair(
     """
     scale = hq.shape[0] // lq.shape[0]
     side = size // scale
-    pairs: list[list[Pixels]] = []
+    pairs: list[list[Photo]] = []
     for _ in range(tries):
         y = rng.integers(lq.shape[0] - side + 1)
         x = rng.integers(lq.shape[1] - side + 1)
@@ -53,7 +53,7 @@ def detailed_pair(
     return large, small
 
 
-def largest(image: Pixels, size: int, rng: np.random.Generator) -> Pixels:
+def largest(image: Photo, size: int, rng: np.random.Generator) -> Photo:
     """A random square as large as (H, W, 3) allows, reduced to (size, size, 3); half are mirrored.
 
     As we remember it, the published models were trained so. Pictures smaller than `size` are
@@ -68,20 +68,20 @@ def largest(image: Pixels, size: int, rng: np.random.Generator) -> Pixels:
     return crop[:, ::-1] if rng.random() < 0.5 else crop
 
 
-def _reduced(square: Pixels, size: int, filtered: Image.Resampling) -> Pixels:
+def _reduced(square: Photo, size: int, filtered: Image.Resampling) -> Photo:
     """A square of at least `size` as one of just that."""
     if len(square) == size:
         return square
     return np.array(Image.fromarray(np.ascontiguousarray(square)).resize((size, size), filtered))
 
 
-def _turned(crops: list[Pixels], rng: np.random.Generator) -> list[Pixels]:
+def _turned(crops: list[Photo], rng: np.random.Generator) -> list[Photo]:
     """All of them in the same of eight random positions."""
     quarters, mirrored = int(rng.integers(4)), rng.random() < 0.5
     turned = [np.rot90(crop, quarters) for crop in crops]
     return [crop[:, ::-1] for crop in turned] if mirrored else turned
 
 
-def _detail(crop: Pixels) -> float:
+def _detail(crop: Photo) -> float:
     green = crop[::2, ::2, 1].astype(np.float32)
     return float(np.abs(np.diff(green, axis=0)).mean() + np.abs(np.diff(green, axis=1)).mean())

@@ -23,7 +23,7 @@ from torch.utils.data import DataLoader, Dataset
 from resshift_cli.errors import ResShiftError
 from resshift_cli.training import crops, degradation, photos
 from resshift_cli.training.degradation import BicubicSpec, Degradation, MildSpec
-from resshift_cli.training.photos import Pictures, Pixels
+from resshift_cli.training.photos import Photo, Pictures
 
 VALIDATION_CROP = 256  # high-resolution pixels from the middle of each held-out photo
 MARGIN = 8  # low-resolution pixels by which a degraded patch is larger than its crop
@@ -118,7 +118,7 @@ def open_pictures(
     )
 
 
-def to_tensor(pixels: Pixels) -> Tensor:
+def to_tensor(pixels: Photo) -> Tensor:
     """Uint8 (H, W, 3) to float32 (1, 3, H, W) in [0, 1]."""
     return torch.from_numpy(np.ascontiguousarray(pixels)).permute(2, 0, 1)[None].float() / 255
 
@@ -135,9 +135,9 @@ def make_batch(
     """
     share = range(spec.batch) if share is None else share
     # A source for all crops goes on from each to the next, so none before the last can be spared.
-    made = range(share.stop) if isinstance(spec.degrade, MildSpec) else share
+    needed = range(share.stop) if isinstance(spec.degrade, MildSpec) else share
     sources = enumerate(_generators(spec, seed, number))
-    pairs = {index: _pair(pictures, spec, rng) for index, rng in sources if index in made}
+    pairs = {index: _pair(pictures, spec, rng) for index, rng in sources if index in needed}
     sharp, blurry = zip(*(pairs[index] for index in share), strict=True)
     return torch.cat(sharp), torch.cat(blurry)
 
@@ -230,15 +230,15 @@ def batches(
         num_workers=workers,
         multiprocessing_context="spawn" if workers else None,  # safe beside CUDA and threads
         generator=torch.Generator(),  # torch's own is the trainer's
-        collate_fn=_as_made,
+        collate_fn=_as_it_is,
     )
     with _without_interrupts():
         ahead = iter(loader)
     try:
-        for made in ahead:
-            if isinstance(made, _Failure):
-                raise made.kind(made.message, hint=made.hint)
-            sharp, blurry = made
+        for batch in ahead:
+            if isinstance(batch, ResShiftError):
+                raise batch
+            sharp, blurry = batch
             yield torch.from_numpy(sharp), torch.from_numpy(blurry)
     finally:
         # The traceback of an interrupt keeps the loader alive until Python ends its children, and
@@ -260,16 +260,7 @@ def _without_interrupts() -> Iterator[None]:
         signal.signal(signal.SIGINT, heeded)
 
 
-@dataclass(frozen=True, slots=True)
-class _Failure:
-    """An expected error on its way from a worker, where it would lose its hint."""
-
-    kind: type[ResShiftError]
-    message: str
-    hint: str
-
-
-_Made = tuple[NDArray[Any], NDArray[Any]] | _Failure
+_Arrays = tuple[NDArray[Any], NDArray[Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -286,14 +277,14 @@ class _Batches(Dataset[Any]):
     seed: int
     share: range | None
 
-    def __getitem__(self, number: int) -> _Made:
+    def __getitem__(self, number: int) -> _Arrays | ResShiftError:
         try:
             sharp, blurry = make_batch(self.pictures, self.spec, self.seed, number, self.share)
         except ResShiftError as error:
-            return _Failure(type(error), str(error), error.hint)
+            return error  # the loader would wrap what is raised
         return sharp.numpy().copy(), blurry.numpy().copy()  # with no tensor behind them
 
 
-def _as_made(made: Any) -> Any:
+def _as_it_is(batch: Any) -> Any:
     """What comes instead of turning arrays into tensors, in the worker."""
-    return made
+    return batch

@@ -12,20 +12,30 @@ from typing import Any, overload
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL.ExifTags import Base
 
-from resshift_cli.errors import ImageUnreadableError, InputMissingError, UsageError, printable
+from resshift_cli.errors import (
+    ImageUnreadableError,
+    InputMissingError,
+    UnsupportedImageError,
+    UsageError,
+    printable,
+)
+from resshift_cli.imaging import images
+from resshift_cli.imaging.formats import FORMATS
 
-Pixels = NDArray[np.uint8]
+Photo = NDArray[np.uint8]
 """A picture, (H, W, 3)."""
 
 DECODED_BYTES = 2 << 30  # decoded pictures that stay in memory, over all processes that read them
+MAX_PIXELS = 180_000_000  # of one picture
+LYING = (5, 6, 7, 8)  # EXIF orientations that turn a picture by a quarter
 HQ, LQ = "hq", "lq"  # the folders of pairs
 
 _PAIRS = "Pairs have the same names, the large pictures in `hq` and the small ones in `lq`."
 
 
-class Files(Sequence[Pixels]):
+class PhotoFiles(Sequence[Photo]):
     """Picture files, decoded to uint8 (H, W, 3) when they are asked for.
 
     Those asked for last stay in memory. A copy for another process starts without any.
@@ -38,7 +48,7 @@ class Files(Sequence[Pixels]):
     def __init__(self, paths: Sequence[Path], budget: int = DECODED_BYTES) -> None:
         self.paths = list(paths)
         self.budget = budget
-        self._kept: OrderedDict[int, Pixels] = OrderedDict()
+        self._kept: OrderedDict[int, Photo] = OrderedDict()
         self._bytes = 0
 
     def __len__(self) -> int:
@@ -46,25 +56,24 @@ class Files(Sequence[Pixels]):
         return len(self.paths)
 
     @overload
-    def __getitem__(self, index: int) -> Pixels: ...
+    def __getitem__(self, index: int) -> Photo: ...
 
     @overload
-    def __getitem__(self, index: slice) -> Files: ...
+    def __getitem__(self, index: slice) -> PhotoFiles: ...
 
-    def __getitem__(self, index: int | slice) -> Pixels | Files:
+    def __getitem__(self, index: int | slice) -> Photo | PhotoFiles:
         """Decode one picture, or take some of the files.
 
         Raises:
-            ImageUnreadableError: the file is no image, or a damaged one.
+            InputMissingError, ImageUnreadableError, UnsupportedImageError: as `images.read`.
         """
         if isinstance(index, slice):
-            return Files(self.paths[index], self.budget)
+            return PhotoFiles(self.paths[index], self.budget)
         index = range(len(self.paths))[index]
         if index in self._kept:
             self._kept.move_to_end(index)
             return self._kept[index]
-        with _opened(self.paths[index]) as image:
-            pixels = np.array(image.convert("RGB"))
+        pixels = _decode(self.paths[index])
         self._kept[index] = pixels
         self._bytes += pixels.nbytes
         while self._bytes > self.budget and len(self._kept) > 1:
@@ -85,15 +94,15 @@ class Pictures:
         lq: their partners in the same order, where those are given.
     """
 
-    hq: Sequence[Pixels]
-    lq: Sequence[Pixels] | None = None
+    hq: Sequence[Photo]
+    lq: Sequence[Photo] | None = None
 
     def __len__(self) -> int:
         """How many pictures, or pairs."""
         return len(self.hq)
 
     @property
-    def partners(self) -> Sequence[Pixels]:
+    def partners(self) -> Sequence[Photo]:
         """The low-resolution pictures of pairs."""
         if self.lq is None:
             raise ValueError("these pictures have no partners")
@@ -106,26 +115,52 @@ class Pictures:
     def shared_out(self, processes: int) -> Pictures:
         """The same for one of several processes, which keeps its share of them in memory."""
 
-        def share(pictures: Sequence[Pixels]) -> Sequence[Pixels]:
-            if not isinstance(pictures, Files):
+        def share(pictures: Sequence[Photo]) -> Sequence[Photo]:
+            if not isinstance(pictures, PhotoFiles):
                 return pictures
-            return Files(pictures.paths, pictures.budget // processes)
+            return PhotoFiles(pictures.paths, pictures.budget // processes)
 
         return Pictures(share(self.hq), None if self.lq is None else share(self.lq))
 
 
-@contextmanager
-def _opened(path: Path) -> Iterator[Image.Image]:
+def _decode(path: Path) -> Photo:
+    """What `upscale` would read of a file, in 8-bit RGB: the first frame, without transparency.
+
+    Raises:
+        InputMissingError, ImageUnreadableError, UnsupportedImageError: as `images.read`.
+    """
+    with _taken_out():
+        picture = images.read(path, first_frame=True, max_pixels=MAX_PIXELS)
+    levels = images.levels(picture.pixels, 8)
+    return np.repeat(levels[..., :1], 3, axis=2) if levels.shape[2] < 3 else levels[..., :3]
+
+
+def _size(path: Path) -> tuple[int, int]:
+    """(width, height) of what `_decode` gives, by the header where that says it.
+
+    Raises:
+        As `_decode`.
+    """
     try:
-        with Image.open(path) as image:
-            if image.mode.startswith(("I", "F")):  # Pillow would clip them
-                raise ValueError(f"its pixels are of kind {image.mode}, and 8 bits are needed")
-            yield image
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise ImageUnreadableError(
-            f"{printable(path)} can't be decoded: {printable(error)}.",
-            hint="Take it out of the photos.",
-        ) from error
+        with images.opened(path, max_pixels=MAX_PIXELS) as image:
+            width, height = image.size
+            # Pillow would decode a PNG to look for EXIF behind the pixels.
+            known = image.format != "PNG" or "exif" in image.info
+            lies = known and image.getexif().get(Base.Orientation) in LYING
+    except (ImageUnreadableError, UnsupportedImageError):  # another decoder may know it
+        height, width, _ = _decode(path).shape
+        lies = False
+    return (height, width) if lies else (width, height)
+
+
+@contextmanager
+def _taken_out() -> Iterator[None]:
+    """Tell somebody who trains, and has no options for damaged files, the way out."""
+    try:
+        yield
+    except ImageUnreadableError as error:
+        hint = "Take it out of the photos, or put a whole one there."
+        raise ImageUnreadableError(str(error), hint=hint) from error
 
 
 def split(
@@ -168,8 +203,7 @@ def split(
 
 
 def _images(folder: Path) -> list[Path]:
-    suffixes = {".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp"}
-    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in suffixes)
+    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in FORMATS)
 
 
 def read_splits(listed: Path) -> dict[str, list[str]]:
@@ -209,7 +243,7 @@ def open_pictures(paths: Sequence[Path], smallest: int, scale: int | None) -> Pi
         scale: for pairs, how many times larger they are than their partners.
 
     Raises:
-        ImageUnreadableError: a file is no image, or a damaged one.
+        ImageUnreadableError, UnsupportedImageError: a file is no image, or can't be decoded.
         InputMissingError: a partner is missing.
         UsageError: all are too small, or a partner does not have the size that goes with `scale`.
     """
@@ -230,19 +264,15 @@ def open_pictures(paths: Sequence[Path], smallest: int, scale: int | None) -> Pi
     share = DECODED_BYTES
     if scale is not None:
         share = DECODED_BYTES * scale**2 // (scale**2 + 1)
-        lq = Files([_partner(path, size, scale) for path, size in large], DECODED_BYTES - share)
-    pictures = Pictures(Files(hq, share), lq)
+        lq = PhotoFiles(
+            [_partner(path, size, scale) for path, size in large], DECODED_BYTES - share
+        )
+    pictures = Pictures(PhotoFiles(hq, share), lq)
     if 3 * pixels <= share:
         for files in filter(None, (pictures.hq, pictures.lq)):
             for index in range(len(files)):
                 files[index]
     return pictures
-
-
-def _size(path: Path) -> tuple[int, int]:
-    """(width, height)."""
-    with _opened(path) as image:
-        return image.size
 
 
 def _check_names(folder: Path) -> None:

@@ -5,10 +5,10 @@ import pytest
 from pictures import made_up_photo
 
 from resshift_cli.training import crops
-from resshift_cli.training.photos import Pixels
+from resshift_cli.training.photos import Photo
 
 
-def half_detailed(side: int = 64) -> Pixels:
+def half_detailed(side: int = 64) -> Photo:
     """Flat above, noise below."""
     image = np.full((side, side, 3), 100, np.uint8)
     image[side // 2 :] = np.random.default_rng(0).integers(256, size=(side // 2, side, 3))
@@ -65,7 +65,7 @@ def test_pictures_are_not_reduced_to_less_than_a_crop() -> None:
         assert crop.shape == (16, 16, 3)
 
 
-def blocks_of(image: Pixels, scale: int) -> Pixels:
+def blocks_of(image: Photo, scale: int) -> Photo:
     """Each pixel as a square of `scale` times `scale`."""
     return image.repeat(scale, axis=0).repeat(scale, axis=1)
 

@@ -22,7 +22,7 @@ from resshift_cli.restoration import resize as degrade
 from resshift_cli.training import dataset
 from resshift_cli.training.dataset import DataSpec, PairedSpec
 from resshift_cli.training.degradation import BicubicSpec, Degradation, MildSpec
-from resshift_cli.training.photos import Files, Pictures, Pixels
+from resshift_cli.training.photos import Photo, PhotoFiles, Pictures
 from resshift_cli.training.realistic import RealisticSpec
 
 SPEC = DataSpec(
@@ -114,7 +114,7 @@ def test_details_can_be_of_reduced_pictures() -> None:
 # Pairs
 
 
-def reduced(photo: Pixels) -> Pixels:
+def reduced(photo: Photo) -> Photo:
     return np.array(Image.fromarray(photo).reduce(4))
 
 
@@ -193,7 +193,7 @@ def files(tmp_path: Path) -> Pictures:
     paths = [tmp_path / "0.png", tmp_path / "1.png"]
     for number, path in enumerate(paths):
         Image.fromarray(made_up_photo(number, 96 + 8 * number)).save(path)
-    return Pictures(Files(paths, budget=30_000))
+    return Pictures(PhotoFiles(paths, budget=30_000))
 
 
 REALISTIC = replace(SPEC, degrade=RealisticSpec(), batch=1)
@@ -232,10 +232,10 @@ def test_workers_end_with_their_iterator(files: Pictures) -> None:
 
 @pytest.mark.parametrize("workers", [0, 1])
 def test_a_damaged_picture_is_named_by_whoever_meets_it(files: Pictures, workers: int) -> None:
-    assert isinstance(files.hq, Files)
+    assert isinstance(files.hq, PhotoFiles)
     for path in files.hq.paths:
         path.write_bytes(path.read_bytes()[:500])
-    with pytest.raises(ImageUnreadableError, match=r"\d\.png can't be decoded") as caught:
+    with pytest.raises(ImageUnreadableError, match=r"\d\.png is cut short or damaged") as caught:
         next(dataset.batches(files, REALISTIC, 0, range(2), workers))
     assert caught.value.hint == "Take it out of the photos."
 
@@ -247,13 +247,13 @@ import time
 from contextlib import closing
 from pathlib import Path
 from resshift_cli.training import dataset, realistic
-from resshift_cli.training.photos import Files, Pictures
+from resshift_cli.training.photos import PhotoFiles, Pictures
 
 if multiprocessing.current_process().name.endswith("-2"):  # the second worker
     time.sleep(float(sys.argv[2]))
 if __name__ == "__main__":
     spec = dataset.DataSpec(4, 1, 64, 1, realistic.RealisticSpec())
-    pictures = Pictures(Files([Path(sys.argv[1])]))
+    pictures = Pictures(PhotoFiles([Path(sys.argv[1])]))
     numbers = range(10_000_000)
     with closing(dataset.batches(pictures, spec, 0, numbers, workers=2)) as batches:
         for sharp, blurry in batches:
@@ -264,7 +264,7 @@ if __name__ == "__main__":
 @pytest.mark.skipif(os.name != "posix", reason="signals of Unix")
 @pytest.mark.parametrize("late", [0, 3], ids=["started", "while a worker is still starting"])
 def test_ctrl_c_leaves_no_processes(late: int, files: Pictures, tmp_path: Path) -> None:
-    assert isinstance(files.hq, Files)
+    assert isinstance(files.hq, PhotoFiles)
     (tmp_path / "run.py").write_text(RUN)
     command = [sys.executable, str(tmp_path / "run.py"), str(files.hq.paths[0]), str(late)]
     with subprocess.Popen(

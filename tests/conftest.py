@@ -8,13 +8,19 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from command_line import Ran, Run
+from pictures import made_up_photo
+from PIL import Image
 from tiny_model import tiny_networks, tiny_spec
+from tiny_run import VQ_RUN, Start, write_config
 
 from resshift_cli.commands import app as cli
+from resshift_cli.diffusion import autoencoder
+from resshift_cli.training import train
 from resshift_cli.weights import checkpoint
 
 # Nothing of the user's own is read or written, and no network touched, unless a test says so. It
@@ -73,3 +79,31 @@ def own_folder() -> Iterator[Path]:
         finally:
             os.setresuid(*before)
             os.chmod(name, 0o700)
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """Three photos; the first by name is held out, and just large enough for it."""
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for i, side in enumerate([256, 96, 100]):
+        Image.fromarray(made_up_photo(i, side)).save(folder / f"{i}.png")
+    return folder
+
+
+@pytest.fixture
+def start(photos: Path, tmp_path: Path) -> Start:
+    def start(out: str, *, seed: int = 0, **changes: Any) -> Iterator[dict[str, float]]:
+        config = write_config(tmp_path / "run.toml", **changes)
+        return train.train(config, [photos], tmp_path / out, seed=seed)
+
+    return start
+
+
+@pytest.fixture
+def vq_weights(tmp_path: Path) -> Path:
+    torch.manual_seed(7)
+    codec = autoencoder.build(VQ_RUN.model.autoencoder)
+    path = tmp_path / "vq.safetensors"
+    checkpoint.write(path, checkpoint.own_tensors(codec), {})
+    return path

@@ -3,14 +3,26 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import pytest
+import torch
+from goldens_support import small_vq_spec
+from pictures import made_up_photo
 from tiny_model import tiny_spec
 
+from resshift_cli.training import dataset
 from resshift_cli.training.degradation import MildSpec
+from resshift_cli.training.photos import Photo, Pictures
 from resshift_cli.training.recipe import RunSpec, TrainSpec
+from resshift_cli.training.trainer import Trainer
+
+CPU = torch.device("cpu")
+Start = Callable[..., Iterator[dict[str, float]]]
+needs_muon = pytest.mark.skipif(not hasattr(torch.optim, "Muon"), reason="needs torch 2.9")
 
 MILD = MildSpec(share=0.5, blur=1.0, noise=8.0, jpeg=(50, 95))
 RUN = RunSpec(
@@ -34,6 +46,35 @@ RUN = RunSpec(
         samples=0,
     ),
 )
+
+
+VQ_RUN = replace(
+    RUN,
+    model=tiny_spec(
+        predict="x0",
+        precondition=False,
+        denoiser=replace(RUN.model.denoiser, latent_channels=3),
+        autoencoder=small_vq_spec(codes=16),
+    ),
+    train=replace(RUN.train, objective="plain", steps=1, samples=0),
+)
+
+
+def batch(run: RunSpec = RUN, number: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+    return dataset.make_batch(Pictures([made_up_photo(0, 96)]), run.data, 0, number)
+
+
+def loss_of(trainer: Trainer, pairs: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
+    """Of a whole batch at the trainer's step."""
+    return trainer.loss(*pairs, *trainer.drawn())
+
+
+def held_out(*photos: Photo) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    return dataset.validation_pairs(Pictures(photos), RUN.data)
+
+
+def changed(**changes: Any) -> RunSpec:
+    return replace(RUN, train=replace(RUN.train, **changes))
 
 
 def toml(value: Any) -> str:

@@ -120,12 +120,9 @@ def train(
         photos,
         out,
         seed=seed,
-        device=run_on,
         init=None if init is None else fetch.weights(init, run),
         autoencoder=None if source is None else fetch.autoencoder(source),
-        workers=workers,
-        ranks=ranks,
-        command=sys.argv,
+        session=training.Session(run_on, workers, ranks, sys.argv),
     )
     if ranks.leads and find_spec("tensorboard") is None:
         console.note("No TensorBoard here, so no events: `pip install 'resshift[train]'`.")
@@ -134,10 +131,10 @@ def train(
         with (
             memory_limit(f"Lower `batch` or `crop` in {printable(config)}, or raise `accumulate`."),
             progress.bars(quiet=not ranks.leads) as bars,
-            closing(steps) as told,
+            closing(steps) as logged,
         ):
             bar = bars(total=total, desc=out.name, unit="step")
-            for metrics in told:
+            for metrics in logged:
                 if "gain_db" in metrics:
                     gain = f", {metrics['gain_db']:+.2f} dB over bicubic"
                 bar.set_postfix_str(f"loss {metrics['loss']:.4f}{gain}")

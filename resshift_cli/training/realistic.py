@@ -73,6 +73,14 @@ class StageSpec:
 
     def problems(self) -> Iterator[str]:
         """What is wrong with the numbers."""
+        yield from self._wrong_shares()
+        yield from self._wrong_ranges()
+        if not self.resize_range[0] <= 1 <= self.resize_range[1]:
+            yield "resize_range must hold 1"
+        if not self.sizes or any(size < 1 or size % 2 == 0 for size in self.sizes):
+            yield "sizes must be odd"
+
+    def _wrong_shares(self) -> Iterator[str]:
         for name in ("blur", "sinc", "gaussian", "gray"):
             if not 0 <= getattr(self, name) <= 1:
                 yield f"{name} must be within 0..1"
@@ -80,19 +88,15 @@ class StageSpec:
             shares = getattr(self, name)
             if min(shares) < 0 or abs(sum(shares) - 1) > 1e-6:
                 yield f"{name} must be shares that sum to 1"
+
+    def _wrong_ranges(self) -> Iterator[str]:
         for name in ("noise", "poisson"):
             if not 0 <= getattr(self, name)[0] <= getattr(self, name)[1]:
                 yield f"{name} must be two rising numbers from 0 on"
-        if not 0 < self.sigma[0] <= self.sigma[1]:
-            yield "sigma must be two rising numbers above 0"
-        for name in ("generalised_beta", "plateau_beta", "resize_range"):
+        for name in ("sigma", "generalised_beta", "plateau_beta", "resize_range"):
             low, high = getattr(self, name)
             if not 0 < low <= high:
                 yield f"{name} must be two rising numbers above 0"
-        if not self.resize_range[0] <= 1 <= self.resize_range[1]:
-            yield "resize_range must hold 1"
-        if not self.sizes or any(size < 1 or size % 2 == 0 for size in self.sizes):
-            yield "sizes must be odd"
 
 
 FIRST = StageSpec(

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import tomllib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -116,6 +118,14 @@ class TrainSpec:
     validate_on: int = 100
     samples: int = 4
 
+    def rate(self, step: int) -> float:
+        """The learning rate of the step after so many: a linear warm-up, then a cosine."""
+        if step < self.warmup:
+            return self.learning_rate * (step + 1) / self.warmup
+        done = (step - self.warmup) / max(self.steps - self.warmup, 1)
+        height = 0.5 * (1 + math.cos(math.pi * min(done, 1.0)))
+        return self.final_rate + (self.learning_rate - self.final_rate) * height
+
 
 @dataclass(frozen=True, slots=True)
 class RunSpec:
@@ -156,9 +166,8 @@ def read(path: Path) -> RunSpec:
 
     Raises:
         InputMissingError: the file can't be read.
-        SpecError: not TOML, or keys that do not fit.
+        UsageError: not TOML, keys that do not fit, or numbers that nothing can be trained with.
         UnknownModelError: it is like a model that does not exist.
-        UsageError: numbers that nothing can be trained with.
     """
     try:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -168,13 +177,17 @@ def read(path: Path) -> RunSpec:
             hint="training/tiny-x4.toml in the repository is an example.",
         ) from error
     except ValueError as error:  # also what is not UTF-8
-        raise SpecError(
+        raise UsageError(
             f"{printable(path)} is not TOML: {error}.", hint="Mend that line."
         ) from error
     if isinstance(table.get("model"), dict):
         table["model"] = _inherited(table["model"], path)
-    run = from_table(RunSpec, table, str(path))
-    _check(run, path)
+    try:
+        run = from_table(RunSpec, table, str(path))
+    except SpecError as error:
+        raise UsageError(str(error), hint="docs/training.md lists the keys.") from error
+    for problem in _problems(run):
+        raise UsageError(f"{printable(path)}: {problem}.", hint=f"Change it in {printable(path)}.")
     return run
 
 
@@ -185,51 +198,45 @@ def _inherited(table: dict[str, Any], path: Path) -> dict[str, Any]:
         return table
     spec = registry.find(name).spec if isinstance(name, str) else None
     if spec is None:
-        raise SpecError(
+        raise UsageError(
             f"{printable(path)}.model is like {name!r}, whose table is not in the registry.",
             hint="`like` names a model whose network weights.toml describes.",
         )
     return registry.merged(json.loads(specs.to_json(spec)), table)
 
 
-def _check(run: RunSpec, path: Path) -> None:
-    """Refuse numbers that would fail later, or in the middle of the run."""
-    train, model = run.train, run.model
+def _problems(run: RunSpec) -> Iterator[str]:
+    """What would fail later, or in the middle of the run."""
+    train = run.train
+    yield from (f"{name} must be at least 1" for name in _COUNTS if getattr(train, name) < 1)
+    yield from (f"{name} can't be negative" for name in _AMOUNTS if getattr(train, name) < 0)
+    yield from _problems_of_the_model(run)
+    if train.batch % train.accumulate:
+        yield f"batch {train.batch} can't be computed in {train.accumulate} equal parts"
+    if not 0 <= train.last_share <= 1:
+        yield "last_share must be within 0..1"
+    if not (0 <= train.ema < 1 and 0 <= train.beta2 < 1):
+        yield "ema and beta2 must be at least 0 and below 1"
+    if train.clip_norm <= 0:
+        yield "clip_norm must be above 0"
+    if train.perceptual is not None and train.perceptual.weight < 0:
+        yield "perceptual.weight can't be negative"
+    if run.data.problem is not None:
+        yield run.data.problem
+
+
+def _problems_of_the_model(run: RunSpec) -> Iterator[str]:
+    model = run.model
     multiple = model.autoencoder.factor * model.denoiser.size_multiple
-    too_small = [name for name in _COUNTS if getattr(train, name) < 1]
-    negative = [name for name in _AMOUNTS if getattr(train, name) < 0]
-    problem = None
-    if too_small:
-        problem = f"{too_small[0]} must be at least 1"
-    elif negative:
-        problem = f"{negative[0]} can't be negative"
-    elif (
-        model.scale < 2
-        or model.denoiser.lq_mask
-        or model.denoiser.noise_channels
-        or model.condition != "pixels"
-    ):
-        problem = "only models that enlarge, and are shown the image but no mask or noise, train"
-    elif train.crop % multiple:
-        problem = f"crop {train.crop} is no multiple of {multiple}"
-    elif VALIDATION_CROP % multiple:
-        problem = f"it is validated on {VALIDATION_CROP} pixels, which is no multiple of {multiple}"
-    elif train.batch % train.accumulate:
-        problem = f"batch {train.batch} can't be computed in {train.accumulate} equal parts"
-    elif not 0 <= train.last_share <= 1:
-        problem = "last_share must be within 0..1"
-    elif not (0 <= train.ema < 1 and 0 <= train.beta2 < 1):
-        problem = "ema and beta2 must be at least 0 and below 1"
-    elif train.clip_norm <= 0:
-        problem = "clip_norm must be above 0"
-    elif train.perceptual is not None and train.perceptual.weight < 0:
-        problem = "perceptual.weight can't be negative"
-    elif run.autoencoder and model.autoencoder.kind != "vq":
-        problem = "a space-to-depth model has no autoencoder to load"
-    else:
-        problem = run.data.problem
-    if problem is not None:
-        raise UsageError(f"{printable(path)}: {problem}.", hint=f"Change it in {printable(path)}.")
+    shown_more = model.denoiser.lq_mask or model.denoiser.noise_channels
+    if model.scale < 2 or shown_more or model.condition != "pixels":
+        yield "only models that enlarge, and are shown the image but no mask or noise, train"
+    if run.train.crop % multiple:
+        yield f"crop {run.train.crop} is no multiple of {multiple}"
+    if VALIDATION_CROP % multiple:
+        yield f"it is validated on {VALIDATION_CROP} pixels, which is no multiple of {multiple}"
+    if run.autoencoder and model.autoencoder.kind != "vq":
+        yield "a space-to-depth model has no autoencoder to load"
 
 
 def to_table(run: RunSpec) -> dict[str, Any]:

@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from resshift_cli import __version__
-from resshift_cli.errors import ModelUnavailableError, OutputError, printable
+from resshift_cli.errors import ModelUnavailableError, printable
 from resshift_cli.system import atomic, locks
+from resshift_cli.system.journal import Journal
 
 STATE, WEIGHTS, CARD, METRICS = "state.pt", "model.safetensors", "README.md", "metrics.jsonl"
 CONFIG, ENVIRONMENT, SAMPLES = "config.toml", "environment.json", "samples"
@@ -69,7 +70,7 @@ def note_session(out: Path, facts: Mapping[str, object]) -> None:
 
     Args:
         out: the folder of the run.
-        facts: what is to be told beside time and versions.
+        facts: what else there is to know than time and versions.
 
     Raises:
         OutputError: it can't be written.
@@ -95,17 +96,13 @@ def note_session(out: Path, facts: Mapping[str, object]) -> None:
     atomic.write(path, json.dumps({"sessions": sessions}, indent=2).encode() + b"\n")
 
 
-def measured(out: Path) -> Iterator[dict[str, float]]:
-    """The whole lines of `metrics.jsonl`; one that was cut off ends it."""
-    path = out / METRICS
-    for line in path.read_bytes().splitlines(keepends=True) if path.exists() else ():
-        try:
-            entry = json.loads(line)
-        except ValueError:
-            return
-        if not line.endswith(b"\n") or not isinstance(entry, dict) or "step" not in entry:
-            return
-        yield entry
+def measured(out: Path) -> list[dict[str, float]]:
+    """The whole lines of `metrics.jsonl`.
+
+    Raises:
+        OutputError: it is there but can't be read.
+    """
+    return [entry for entry in _metrics(out).lines() if "step" in entry]
 
 
 @contextmanager
@@ -123,19 +120,13 @@ def log(out: Path, step: int) -> Iterator[Callable[[Mapping[str, float]], None]]
     Raises:
         OutputError: the file can't be written.
     """
-    path = out / METRICS
+    journal = _metrics(out)
     kept = [entry for entry in measured(out) if entry["step"] <= step]
-    atomic.write(path, "".join(json.dumps(entry) + "\n" for entry in kept).encode())
+    atomic.write(journal.path, "".join(json.dumps(entry) + "\n" for entry in kept).encode())
     events = _event_writer(out, step)
 
     def write(metrics: Mapping[str, float]) -> None:
-        try:
-            with path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(metrics) + "\n")
-        except OSError as error:
-            raise OutputError(
-                f"{printable(path)} can't be written: {error.strerror}.", hint="Make room for it."
-            ) from error
+        journal.append(metrics)
         if events is not None:
             for name, value in metrics.items():
                 if name != "step":
@@ -147,6 +138,10 @@ def log(out: Path, step: int) -> Iterator[Callable[[Mapping[str, float]], None]]
     finally:
         if events is not None:
             events.close()
+
+
+def _metrics(out: Path) -> Journal:
+    return Journal(out / METRICS, hint="Make room for it, or look at who may write to it.")
 
 
 def _event_writer(out: Path, step: int) -> Any:

@@ -9,13 +9,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import AbstractContextManager, closing, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
 from resshift_cli.errors import UsageError, printable
 from resshift_cli.system import atomic
-from resshift_cli.training import card, dataset, recipe, runlog, sheet
+from resshift_cli.training import card, dataset, recipe, runlog, sheet, validation
 from resshift_cli.training.photos import Pictures
 from resshift_cli.training.ranks import Ranks, joined
 from resshift_cli.training.trainer import Trainer
@@ -24,18 +25,37 @@ LOG_EVERY = 50  # steps; validations and saved states are logged as well
 COLUMNS = ("degraded", "one step", "whole chain", "original")  # of a sheet of samples
 
 
+@dataclass(frozen=True, slots=True)
+class Session:
+    """Where a run goes on this time.
+
+    Attributes:
+        device: where to train.
+        workers: processes that make batches ahead of time, for each one that trains.
+        ranks: the processes that train together, each of which calls `train`; only the first
+            writes.
+        command: the command line, to be kept with the run.
+    """
+
+    device: torch.device = torch.device("cpu")
+    workers: int = 0
+    ranks: Ranks = Ranks()
+    command: Sequence[str] = ()
+
+
+HERE = Session()
+"""In this process alone, on the CPU."""
+
+
 def train(
     config: Path,
     photos: Sequence[Path],
     out: Path,
     *,
     seed: int = 0,
-    device: torch.device | None = None,
     init: Path | None = None,
     autoencoder: Path | None = None,
-    workers: int = 0,
-    ranks: Ranks | None = None,
-    command: Sequence[str] = (),
+    session: Session = HERE,
 ) -> Generator[dict[str, float], None, None]:
     """Train, or go on where an earlier run with the same `out` was interrupted.
 
@@ -48,28 +68,24 @@ def train(
         photos: folders of pictures.
         out: folder of the run; processes on several machines share it.
         seed: of everything random.
-        device: where to train.
         init: weight file to start from.
         autoencoder: file of the autoencoder's weights, where it has any.
-        workers: processes that make batches ahead of time, for each one that trains.
-        ranks: the processes that train together, each of which calls this; only the first writes.
-        command: the command line, to be kept with the run.
+        session: where to train.
 
     Yields:
         What was measured at each step that is logged.
 
     Raises:
-        InputMissingError: the configuration, photos or another file is missing.
-        ImageUnreadableError: a photo can't be decoded.
-        SpecError: the configuration does not fit.
-        UsageError: its numbers can't be trained with, or all photos are too small.
+        InputMissingError: photos or another file is missing.
+        ImageUnreadableError, UnsupportedImageError: a photo can't be decoded.
+        UsageError: the configuration does not fit, the photos are too small, or the seed is not
+            the run's.
         ModelUnavailableError: `init`, `autoencoder`, or the state in `out`, is damaged or of
             another model.
         OutputError: `out` can't be written to.
         ResShiftError: training diverged.
     """
     run = recipe.read(config)
-    spec = run.train
     if run.model.autoencoder.kind == "vq" and autoencoder is None:
         raise UsageError(
             f"{printable(config)} has an autoencoder with weights, "
@@ -78,16 +94,15 @@ def train(
         )
     listed = config.parent / run.photos if run.photos else None
     training, held_out = dataset.open_pictures(photos, listed, run.data)
-    ranks = ranks or Ranks()
-    device = device or torch.device("cpu")
-    with joined(ranks, device):
+    ranks, perceptual = session.ranks, run.train.perceptual
+    with joined(ranks, session.device):
         trainer = Trainer(
             run,
             seed=seed,
-            device=device,
+            device=session.device,
             ranks=ranks,
             autoencoder=autoencoder,
-            features=config.parent / spec.perceptual.features if spec.perceptual else None,
+            features=config.parent / perceptual.features if perceptual else None,
         )
         if (out / runlog.STATE).exists():
             trainer.restore(out / runlog.STATE)
@@ -98,45 +113,49 @@ def train(
             "The processes of this run have different configurations, photos or states.",
             hint="Give all machines the same files, and one shared folder for --out.",
         )
-        if trainer.step >= spec.steps:
+        if trainer.step >= run.train.steps:
             return
         if not ranks.leads:
-            yield from _steps(trainer, training, workers)
+            yield from _steps(trainer, training, session.workers)
             return
         with runlog.held(out):
             runlog.keep_config(out, config, listed, trainer.step)
-            facts = {
-                "from_step": trainer.step,
-                "seed": seed,
-                "device": _device_name(device),
-                "processes": ranks.count,
-                "threads": torch.get_num_threads(),
-                "computes_in": str(trainer.dtype or torch.float32).removeprefix("torch."),
-                "command": list(command),
+            files = {
                 "init": "" if init is None else str(init),
                 "autoencoder": "" if autoencoder is None else str(autoencoder),
                 "pictures": {"training": len(training), "held out": len(held_out)},
             }
-            runlog.note_session(out, facts)
+            runlog.note_session(out, _facts(trainer, session) | files)
             codec = "" if autoencoder is None else autoencoder.name
-            book = _Book(out, trainer, training, held_out, codec)
-            yield from _steps(trainer, training, workers, book)
+            record = _Record(out, trainer, training, held_out, codec)
+            yield from _steps(trainer, training, session.workers, record)
 
 
-def _device_name(device: torch.device) -> str:
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+def _facts(trainer: Trainer, session: Session) -> dict[str, object]:
+    """What `environment.json` keeps of a session."""
+    device = session.device
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+    return {
+        "from_step": trainer.step,
+        "seed": trainer.seed,
+        "device": name,
+        "processes": session.ranks.count,
+        "threads": torch.get_num_threads(),
+        "computes_in": str(trainer.dtype or torch.float32).removeprefix("torch."),
+        "command": list(session.command),
+    }
 
 
 def _steps(
-    trainer: Trainer, training: Pictures, workers: int, book: _Book | None = None
+    trainer: Trainer, training: Pictures, workers: int, record: _Record | None = None
 ) -> Generator[dict[str, float], None, None]:
-    """The loop; only the first process has a book to keep."""
-    run, ranks = trainer.run, trainer.ranks
+    """The loop; only the first process has a record to keep."""
+    run = trainer.run
     spec = run.train
     started, first, losses = time.monotonic(), trainer.step, []
     numbers = range(trainer.step, spec.steps)
-    made = dataset.batches(training, run.data, trainer.seed, numbers, workers, trainer.share)
-    with nullcontext() if book is None else book.log() as write, closing(made) as batches:
+    ahead = dataset.batches(training, run.data, trainer.seed, numbers, workers, trainer.share)
+    with nullcontext() if record is None else record.log() as write, closing(ahead) as batches:
         for batch in batches:
             losses.append(trainer.advance(*batch))
             last = trainer.step == spec.steps
@@ -146,21 +165,21 @@ def _steps(
                 continue
             metrics: dict[str, float] = {
                 "step": trainer.step,
-                "loss": ranks.mean(torch.stack(losses).mean()),
+                "loss": trainer.ranks.mean(torch.stack(losses).mean()),
                 "learning_rate": trainer.optimiser.learning_rate,
                 "seconds_per_step": (time.monotonic() - started) / (trainer.step - first),
             }
             losses.clear()
-            if book is not None and write is not None:
+            if record is not None and write is not None:
                 if validates:
-                    metrics |= book.validate()
+                    metrics |= record.validate()
                 write(metrics)
                 if saves:
-                    book.save()
+                    record.save()
             yield metrics
 
 
-class _Book:
+class _Record:
     """What the first process writes into the folder of the run.
 
     Args:
@@ -189,9 +208,9 @@ class _Book:
         if samples:
             path = self.out / runlog.SAMPLES / f"{trainer.step:06}.png"
             atomic.make_folder(path.parent)
-            rows = trainer.samples(self.pairs[:samples])
+            rows = validation.samples(trainer, self.pairs[:samples])
             sheet.save(path, sheet.draw([list(zip(COLUMNS, row, strict=True)) for row in rows]))
-        return trainer.validate(self.pairs)
+        return validation.gain(trainer, self.pairs)
 
     def save(self) -> None:
         """Write weights, card and, last, the state: what it says was done has then been written."""

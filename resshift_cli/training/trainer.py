@@ -6,11 +6,8 @@ Everything random in a step follows from the run's seed and the step's number.
 from __future__ import annotations
 
 import copy
-import io
-import math
 import pickle
 import warnings
-from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -22,9 +19,14 @@ from torch.nn.parallel import DistributedDataParallel
 
 from resshift_cli.diffusion import chain, specs
 from resshift_cli.diffusion.specs import ModelSpec, SpecError
-from resshift_cli.errors import ModelUnavailableError, ResShiftError, UsageError, printable
-from resshift_cli.restoration import quality
-from resshift_cli.restoration import resize as degrade
+from resshift_cli.errors import (
+    ModelUnavailableError,
+    OutputError,
+    ResShiftError,
+    UsageError,
+    printable,
+)
+from resshift_cli.restoration import resize
 from resshift_cli.system import atomic
 from resshift_cli.system.device import has_fast_bf16, place
 from resshift_cli.training import network as networks
@@ -87,8 +89,7 @@ class Trainer:
 
     Raises:
         InputMissingError, ModelUnavailableError: a file is missing, damaged or does not fit.
-        SpecError: the sizes make no network.
-        UsageError: the batch can't be shared evenly.
+        UsageError: the sizes make no network, or the batch can't be shared evenly.
     """
 
     def __init__(
@@ -118,8 +119,11 @@ class Trainer:
             )
         size = train.batch // self.ranks.count
         self.share = range(self.ranks.rank * size, (self.ranks.rank + 1) * size)
-        self.schedule = model.schedule.build()
-        self.denoiser, self.autoencoder = checkpoint.build(model)
+        try:
+            self.schedule = model.schedule.build()
+            self.denoiser, self.autoencoder = checkpoint.build(model)
+        except SpecError as error:  # here it is the user's own file that says so
+            raise UsageError(str(error), hint=error.hint) from error
         network = self.denoiser.network
         networks.initialise(network, preconditioned=model.precondition)
         if autoencoder is not None:
@@ -142,18 +146,9 @@ class Trainer:
                 warnings.simplefilter("ignore", FutureWarning)
                 self.replica = DistributedDataParallel(self.denoiser, broadcast_buffers=False)
 
-    def learning_rate(self) -> float:
-        """Linear warm-up, then a cosine."""
-        train = self.run.train
-        if self.step < train.warmup:
-            return train.learning_rate * (self.step + 1) / train.warmup
-        done = (self.step - train.warmup) / max(train.steps - train.warmup, 1)
-        height = 0.5 * (1 + math.cos(math.pi * min(done, 1.0)))
-        return train.final_rate + (train.learning_rate - train.final_rate) * height
-
     def enlarged(self, blurry: Tensor) -> Tensor:
         """The low-quality images in [0, 1] as the autoencoder takes them: at full size, [-1, 1]."""
-        large = degrade.enlarge(blurry * 2 - 1, self.run.model.scale)
+        large = resize.enlarge(blurry * 2 - 1, self.run.model.scale)
         return large.clamp(-1, 1) if self.run.model.clip_lq else large
 
     def drawn(self) -> tuple[Tensor, Tensor]:
@@ -211,7 +206,7 @@ class Trainer:
         y0, blurry, noise, share = (part[changed] for part in (y0, blurry, noise, share))
         x_t = chain.prior(y0, noise, self.schedule, self.run.model.prior)
         with self._autocast():
-            mean = self._mean(x_t, y0, blurry).float()
+            mean = self.mean(x_t, y0, blurry).float()
         x0 = x0.clone()
         x0[changed] = torch.lerp(mean, x0[changed], share.view(-1, 1, 1, 1))
         return x0
@@ -248,7 +243,7 @@ class Trainer:
                 hint="Lower `learning_rate`; the same command goes on from the last saved step.",
             )
         if finite:
-            self.optimiser.step(self.learning_rate())
+            self.optimiser.step(train.rate(self.step))
         self.scaler.update()
         self.step += 1
         decay = min(train.ema, (1 + self.step) / (10 + self.step))
@@ -267,61 +262,11 @@ class Trainer:
             return nullcontext()
         return self.replica.no_sync()
 
-    @torch.no_grad()
-    def validate(self, pairs: Sequence[Pair]) -> dict[str, float]:
-        """Gain over bicubic in dB of PSNR-Y for the posterior mean, averaged over pictures."""
-        gains = []
-        for sharp, blurry in self._placed(pairs):
-            bicubic = degrade.enlarge(blurry, self.run.model.scale)
-            restored = self._posterior_mean(blurry)
-            gains.append(quality.psnr_y(restored, sharp) - quality.psnr_y(bicubic, sharp))
-        return {"gain_db": sum(gains) / len(gains), "worst_db": min(gains)}
-
-    @torch.no_grad()
-    def samples(self, pairs: Sequence[Pair]) -> list[list[Tensor]]:
-        """Of each pair: degraded, posterior mean, result of the whole chain, original.
-
-        Each is (3, H, W) in about [0, 1]; the degraded ones are smaller.
-        """
-        return [
-            [blurry[0], self._posterior_mean(blurry)[0], self._walked(blurry)[0], sharp[0]]
-            for sharp, blurry in self._placed(pairs)
-        ]
-
-    def _placed(self, pairs: Sequence[Pair]) -> Iterator[Pair]:
-        for sharp, blurry in pairs:
-            yield sharp.to(self.device), blurry.to(self.device)
-
-    def _start(self, blurry: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """(x_T, y_0)."""
-        y0 = self.autoencoder.encode(self.enlarged(blurry))
-        noise = torch.randn(y0.shape, generator=generator).to(y0)
-        return chain.prior(y0, noise, self.schedule, self.run.model.prior), y0
-
-    def _mean(self, x_t: Tensor, y0: Tensor, blurry: Tensor) -> Tensor:
+    def mean(self, x_t: Tensor, y0: Tensor, blurry: Tensor) -> Tensor:
         """x_0 as the average network predicts it from x_T: the mean of all that it may be."""
         t = torch.full((len(y0),), self.schedule.steps, device=self.device)
         x0: Tensor = self.average(x_t, y0, blurry * 2 - 1, self.schedule, t)
         return x0
-
-    def _posterior_mean(self, blurry: Tensor) -> Tensor:
-        x_t, y0 = self._start(blurry, torch.Generator().manual_seed(0))
-        return self.autoencoder.decode(self._mean(x_t, y0, blurry)) / 2 + 0.5
-
-    def _walked(self, blurry: Tensor) -> Tensor:
-        generator = torch.Generator().manual_seed(0)
-        x_t, y0 = self._start(blurry, generator)
-
-        def predict(x_t: Tensor, t: int) -> Tensor:
-            steps = torch.tensor([t], device=self.device)
-            return self.average(x_t, y0, blurry * 2 - 1, self.schedule, steps)
-
-        def noise(t: int) -> Tensor:
-            drawn = torch.randn(y0.shape, generator=generator).to(y0)
-            return drawn * self.run.model.temperature
-
-        *_, last = chain.walk(x_t, predict, noise, self.schedule)
-        return self.autoencoder.decode(last.x0) / 2 + 0.5
 
     def state(self) -> dict[str, object]:
         """Everything that `restore` needs; all that is random follows from seed and step."""
@@ -391,6 +336,10 @@ class Trainer:
         Raises:
             OutputError: it can't be written.
         """
-        buffer = io.BytesIO()
-        torch.save(self.state(), buffer)
-        atomic.write(path, buffer.getvalue())
+        try:
+            with atomic.replacing(path) as file:
+                torch.save(self.state(), file)  # piece by piece: a state is large
+        except RuntimeError as error:
+            if isinstance(error.__context__, OutputError):  # which torch trips over
+                raise error.__context__ from None
+            raise

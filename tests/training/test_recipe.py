@@ -9,7 +9,6 @@ import torch
 from goldens_support import small_vq_spec
 from tiny_run import MILD, RUN, toml, write_config
 
-from resshift_cli.diffusion.specs import SpecError
 from resshift_cli.errors import InputMissingError, UnknownModelError, UsageError
 from resshift_cli.training import photos, recipe
 from resshift_cli.training.trainer import Trainer
@@ -45,15 +44,16 @@ def test_the_configuration_of_the_bundled_model_is_valid() -> None:
 def test_a_key_that_does_not_fit_is_refused_with_its_table_s_name(
     tmp_path: Path, changes: dict[str, Any], message: str
 ) -> None:
-    with pytest.raises(SpecError, match=message):
+    with pytest.raises(UsageError, match=message) as caught:
         recipe.read(write_config(tmp_path / "run.toml", **changes))
+    assert caught.value.exit_code == 2  # the user's own file, not a weight file
 
 
 @pytest.mark.parametrize("content", [b"steps = \n", b"\xff\xfe"])
 def test_what_is_not_toml_is_refused(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "run.toml"
     path.write_bytes(content)
-    with pytest.raises(SpecError, match="run.toml is not TOML"):
+    with pytest.raises(UsageError, match="run.toml is not TOML"):
         recipe.read(path)
 
 
@@ -102,7 +102,7 @@ def test_numbers_that_nothing_can_be_trained_with_are_refused(
 @pytest.mark.parametrize("kind", [{}, {"kind": "wild"}])
 def test_a_degradation_of_no_known_kind_is_refused(tmp_path: Path, kind: dict[str, str]) -> None:
     table = {key: value for key, value in asdict(MILD).items() if key != "kind"}
-    with pytest.raises(SpecError, match=r"degrade.kind must be one of bicubic, mild"):
+    with pytest.raises(UsageError, match=r"degrade.kind must be one of bicubic, mild"):
         recipe.read(write_config(tmp_path / "run.toml", degrade=table | kind))
 
 
@@ -132,6 +132,12 @@ def test_only_a_vqgan_has_an_autoencoder_to_load(tmp_path: Path) -> None:
     config = write_config(tmp_path / "run.toml", replace(RUN, autoencoder="realsr-x4-v2"))
     with pytest.raises(UsageError, match="has no autoencoder to load"):
         recipe.read(config)
+
+
+def test_the_learning_rate_rises_and_then_falls_along_a_cosine() -> None:
+    run = replace(RUN, train=replace(RUN.train, steps=10, warmup=2, learning_rate=1.0))
+    rates = [run.train.rate(step) for step in (0, 1, 2, 6, 10, 11)]
+    assert rates == pytest.approx([0.5, 1.0, 1.0, 0.5, 0.0, 0.0])
 
 
 # Models of the registry
@@ -166,7 +172,7 @@ def test_a_model_like_none_that_exists_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["tiny-x4", 4])
 def test_a_model_like_one_without_a_table_is_refused(tmp_path: Path, name: object) -> None:
-    with pytest.raises(SpecError, match=f"is like {name!r}, whose table is not in the registry"):
+    with pytest.raises(UsageError, match=f"is like {name!r}, whose table is not in the registry"):
         recipe.read(write_like(tmp_path, {"like": name}))
 
 

@@ -14,23 +14,12 @@ from typing import Any
 
 import pytest
 import torch
-from pictures import made_up_photo
-from PIL import Image
 from tiny_run import write_config
 from torch.testing import assert_close
 
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1"}
 TRAIN = [sys.executable, "-m", "resshift_cli", "train"]
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-
-
-@pytest.fixture
-def photos(tmp_path: Path) -> Path:
-    folder = tmp_path / "photos"
-    folder.mkdir()
-    for i, side in enumerate([256, 96, 100]):
-        Image.fromarray(made_up_photo(i, side)).save(folder / f"{i}.png")
-    return folder
 
 
 def start(command: list[str], *arguments: object) -> subprocess.Popen[str]:

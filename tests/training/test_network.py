@@ -1,0 +1,41 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from tiny_run import (
+    RUN,
+)
+from torch.testing import assert_close
+
+from resshift_cli.diffusion.denoiser import SwinUNet
+from resshift_cli.training import network
+
+
+def test_an_untrained_preconditioned_network_returns_zero() -> None:
+    unet = SwinUNet(replace(RUN.model.denoiser, swin_levels=(0,)))
+    network.initialise(unet, preconditioned=True)
+    torch.manual_seed(0)
+    x, lq = torch.randn(2, 48, 16, 16), torch.randn(2, 3, 16, 16)
+    with torch.no_grad():
+        assert not unet(x, torch.tensor([0, 3]), lq).any()
+
+
+def test_residual_branches_start_at_zero_and_swin_layers_at_the_identity() -> None:
+    unet = SwinUNet(RUN.model.denoiser)
+    network.initialise(unet, preconditioned=True)
+    torch.manual_seed(0)
+    h, time = torch.randn(2, 32, 16, 16), torch.randn(2, 128)
+    first, swin, _ = unet.middle_block
+    with torch.no_grad():
+        assert torch.equal(first(h, time), h)
+        assert_close(swin(h), h)
+
+
+def test_half_of_the_first_features_are_differences_within_the_low_quality_image() -> None:
+    unet = SwinUNet(RUN.model.denoiser)
+    network.initialise(unet, preconditioned=True)
+    weight = unet.get_parameter("input_blocks.0.0.weight")
+    assert not weight[:16, :48].any() and not weight[16:, 48:].any()
+    assert_close(weight[:16, 48:].sum((2, 3)), torch.zeros(16, 3), rtol=0.0, atol=1e-5)
+    assert weight[:16, 48:].any() and weight[16:, :48].any()

@@ -13,7 +13,7 @@ import matplotlib
 import typer
 
 from resshift_cli.errors import UsageError
-from resshift_cli.evaluation import speed as bench
+from resshift_cli.evaluation import speed
 
 matplotlib.use("Agg")
 from matplotlib import pyplot  # noqa: E402  # after the choice of what draws
@@ -27,9 +27,9 @@ def draw(results: Path, chart: Path) -> None:
     """A bar per measurement, with its quartiles, in groups of one model, tile and batch.
 
     Raises:
-        InputMissingError, UsageError: see `bench.read`; or there is nothing to draw.
+        InputMissingError, UsageError: see `speed.read`; or there is nothing to draw.
     """
-    report = bench.read(results)
+    report = speed.read(results)
     if not report["rows"]:
         raise UsageError(f"{results} holds no measurement.", hint="Run `resshift bench` again.")
     groups: dict[str, list[dict[str, Any]]] = {}

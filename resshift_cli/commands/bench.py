@@ -27,7 +27,8 @@ from resshift_cli.commands.options import (
 from resshift_cli.errors import OutputError, UsageError
 
 if TYPE_CHECKING:
-    from resshift_cli.evaluation.speed import Group, Task
+    from resshift_cli.evaluation.trial import Trial, Way
+    from resshift_cli.evaluation.turns import Turns
     from resshift_cli.weights.registry import ModelEntry
 
 
@@ -54,6 +55,23 @@ class Candidates(Options):
     ] = False
     registry: RegistryOption = None
     offline: OfflineOption = False
+
+    def entries(self) -> list[ModelEntry]:
+        """Them, or the default one.
+
+        Raises:
+            UsageError: options that exclude each other, or as `ready.choose`.
+        """
+        if self.weights is not None and (self.random or len(self.model or ()) > 1):
+            raise UsageError(
+                "--weights names one file with one layout.",
+                hint="Leave out --random, or a --model.",
+            )
+        names: Sequence[str | None] = list(dict.fromkeys(self.model or ())) or [None]
+        if self.random and names == [None]:
+            names = [os.environ.get(DEFAULT_VARIABLE) or DEFAULT_MODEL]
+        common = Model(weights=self.weights, registry=self.registry, offline=self.offline)
+        return [ready.choose(replace(common, model=name)) for name in names]
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,111 +154,94 @@ def bench(
     as `resshift batch --dry-run` gives, go by what was measured. With --json, stdout gets one
     object that holds everything.
     """
-    quiet, random = reporting.quiet, candidates.random
-    if candidates.weights is not None and (random or len(candidates.model or ()) > 1):
-        raise UsageError(
-            "--weights names one file with one layout.", hint="Leave out --random, or a --model."
-        )
+    quiet = reporting.quiet
     with console.waiting("Starting", quiet=quiet):
-        from resshift_cli.evaluation import speed as room
+        from resshift_cli.evaluation import speed
+        from resshift_cli.evaluation.turns import Turns
         from resshift_cli.system.device import choose_device
 
-        earlier = None if compare is None else room.read(compare)
+        earlier = None if compare is None else speed.read(compare)
         run_on = choose_device(kinds.device)
-    names: Sequence[str | None] = list(dict.fromkeys(candidates.model or ())) or [None]
-    if random and names == [None]:
-        names = [os.environ.get(DEFAULT_VARIABLE) or DEFAULT_MODEL]
-    common = Model(
-        weights=candidates.weights, registry=candidates.registry, offline=candidates.offline
-    )
-    entries = [ready.choose(replace(common, model=name)) for name in names]
-    groups = [
-        room.Group(tasks)
-        for entry in entries
-        for tasks in _tasks(
-            entry, workload, kinds, random=random, offline=candidates.offline, quiet=quiet
-        )
+    turns = [
+        Turns(trials)
+        for entry in candidates.entries()
+        for trials in _trials(entry, candidates, workload, kinds, quiet=quiet)
     ]
-    done, total = 0, sum(len(group.tasks) for group in groups) * (repeat + 1)
     try:
-        with progress.bars(quiet=quiet) as bars:
-            bar = bars(total=total, desc="Measuring", unit="run")
-
-            def tell(task: Task) -> None:
-                nonlocal done
-                done += 1
-                bar.set_postfix_str(task.title)
-                bar.update()
-
-            for group in groups:
-                group.run(repeat, tell)
-    except KeyboardInterrupt as interrupt:
-        interrupt.args = (f"{done} of {total} runs were done",)
-        raise
+        _run(turns, repeat, quiet=quiet)
     finally:
-        report = room.document(groups, run_on)
+        report = speed.document(turns, run_on)
         if earlier is not None:
-            room.compare(report, earlier)
+            speed.compare(report, earlier)
         if reporting.as_json:
             console.document(report)
         else:
             _show(report)
         if not quiet:
             _remark(report, compare)
-        _remember(groups)
+        _remember(turns)
     for error in report["errors"]:
         console.error(f"{error['task']}: {error['message']}", error["hint"])
     if report["errors"]:
         raise typer.Exit(report["errors"][0]["exit_code"])
 
 
-def _tasks(
-    entry: ModelEntry,
-    workload: Workload,
-    kinds: Kinds,
-    *,
-    random: bool,
-    offline: bool,
-    quiet: bool,
-) -> Iterator[list[Task]]:
-    """A list for each size of tile and of batch: the precisions, which take turns."""
-    from resshift_cli.evaluation import speed as room
-    from resshift_cli.system.device import (
-        choose_device,
-        choose_dtype,
-        precision_name,
-        tiles_at_once,
-    )
+def _run(turns: Sequence[Turns], repeat: int, *, quiet: bool) -> None:
+    """Measure all of them; what is known stands in them even if this is interrupted."""
+    done, total = 0, sum(len(one.trials) for one in turns) * (repeat + 1)
+    try:
+        with progress.bars(quiet=quiet) as bars:
+            bar = bars(total=total, desc="Measuring", unit="run")
+
+            def on_run(trial: Trial) -> None:
+                nonlocal done
+                done += 1
+                bar.set_postfix_str(trial.title)
+                bar.update()
+
+            for one in turns:
+                one.run(repeat, on_run)
+    except KeyboardInterrupt as interrupt:
+        interrupt.args = (f"{done} of {total} runs were done",)
+        raise
+
+
+def _trials(
+    entry: ModelEntry, candidates: Candidates, workload: Workload, kinds: Kinds, *, quiet: bool
+) -> Iterator[list[Trial]]:
+    """A list for each size of tile and of batch: the ways to run it, which take turns."""
+    from resshift_cli.evaluation.trial import Load, plan_trial
+    from resshift_cli.system.device import choose_device, tiles_at_once
+    from resshift_cli.weights import store
+
+    run_on, offline = choose_device(kinds.device), candidates.offline
+    if candidates.random:
+        files, spec = None, ready.spec_of(entry, offline=offline, quiet=quiet)
+    else:
+        files = ready.fetch(entry, offline=offline, quiet=quiet)
+        spec = store.spec_of(entry, files.weights)
+    for tile in workload.tile or _sides(
+        spec.tile.size, spec.denoiser.size_multiple * spec.lq_pixels
+    ):
+        for batch in workload.batch or [tiles_at_once(run_on)]:
+            load = Load(tile, batch, workload.size, workload.steps)
+            yield [
+                plan_trial(entry.name, spec, files, device=run_on, way=way, load=load)
+                for way in _ways(kinds)
+            ]
+
+
+def _ways(kinds: Kinds) -> list[Way]:
+    """Every precision once; then compiled, and plain, if these are asked for."""
+    from resshift_cli.evaluation.trial import Way
+    from resshift_cli.system.device import choose_device, choose_dtype, precision_name
 
     run_on = choose_device(kinds.device)
-    chosen = dict.fromkeys(
-        precision_name(choose_dtype(precision, run_on))
-        for precision in kinds.precision or ["fp32", "auto"]
-    )
-    ways = [(precision, False, False) for precision in chosen]
-    ways += [(precision, False, True) for precision in chosen] * kinds.compiled
-    ways += [("fp32", True, False)] * kinds.plain
-    spec = ready.spec_of(entry, offline=offline, quiet=quiet)
-    files = None if random else ready.fetch(entry, offline=offline, quiet=quiet)
-    multiple = spec.denoiser.size_multiple * spec.lq_pixels
-    for side in workload.tile or _sides(spec.tile.size, multiple):
-        for count in workload.batch or [tiles_at_once(run_on)]:
-            yield [
-                room.task(
-                    entry.name,
-                    spec,
-                    files,
-                    device=run_on,
-                    precision=precision,
-                    plain=is_plain,
-                    compiled=is_compiled,
-                    tile=side,
-                    batch=count,
-                    size=workload.size,
-                    steps=workload.steps,
-                )
-                for precision, is_plain, is_compiled in ways
-            ]
+    asked = kinds.precision or ["fp32", "auto"]
+    chosen = dict.fromkeys(precision_name(choose_dtype(name, run_on)) for name in asked)
+    ways = [Way(precision) for precision in chosen]
+    ways += [Way(precision, compiled=True) for precision in chosen] * kinds.compiled
+    return ways + [Way("fp32", plain=True)] * kinds.plain
 
 
 def _sides(own: int, multiple: int) -> list[int]:
@@ -314,9 +315,9 @@ def _remark(report: dict[str, Any], compared: Path | None) -> None:
             console.note(f"{there}: {', '.join(f'{name} {row[name]}' for name in row)}.")
 
 
-def _remember(groups: Sequence[Group]) -> None:
+def _remember(turns: Sequence[Turns]) -> None:
     try:
-        for group in groups:
-            group.remember()
+        for one in turns:
+            one.remember()
     except OutputError as error:  # the measurements are told all the same
         console.warning(f"Later estimates won't know of this. {error} {error.hint}")

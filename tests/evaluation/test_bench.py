@@ -19,17 +19,20 @@ import pytest
 import torch
 from command_line import Run
 from PIL import Image
+from safetensors.torch import save_file
 from tiny_model import tiny_networks, tiny_spec
 
 from resshift_cli.commands import app as cli
-from resshift_cli.commands import exits, progress
+from resshift_cli.commands import exits, progress, ready
+from resshift_cli.diffusion.specs import ModelSpec
 from resshift_cli.errors import InputMissingError, ResShiftError, UsageError
-from resshift_cli.evaluation import speed as bench
-from resshift_cli.evaluation.speed import Group, Task
+from resshift_cli.evaluation import speed, worker
+from resshift_cli.evaluation.trial import Load, Trial, Way, plan_trial
+from resshift_cli.evaluation.turns import Turns
 from resshift_cli.restoration import counting, estimate, rates
 from resshift_cli.restoration import settings as plan
 from resshift_cli.system.progress import calling
-from resshift_cli.weights import checkpoint
+from resshift_cli.weights import checkpoint, registry
 
 CPU = torch.device("cpu")
 SPEC = tiny_spec()
@@ -55,9 +58,9 @@ def report(tiny_weights: Path, cache: Path) -> dict[str, Any]:
     return document
 
 
-def make(**changes: Any) -> Task:
-    options: dict[str, Any] = {"precision": "fp32", "tile": 16, "batch": 1, "size": None}
-    return bench.task("tiny", SPEC, None, device=CPU, steps=1, **(options | changes))
+def make(size: int | None = None) -> Trial:
+    load = Load(tile=16, batch=1, size=size, steps=1)
+    return plan_trial("tiny", SPEC, None, device=CPU, way=Way("fp32"), load=load)
 
 
 def rows(report: dict[str, Any]) -> tuple[dict[str, Any], ...]:
@@ -121,7 +124,7 @@ def test_the_machine_and_the_day_are_told(report: dict[str, Any]) -> None:
 def test_the_same_rows_are_compared(report: dict[str, Any]) -> None:
     now, earlier = copy.deepcopy(report), copy.deepcopy(report)
     earlier["rows"][1]["seconds_per_megapixel"]["median"] *= 2
-    bench.compare(now, earlier)
+    speed.compare(now, earlier)
     assert [row["times_earlier"] for row in rows(now)] == pytest.approx([1, 2, 1])
     difference = now["comparison"]
     assert not difference["machine"] and not difference["only_now"] + difference["only_earlier"]
@@ -131,7 +134,7 @@ def test_what_does_not_match_is_named(report: dict[str, Any]) -> None:
     now, earlier = copy.deepcopy(report), copy.deepcopy(report)
     now["rows"][0]["tile"], earlier["rows"][2]["steps"] = 32, 1
     earlier["machine"]["cpu"] = "abacus"
-    bench.compare(now, earlier)
+    speed.compare(now, earlier)
     assert ["times_earlier" in row for row in rows(now)] == [False, True, False]
     difference = now["comparison"]
     assert [row["tile"] for row in difference["only_now"]] == [32, 16]
@@ -197,30 +200,30 @@ def test_what_can_t_be_measured_is_refused_at_once(options: str, words: str, res
 
 
 def test_a_larger_image_is_cut_with_the_usual_overlap() -> None:
-    task = make(size=100)
-    assert (task.width, task.height) == (100, 100)
-    assert task.overlap == 4
+    trial = make(size=100)
+    assert (trial.width, trial.height) == (100, 100)
+    assert trial.overlap == 4
 
 
-def test_one_task_that_fails_leaves_the_others(tmp_path: Path) -> None:
+def test_one_trial_that_fails_leaves_the_others(tmp_path: Path) -> None:
     gone = replace(make(), weights=str(tmp_path / "gone.safetensors"))
-    group, told = Group([gone, make()]), list[Task]()
-    group.run(1, told.append)
-    (row,) = group.facts()
+    turns, told = Turns([gone, make()]), list[Trial]()
+    turns.run(1, told.append)
+    (row,) = turns.facts()
     assert row["random_weights"]
-    ((failed, error),) = group.failures
+    ((failed, error),) = turns.failures
     assert failed is gone
     assert isinstance(error, ResShiftError) and error.exit_code == InputMissingError.exit_code
     assert "gone.safetensors" in str(error) and error.hint
 
 
 def test_a_process_that_dies_is_told_of(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bench, "_WORKER", "import os; os.kill(os.getpid(), 9)")
-    group = Group([make()])
-    group.run(1, lambda task: None)
-    ((_, error),) = group.failures
+    monkeypatch.setattr(worker, "_PROGRAM", "import os; os.kill(os.getpid(), 9)")
+    turns = Turns([make()])
+    turns.run(1, lambda trial: None)
+    ((_, error),) = turns.failures
     assert "status -9" in str(error) and "--tile" in error.hint
-    assert group.facts() == []
+    assert turns.facts() == []
 
 
 def test_a_job_that_could_only_be_done_otherwise_is_no_measurement(tmp_path: Path) -> None:
@@ -228,10 +231,10 @@ def test_a_job_that_could_only_be_done_otherwise_is_no_measurement(tmp_path: Pat
     denoiser.network.get_parameter("out.2.weight").data *= 1e9
     file = tmp_path / "large.safetensors"
     checkpoint.save_model(file, SPEC, denoiser.network)
-    group = Group([replace(make(), weights=str(file), precision="fp16")])
-    group.run(1, lambda task: None)
-    ((_, error),) = group.failures
-    assert "not finite" in str(error) and group.facts() == []
+    turns = Turns([replace(make(), weights=str(file), precision="fp16")])
+    turns.run(1, lambda trial: None)
+    ((_, error),) = turns.failures
+    assert "not finite" in str(error) and turns.facts() == []
 
 
 def test_interrupted_it_prints_what_is_known_and_leaves_no_process(
@@ -248,6 +251,26 @@ def test_interrupted_it_prints_what_is_known_and_leaves_no_process(
     assert len(json.loads(ran.out)["rows"][0]["runs"]) == 2
     assert ran.err.splitlines()[-1] == "Interrupted; 3 of 6 runs were done."
     assert psutil.Process(os.getpid()).children() == []
+
+
+def test_the_network_is_measured_that_the_files_header_tells(
+    resshift: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def student(planes: int) -> ModelSpec:
+        inner = replace(SPEC.denoiser, noise_channels=planes)
+        return tiny_spec(denoiser=inner, precondition=False, max_steps=1)
+
+    denoiser, _ = tiny_networks(student(2))
+    file = tmp_path / "student.safetensors"
+    save_file(dict(denoiser.network.state_dict()), file, {"noise_channels": "2"})
+    table = replace(registry.find("realsr-x4-v2"), spec=student(1))
+    entry = registry.of_file(file, table)
+    monkeypatch.setattr(ready, "choose", lambda which: entry)
+    options = "--precision fp32 --tile 16 --steps 1 --repeat 1 --json"
+    ran = resshift("bench", *options.split())
+    assert ran.code == 0
+    (row,) = json.loads(ran.out)["rows"]
+    assert row["flops"] == counting.denoiser(student(2).denoiser).call.of(16 * 16)
 
 
 # The chart

@@ -18,10 +18,11 @@ import torch
 from resshift_cli.commands import ready
 from resshift_cli.diffusion.specs import ModelSpec
 from resshift_cli.restoration.footprint import tile_bytes
+from resshift_cli.system import memory
 from resshift_cli.system.device import DTYPES, place
 from resshift_cli.weights import checkpoint, registry
 
-PROC = Path("/proc/self")
+CLEAR = Path("/proc/self/clear_refs")
 TILES = {  # side and batch
     "tiny-x4": [(64, 1), (128, 1), (256, 1), (512, 1), (64, 4), (128, 4)],
     "realsr-x4-v2": [(64, 1), (128, 1), (64, 2)],
@@ -33,12 +34,6 @@ def spec_of(model: str) -> ModelSpec:
     spec = ready.known_spec(registry.find(model))
     assert spec is not None
     return spec
-
-
-def resident(key: str) -> int:
-    """Bytes of memory of this process: `VmRSS` now, or `VmHWM` at its peak."""
-    lines = (PROC / "status").read_text().splitlines()
-    return int(next(line for line in lines if line.startswith(f"{key}:")).split()[1]) << 10
 
 
 def taken(model: str, network: str, precision: str, tile: int, batch: int) -> int:
@@ -61,10 +56,10 @@ def taken(model: str, network: str, precision: str, tile: int, batch: int) -> in
     call(inner.size_multiple, 1)  # what is allocated once
     gc.collect()
     ctypes.CDLL(None).malloc_trim(0)
-    (PROC / "clear_refs").write_text("5")  # the peak starts anew
-    before = resident("VmRSS")
+    CLEAR.write_text("5")  # the peak starts anew
+    before = memory.taken()
     call(tile // spec.lq_pixels, batch)
-    return resident("VmHWM") - before
+    return memory.peak() - before
 
 
 def main() -> None:

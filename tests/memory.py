@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from resshift_cli.system import memory
+
 _PROC = Path("/proc/self")
 _LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
 needs_proc = pytest.mark.skipif(
@@ -24,13 +26,6 @@ def peak_over(run: Callable[[], object]) -> int:
     assert _LIBC is not None
     _LIBC.malloc_trim(0)  # what was freed is given back, or using it again would not count
     (_PROC / "clear_refs").write_text("5")  # the peak starts anew
-    before = _status("VmRSS")
+    before = memory.taken()
     run()
-    return _status("VmHWM") - before
-
-
-def _status(key: str) -> int:
-    for line in (_PROC / "status").read_text().splitlines():
-        if line.startswith(f"{key}:"):
-            return int(line.split()[1]) << 10
-    raise KeyError(key)
+    return memory.peak() - before

@@ -111,7 +111,7 @@ class Study:
         for pair in self.pairs:
             if pair.name not in self.left_out:
                 try:
-                    with memory_limit("Use a --crop, or a --tile smaller than now."):
+                    with memory_limit("Measure a crop (--crop), or take smaller tiles (--tile)."):
                         values[pair.name] = self._measure(row, pair)
                 except OutputError:
                     raise  # concerns them all
@@ -219,7 +219,7 @@ def check_titles(titles: Iterable[str]) -> None:
         if slug(title) in seen:
             raise UsageError(
                 f"'{printable(title)}' is asked for twice.",
-                hint="Give every model and every --steps once; rename weight files of one name.",
+                hint="Name every model and number of steps once; rename files of one name.",
             )
         seen.add(slug(title))
 

@@ -115,7 +115,7 @@ def _by_pyiqa(
         raise ResShiftError(
             f"pyiqa's metric '{name}' fails on an image of {image.shape[3]}x{image.shape[2]}: "
             f"{reason}.",
-            hint="Leave that --metric out, or that image.",
+            hint="Leave that metric (--metric) out, or that image.",
         ) from error
 
 

@@ -1,4 +1,4 @@
-"""What differs between a CPU, an NVIDIA card and a Mac; the only room that asks what is there.
+"""What differs between a CPU, an NVIDIA card and a Mac; the only module that asks what is there.
 
 What the networks compute in. float32 is IEEE float32 everywhere: TF32, which keeps 10 bits of a
 factor, is off, so that `fp32` means the same on every device; bf16 and fp16 are there for speed.
@@ -61,7 +61,8 @@ def choose_device(name: str = "auto") -> torch.device:
     kinds = ("cpu", "cuda", "mps")
     if device is None or device.type not in kinds or (device.index and device.type != "cuda"):
         raise UsageError(
-            f"There is no device '{name}'.", hint="Use --device auto, cpu, cuda, cuda:N or mps."
+            f"There is no device '{name}'.",
+            hint="A device (--device) is auto, cpu, cuda, cuda:N or mps.",
         )
     if device.type == "cuda":
         count = torch.cuda.device_count() if torch.cuda.is_available() else 0
@@ -69,13 +70,13 @@ def choose_device(name: str = "auto") -> torch.device:
             have = f"{count} CUDA device{'s' * (count != 1)}" if count else "no CUDA device"
             raise DeviceError(
                 f"'{name}' was asked for, but torch {torch.__version__} finds {have} here.",
-                hint="Use --device cpu, or install a driver and a CUDA build of torch.",
+                hint="Use the CPU (--device cpu), or install a driver and a CUDA build of torch.",
             )
         return torch.device("cuda", device.index or 0)
     if device.type == "mps" and not torch.backends.mps.is_available():
         raise DeviceError(
             "'mps' was asked for, but this is no Mac with a GPU that torch can use.",
-            hint="Use --device cpu.",
+            hint="Use the CPU (--device cpu).",
         )
     return device
 
@@ -86,7 +87,7 @@ def has_fast_bf16(device: torch.device) -> bool:
         return torch.cuda.get_device_capability(device) >= (8, 0)
     if device.type != "cpu":
         return False
-    # A private name that torch 2.4 does not have yet.
+    # A private name, which another torch may not have.
     return bool(getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)())
 
 
@@ -106,7 +107,7 @@ def choose_dtype(precision: str, device: torch.device) -> torch.dtype:
     if precision not in DTYPES:
         raise UsageError(
             f"There is no precision '{precision}'.",
-            hint=f"Use --precision {', '.join(get_args(Precision))}.",
+            hint=f"A precision (--precision) is {', '.join(get_args(Precision))}.",
         )
     if (
         precision == "bf16"
@@ -114,7 +115,8 @@ def choose_dtype(precision: str, device: torch.device) -> torch.dtype:
         and not torch.backends.mps.is_macos_or_newer(14, 0)
     ):
         raise DeviceError(
-            "bf16 needs macOS 14 or later on this device.", hint="Use --precision fp16 or fp32."
+            "bf16 needs macOS 14 or later on this device.",
+            hint="Take another precision (--precision fp16 or fp32).",
         )
     return DTYPES[precision]
 
@@ -269,7 +271,7 @@ def compile_parts(parts: Iterable[nn.Module], device: torch.device, cache: Path)
     if not there:
         raise DeviceError(
             f"Compiling for '{device}' needs {compiler}, which is not here.",
-            hint="Go on without --compile, or install it.",
+            hint="Go on without compiling (--compile), or install it.",
         )
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache))
     # Every size is compiled, however many there are.

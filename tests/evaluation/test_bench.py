@@ -263,7 +263,7 @@ def test_the_network_is_measured_that_the_files_header_tells(
     denoiser, _ = tiny_networks(student(2))
     file = tmp_path / "student.safetensors"
     save_file(dict(denoiser.network.state_dict()), file, {"noise_channels": "2"})
-    table = replace(registry.find("realsr-x4-v2"), spec=student(1))
+    table = replace(registry.find("tiny-x4"), spec=student(1))
     entry = registry.of_file(file, table)
     monkeypatch.setattr(ready, "choose", lambda which: entry)
     options = "--precision fp32 --tile 16 --steps 1 --repeat 1 --json"

@@ -180,12 +180,29 @@ def test_every_model_is_run_as_its_authors_do(name: str, facts: tuple[object, ..
 
 def test_the_15_step_model_gives_the_reference_s_image() -> None:
     golden = load_file(BUNDLED / "chain15.safetensors")
-    result = run(narrow("realsr-x4-v2"), golden["y"], stored(golden, 15))
+    upscaler = narrow("realsr-x4-v2")
+    result = run(upscaler, golden["y"], stored(golden, 15))
     assert_parity(result.latent, golden["final_latent"], CHAIN_15)
-    expected = golden["decoded"].clamp(-1, 1)
-    # A code whose two nearest neighbours are equally far may flip: it changes its surroundings.
-    far = (result.image - expected).abs() > IMAGE * expected.std()
-    assert far.float().mean() < 0.01
+    # A code whose two nearest neighbours are equally far may flip on another machine, and attention
+    # spreads that over the image: codes are compared first, and then what the reference's become.
+    assert further_than_the_nearest(upscaler, golden["final_latent"], result.latent) < 1e-4
+    codec = upscaler.autoencoder
+    with torch.inference_mode():
+        image = codec.decode(golden["final_latent"]).clamp(-1, 1)
+    assert_parity(image, golden["decoded"].clamp(-1, 1), IMAGE)
+
+
+def further_than_the_nearest(upscaler: Upscaler, latent: Tensor, ours: Tensor) -> float:
+    """By how much, at most, the codes of our latent lie further from a latent than the nearest."""
+    assert isinstance(upscaler.autoencoder, VQAutoencoder)
+    codes = upscaler.autoencoder.quantize.embedding.weight.double()
+
+    def distances(z: Tensor) -> Tensor:
+        return torch.cdist(z.double().movedim(1, -1).reshape(-1, z.shape[1]), codes)
+
+    there = distances(latent)
+    chosen = there.gather(1, distances(ours).argmin(1, keepdim=True))[:, 0]
+    return float((chosen - there.amin(1)).max())
 
 
 @pytest.mark.parametrize("name", ["realsr-x4-v3", "bicubic-x4"])

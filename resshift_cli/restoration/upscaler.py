@@ -21,7 +21,9 @@ from resshift_cli.diffusion.denoiser import Denoiser
 from resshift_cli.diffusion.specs import ModelSpec
 from resshift_cli.errors import UsageError, out_of_memory
 from resshift_cli.imaging.alpha import fill_hidden
-from resshift_cli.imaging.images import Picture
+from resshift_cli.imaging.decode import from_pil
+from resshift_cli.imaging.encode import to_pil
+from resshift_cli.imaging.picture import Pixels
 from resshift_cli.restoration import colour, fitting, resampling
 from resshift_cli.restoration import settings as plan
 from resshift_cli.restoration.bands import Bands, Window
@@ -44,7 +46,6 @@ Progress = Callable[[int, int], None]
 """(units done, units in all); a unit is about one call of the denoiser on one tile."""
 
 ImageT = TypeVar("ImageT", Image.Image, NDArray[Any], Tensor)
-Pixels = NDArray[np.float32]
 
 
 class Upscaler:
@@ -211,8 +212,8 @@ class Upscaler:
         )
         run = partial(self.enlarge, settings=settings, progress=progress)
         if isinstance(image, Image.Image):
-            picture = Picture.from_pil(image)
-            return picture.with_pixels(run(picture.pixels)).to_pil()
+            picture = from_pil(image)
+            return to_pil(picture.with_pixels(run(picture.pixels)))
         if isinstance(image, np.ndarray):
             return _like_array(run(_from_array(image)), image)
         if isinstance(image, Tensor):

@@ -132,6 +132,26 @@ def memory_limit(hint: str) -> Iterator[None]:
         raise ResShiftError("There is not enough memory.", hint=hint) from error
 
 
+def expected(error: Exception) -> ResShiftError:
+    """An error as one that a record can hold; a bug must not end a night's work either.
+
+    Its traceback is let go of, and so what the frames in it hold: whole images.
+    """
+    cause: BaseException | None = error
+    while cause is not None:
+        cause.__traceback__, cause = None, cause.__cause__ or cause.__context__
+    if isinstance(error, ResShiftError):
+        return error
+    if isinstance(error, OSError):
+        return ResShiftError(f"{printable(error)}.", hint="Run the same command again.")
+    bug = ResShiftError(
+        f"This is a bug in resshift: {type(error).__name__}: {error}.",
+        hint="`resshift --debug upscale` of this image shows the traceback.",
+    )
+    bug.exit_code = BUG
+    return bug
+
+
 class InputMissingError(ResShiftError):
     """An input file does not exist, or can't be opened."""
 

@@ -7,12 +7,14 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
-from command_line import Ran, Run
+from command_line import Ran, Run, make_photo
 from pictures import made_up_photo
 from PIL import Image
 from tiny_model import tiny_networks, tiny_spec
@@ -107,3 +109,34 @@ def vq_weights(tmp_path: Path) -> Path:
     path = tmp_path / "vq.safetensors"
     checkpoint.write(path, checkpoint.own_tensors(codec), {})
     return path
+
+
+@pytest.fixture
+def batch(resshift: Run, tiny_weights: Path) -> Run:
+    """Runs `resshift batch` in this process."""
+    return partial(resshift, "batch", "--weights", tiny_weights, "--steps", "1")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Three images, one of them in a folder."""
+    folder = tmp_path / "in"
+    (folder / "sub").mkdir(parents=True)
+    make_photo(folder / "a.png", 12, 9)
+    make_photo(folder / "b.jpg", 9, 12)
+    make_photo(folder / "sub" / "c.png", 8, 8)
+    return folder
+
+
+@pytest.fixture
+def alike(tmp_path: Path) -> Path:
+    """Ten images that are padded to 24x32, two of another size, and one with alpha."""
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for number in range(10):
+        make_photo(folder / f"{number}.png", 17 + number % 8, 25 + number % 5)
+    make_photo(folder / "0a.png", 40, 40)
+    make_photo(folder / "3a.png", 40, 40)
+    veil = np.random.default_rng(0).integers(0, 256, (20, 30, 4), dtype=np.uint8)
+    Image.fromarray(veil).save(folder / "4a.png")
+    return folder

@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from resshift_cli.batch import runner as batch
 from resshift_cli.errors import OutputError, printable
 from resshift_cli.imaging import encode
+from resshift_cli.imaging.folders import EXTENSIONS
 from resshift_cli.imaging.picture import Picture, Pixels
 from resshift_cli.system import atomic
 from resshift_cli.system.journal import Journal
@@ -77,7 +77,7 @@ class Book:
     def image(self, image: str, row: str) -> Path:
         """Where a result is kept: no two of them at one place."""
         stem, suffix = os.path.splitext(image)
-        as_it_is = suffix == ".png" and os.path.splitext(stem)[1].lower() not in batch.EXTENSIONS
+        as_it_is = suffix == ".png" and os.path.splitext(stem)[1].lower() not in EXTENSIONS
         return self.folder / IMAGES / slug(row) / (image if as_it_is else f"{image}.png")
 
     def save(self, image: str, row: str, pixels: Pixels) -> None:

@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from resshift_cli.batch import runner as batch
 from resshift_cli.errors import (
     InputMissingError,
     ResShiftError,
@@ -20,6 +19,7 @@ from resshift_cli.errors import (
     printable,
 )
 from resshift_cli.evaluation.metrics import Metric
+from resshift_cli.imaging import folders
 from resshift_cli.imaging.picture import Pixels, levels
 from resshift_cli.imaging.read import read
 from resshift_cli.restoration.quality import WINDOW
@@ -95,17 +95,16 @@ def find_pairs(
     Raises:
         InputMissingError: there are no images.
     """
-    aside = output or Path(os.devnull)
-    found = batch.find(hq, aside)
+    found = folders.find(hq, output)
     names = found.images[:limit]
     if not names:
         raise InputMissingError(
             f"There are no images in {printable(hq)}.", hint="--hq names the folder of originals."
         )
-    left_out = {failure.input: failure.error for failure in found.failures}
+    left_out: dict[str, ResShiftError] = {**found.unreadable}
     if lq is None:
         return [Pair(name, hq / name, None) for name in names], left_out
-    partners = {os.path.splitext(name)[0]: lq / name for name in batch.find(lq, aside).images}
+    partners = {os.path.splitext(name)[0]: lq / name for name in folders.find(lq, output).images}
     if not partners:
         raise InputMissingError(
             f"There are no images in {printable(lq)}.",

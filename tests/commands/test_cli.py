@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from command_line import Ran, Run
+from command_line import Ran, Run, files, make_photo, may_be_denied, on_a_terminal, posix, start
 from numpy.typing import NDArray
 from PIL import Image, ImageSequence
 
@@ -28,11 +28,6 @@ from resshift_cli.imaging import opening, read
 from resshift_cli.restoration.upscaler import Upscaler
 from resshift_cli.training.trainer import Trainer
 
-posix = pytest.mark.skipif(os.name != "posix", reason="signals and terminals of Unix")
-may_be_denied = pytest.mark.skipif(
-    hasattr(os, "geteuid") and os.geteuid() == 0, reason="root may write everywhere"
-)
-
 
 @pytest.fixture
 def upscale(resshift: Run, tiny_weights: Path) -> Run:
@@ -42,33 +37,9 @@ def upscale(resshift: Run, tiny_weights: Path) -> Run:
     return run
 
 
-def start(*arguments: object, **options: Any) -> subprocess.Popen[str]:
-    """The same in a process of its own."""
-    environment = {k: v for k, v in os.environ.items() if k not in ("NO_COLOR", "FORCE_COLOR")}
-    environment |= options.pop("environment", {})
-    options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True} | options
-    command = [sys.executable, "-m", "resshift_cli", *map(str, arguments)]
-    return subprocess.Popen(command, env=environment, **options)
-
-
-def make_photo(path: Path, width: int, height: int) -> Path:
-    """Noise, which no format can compress."""
-    pixels = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
-    Image.fromarray(pixels).save(path)
-    return path
-
-
 @pytest.fixture
 def photo(tmp_path: Path) -> Path:
     return make_photo(tmp_path / "photo.png", 20, 12)
-
-
-def files(folder: Path) -> dict[str, bytes | None]:
-    """Everything in a folder; folders hold None."""
-    return {
-        str(p.relative_to(folder)): p.read_bytes() if p.is_file() else None
-        for p in folder.rglob("*")
-    }
 
 
 def test_a_photo_becomes_four_times_as_wide_and_high(upscale: Run, photo: Path) -> None:
@@ -476,25 +447,6 @@ def test_stopped_after_the_first_image_what_is_finished_stays_and_is_told(
     assert ran.err.splitlines()[-1] == "Interrupted; 1 of 2 images were finished."
     assert [result["input"] for result in json.loads(ran.out)["results"]] == [str(photo)]
     assert sorted(files(photo.parent)) == ["large.png", "photo.png", "photo_x4.png"]
-
-
-def on_a_terminal(*arguments: object, environment: dict[str, str] | None = None) -> str:
-    """What a terminal of 80 columns gets to see."""
-    import pty
-
-    ours, theirs = pty.openpty()
-    terminal = {"TERM": "xterm-256color", "COLUMNS": "80", "LINES": "24"} | (environment or {})
-    process = start(*arguments, stdin=theirs, stdout=theirs, stderr=theirs, environment=terminal)
-    os.close(theirs)
-    shown = b""
-    try:
-        while chunk := os.read(ours, 65536):
-            shown += chunk
-    except OSError as error:  # what Linux gives when the other end is closed
-        assert error.errno == errno.EIO
-    os.close(ours)
-    process.wait(timeout=120)
-    return shown.decode()
 
 
 COLOUR = re.compile(r"\x1b\[[0-9;]*[0-9]m")

@@ -30,8 +30,7 @@ from command_line import Ran
 from damage import Damaged
 from PIL import Image
 
-from resshift_cli.batch import ledger
-from resshift_cli.batch import runner as batch
+from resshift_cli.batch import ledger, worker
 from resshift_cli.commands import app as cli
 from resshift_cli.errors import ImageUnreadableError, ResShiftError, UnsupportedImageError
 from resshift_cli.imaging import read
@@ -58,9 +57,9 @@ def counts() -> Iterator[None]:
 
 ROW_BY_ROW = """
 from resshift_cli import __main__
-from resshift_cli.batch import runner as batch
+from resshift_cli.batch import worker
 from resshift_cli.imaging import files
-files.LARGE, batch.LEAST_ROOM = 0, -(10**9)
+files.LARGE, worker.SPARE = 0, -(10**9)
 __main__.main()
 """
 """The command with every result taken for a large one, and every disk for one that has room."""
@@ -369,14 +368,14 @@ def test_a_batch_stops_before_the_disk_is_full_and_goes_on_when_there_is_room(
     whole = tmp_path / "whole"
     assert run("batch", dozen, "-o", whole, *quick).code == 0
     need = sum(map(len, found_in(whole).values()))
-    place = disk(f"size={batch.LEAST_ROOM + need // 2}")
+    place = disk(f"size={worker.SPARE + need // 2}")
     ran = run("batch", dozen, "-o", place / "out", *quick)
     assert (ran.code, len(errors_only(ran.err))) == (6, 1)
     assert "the disk is full, or nearly so. Make room" in ran.err
     halfway = found_in(place / "out")
     assert 0 < len(halfway) < 12
     assert halfway.items() <= found_in(whole).items()
-    disk(f"size={batch.LEAST_ROOM + 4 * need}")
+    disk(f"size={worker.SPARE + 4 * need}")
     assert run("batch", dozen, "-o", place / "out", *quick) == Ran(0, "", "")
     assert found_in(place / "out") == found_in(whole)
     COUNTS["full disks, batch"] += 1
@@ -395,7 +394,7 @@ def test_a_disk_that_turns_out_to_be_full_costs_a_batch_nothing_that_was_done(
         code = cli.run([str(word) for word in ("batch", dozen, "-o", output, *quick)])
         return Ran(code, *capfd.readouterr())
 
-    monkeypatch.setattr(batch, "LEAST_ROOM", -(10**9))  # as if others had filled it meanwhile
+    monkeypatch.setattr(worker, "SPARE", -(10**9))  # as if others had filled it meanwhile
     place = disk(f"size={size}")
     ran = go(place / "out")
     assert (ran.code, len(errors_only(ran.err))) == (6, 1)

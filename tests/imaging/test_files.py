@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from memory import needs_proc, peak_over
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -269,3 +270,28 @@ def _counting(function: Any, calls: list[int]) -> Any:
         return function(*given, **options)
 
     return counted
+
+
+@needs_proc
+def test_an_animation_of_hundreds_of_frames_is_not_held_as_floats(tmp_path: Path) -> None:
+    frames = [Image.effect_noise((200, 200), 99) for _ in range(120)]
+    path = tmp_path / "m.webp"
+    frames[0].save(path, save_all=True, append_images=frames[1:], duration=70, quality=1)
+    loaded = files.load(Source(path), Handling())
+    as_floats = 120 * 200 * 200 * 3 * 4
+
+    def work() -> None:
+        result = files.enlarge(
+            loaded,
+            lambda rows, shape, told: iter(rows),
+            lambda done, total: None,
+            size=loaded.size,
+            note="",
+            target=Path("a.webp"),
+            options=SaveOptions(quality=1),
+        )
+        content = result.content()
+        assert not callable(content) and len(content) > 1000
+
+    work()
+    assert peak_over(work) < 2 * as_floats / 3

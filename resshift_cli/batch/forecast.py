@@ -1,0 +1,79 @@
+"""What a batch will take, before it is begun."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from resshift_cli.batch.plan import Headers, Plan, computations
+from resshift_cli.batch.resume import Job
+from resshift_cli.errors import ResShiftError
+from resshift_cli.imaging.opening import Header
+from resshift_cli.restoration import estimate, rates
+from resshift_cli.restoration.estimate import Estimate
+
+
+def forecast(plan: Plan, known: Headers) -> dict[str, Any]:
+    """What --dry-run says.
+
+    Args:
+        plan: of the batch.
+        known: headers of its jobs.
+
+    Returns:
+        images to do, images of `unknown` size, what is `refused`, seconds, peak_bytes of memory,
+        disk_bytes that the results may take, and free_bytes.
+    """
+    seconds, peak = _estimate(
+        plan, [header for header in known.values() if isinstance(header, Header)]
+    )
+    return {
+        "images": len(plan.jobs),
+        "unknown": sum(isinstance(header, ResShiftError) for header in known.values()),
+        "refused": [
+            {"input": failure.input, "message": str(failure.error)} for failure in plan.failures
+        ],
+        "seconds": round(seconds, 1),
+        "peak_bytes": peak,
+        "disk_bytes": disk_bytes(plan.jobs, plan.recipe.settings.scale),
+        "free_bytes": free_bytes(plan.output),
+    }
+
+
+def _estimate(plan: Plan, known: Sequence[Header]) -> tuple[float, int]:
+    """Seconds that all images take, and bytes of memory that one takes at most."""
+    if not known:
+        return 0.0, 0
+    recipe = plan.recipe
+    machine = rates.measure(recipe.device, recipe.dtype)
+    seconds, peak = 0.0, 0
+    cache: dict[tuple[int, int], Estimate] = {}
+    for header in known:
+        size = (header.height, header.width)
+        if size not in cache:
+            height, width = size
+            cache[size] = estimate.estimate(
+                recipe.spec, machine, recipe.settings, height=height, width=width
+            )
+        seconds += cache[size].seconds * computations(header)
+        peak = max(peak, cache[size].bytes)
+    return seconds, peak
+
+
+def disk_bytes(jobs: Sequence[Job], scale: float) -> int:
+    """About what the results will take on the disk: inputs' bytes per pixel, more pixels."""
+    total = 0
+    for job in jobs:
+        try:
+            total += job.source.stat().st_size
+        except OSError:
+            continue  # it will fail
+    return int(total * scale**2)
+
+
+def free_bytes(folder: Path) -> int:
+    """Bytes free where a folder is or will be."""
+    whole = folder.absolute()
+    return shutil.disk_usage(next(p for p in (whole, *whole.parents) if p.exists())).free

@@ -1,0 +1,71 @@
+"""What the results of a folder are called, and where they go."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from resshift_cli.errors import UsageError, printable
+from resshift_cli.imaging import targets
+from resshift_cli.imaging.formats import AS_IT_IS, FORMATS, SaveOptions
+
+NAME_MAX = 255  # bytes of a file's name
+
+
+def results_folder(folder: Path, scale: float) -> Path:
+    """DIR_x4 for DIR, and for DIR/, ., .. and links what they mean."""
+    whole = folder if folder.name not in ("", "..") else Path(os.path.realpath(folder))
+    return whole.with_name(f"{whole.name}_x{scale:g}")
+
+
+def check_apart(folder: Path, results: Path) -> None:
+    """Refuse results that would fall among the inputs.
+
+    Raises:
+        UsageError: they would.
+    """
+    if Path(os.path.realpath(folder)).is_relative_to(os.path.realpath(results)):
+        raise UsageError(
+            f"The results in {printable(results)} would fall among the inputs.",
+            hint="Give another folder with -o; it may lie within the input folder.",
+        )
+
+
+def name_outputs(
+    inputs: Sequence[str], *, scale: float, options: SaveOptions = AS_IT_IS
+) -> dict[str, str]:
+    """What the result of every input is called: as the input, if it has the format that is due.
+
+    Where another format is due, its extension comes after the name: `a.gif` becomes `a.gif.png`
+    beside the `a.png` of `a.png`, whether or not there is one.
+    """
+    outputs: dict[str, str] = {}
+    others = []
+    for source in inputs:
+        suffix = targets.output_path(Path(source), scale=scale, options=options).suffix
+        due = FORMATS[suffix.lower()]
+        if FORMATS.get(Path(source).suffix.lower()) is due:
+            outputs[source] = source
+        else:
+            others.append((source, suffix))
+    taken = set(outputs.values())
+    for source, suffix in others:
+        name = source
+        while (name := _fitting(name, suffix)) in taken:
+            pass
+        taken.add(name)
+        outputs[source] = name
+    return outputs
+
+
+def _fitting(name: str, suffix: str) -> str:
+    """A path with one more extension, its last part cut to what a file system takes."""
+    folder, slash, last = name.rpartition("/")
+    if len(os.fsencode(last + suffix)) > NAME_MAX:
+        mark = "~" + hashlib.sha256(os.fsencode(last)).hexdigest()[:8] + suffix
+        while len(os.fsencode(last + mark)) > NAME_MAX:
+            last = last[:-1]
+        return f"{folder}{slash}{last}{mark}"
+    return f"{folder}{slash}{last}{suffix}"

@@ -1,0 +1,70 @@
+"""How the results of a batch are made."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from resshift_cli import __version__
+from resshift_cli.imaging.files import Handling
+from resshift_cli.restoration import provenance
+from resshift_cli.restoration.settings import Settings
+from resshift_cli.system.device import precision_name
+from resshift_cli.weights.registry import ModelEntry
+
+if TYPE_CHECKING:
+    import torch
+
+    from resshift_cli.diffusion.specs import ModelSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """Everything that the results of a batch depend on but the inputs.
+
+    Attributes:
+        entry: the model.
+        spec: the same, as it is run.
+        settings: how images are enlarged.
+        handling: how files are read and written.
+        device: where it is computed.
+        dtype: what it is computed in.
+        weights: SHA-256 of the weight files, joined by "+"; "" where they are not here.
+    """
+
+    entry: ModelEntry
+    spec: ModelSpec
+    settings: Settings
+    handling: Handling
+    device: torch.device
+    dtype: torch.dtype
+    weights: str
+
+    def options(self) -> dict[str, Any]:
+        """All settings that a result depends on, by name."""
+        return {
+            **asdict(self.settings),
+            **asdict(self.handling.options),
+            "first_frame": self.handling.first_frame,
+        }
+
+    def identity(self) -> dict[str, Any]:
+        """What a finished result has to have in common with one that would be made now."""
+        return {
+            "model": self.entry.name,
+            "weights": self.weights,
+            **self.options(),
+            "precision": precision_name(self.dtype),
+        }
+
+    def place(self) -> tuple[str, str]:
+        """Device and precision, as a `restoration.Upscaler` is told of them."""
+        return str(self.device), precision_name(self.dtype)
+
+    def facts(self) -> dict[str, Any]:
+        """What the ledger is told with every result."""
+        return {**self.identity(), "device": str(self.device), "version": __version__}
+
+    def note(self) -> str:
+        """What the results' metadata say."""
+        return provenance.note(self.entry, self.settings)

@@ -1,0 +1,254 @@
+"""What one image takes: it is read, enlarged, and its result written.
+
+Nothing here knows of ledgers and threads: those are the runner's.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from resshift_cli.batch.groups import Group
+from resshift_cli.batch.recipe import Recipe
+from resshift_cli.batch.resume import Job
+from resshift_cli.errors import OutputError, ResShiftError, expected, memory_limit, printable
+from resshift_cli.imaging import files, targets
+from resshift_cli.imaging.files import Enlarge, Loaded, Result
+from resshift_cli.imaging.picture import Pixels
+from resshift_cli.imaging.sources import Source
+from resshift_cli.restoration.settings import single_tile, target_size
+from resshift_cli.system import atomic
+from resshift_cli.system.device import forget_peak, peak_memory
+from resshift_cli.system.digests import digest
+
+if TYPE_CHECKING:
+    from resshift_cli.restoration.upscaler import Upscaler
+
+SPARE = 64 << 20  # bytes that have to be free on the disk beside the next result
+
+Advance = Callable[[int, float], None]
+"""(place of an image in its group, share of it that is computed)."""
+
+
+class DiskFullError(OutputError):
+    """There is no room for more results: no image's own fault, and the end of a batch."""
+
+    def __init__(self, target: Path) -> None:
+        super().__init__(
+            f"There is no room for {printable(target)}: the disk is full, or nearly so.",
+            hint="Make room, then run the same command again: it goes on from here.",
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """A file that was read, and what the ledger is told of it."""
+
+    loaded: Loaded
+    facts: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Computed:
+    """What was made of an image.
+
+    Attributes:
+        result: the enlarged image, or why there is none.
+        seconds: of computing.
+        peak_bytes: most memory that was taken, of a GPU's own by this image's group, else of the
+            process so far; None where that can't be told.
+    """
+
+    result: Result | ResShiftError
+    seconds: float
+    peak_bytes: int | None
+
+    @property
+    def is_stream(self) -> bool:
+        """Whether it is computed only while it is written."""
+        return isinstance(self.result, Result) and self.result.encode is None
+
+
+class Worker:
+    """Reads, enlarges and writes images.
+
+    Args:
+        upscaler: the model.
+        recipe: how the results are made.
+    """
+
+    def __init__(self, upscaler: Upscaler, recipe: Recipe) -> None:
+        self.upscaler = upscaler
+        self.recipe = recipe
+
+    def read(self, job: Job) -> Read | ResShiftError:
+        """Read an image, and make sure that its result could be written."""
+        handling = self.recipe.handling
+        try:
+            with memory_limit(f"Reduce {printable(job.source)} first."):
+                loaded = files.load(Source(job.source), handling)
+                sha256 = digest(job.source)
+                loaded.source.check_unchanged(loaded.state)
+                files.check(
+                    loaded, job.target, size=self._target_size(loaded), options=handling.options
+                )
+        except Exception as error:
+            return expected(error)
+        facts: dict[str, Any] = {"input_sha256": sha256, "warnings": loaded.warnings or None}
+        if loaded.state is not None:
+            facts |= {"input_bytes": loaded.state.size, "input_mtime_ns": loaded.state.mtime_ns}
+        return Read(loaded, facts)
+
+    def compute(
+        self, group: Group, reads: Sequence[Read | ResShiftError], advance: Advance
+    ) -> list[Computed]:
+        """Enlarge the images of a group; what can't be at a time, after all, is one by one."""
+        device = self.upscaler.device
+        forget_peak(device)
+        started = time.monotonic()
+        alike = self._together(group, reads, advance)
+        share = (time.monotonic() - started) / max(len(alike), 1)
+        computed: list[Computed] = []
+        for place, (job, read) in enumerate(zip(group.jobs, reads, strict=True)):
+            started = time.monotonic()
+            run, spent = self.upscaler.enlarging(self.recipe.settings), 0.0
+            if place in alike:
+                run, spent = partial(_enlarged_before, alike[place]), share
+            result = self._enlarge(job, read, run, partial(advance, place))
+            seconds = spent + time.monotonic() - started
+            computed.append(Computed(result, seconds, peak_memory(device)))
+        return computed
+
+    def write(self, job: Job, computed: Computed, begin: Callable[[], None]) -> dict[str, Any]:
+        """Write a result; one that is a stream is computed meanwhile.
+
+        Args:
+            job: of the image.
+            computed: what was made of it.
+            begin: called just before the file is begun.
+
+        Returns:
+            What the ledger is told of it.
+
+        Raises:
+            DiskFullError: there is no room for it.
+            ResShiftError: it can't be made, or not be written.
+        """
+        started = time.monotonic()
+        result = computed.result
+        if isinstance(result, ResShiftError):
+            raise result
+        try:
+            with memory_limit(self._smaller(job)):
+                self._save(job, result, begin)
+                height, width = result.size
+                facts: dict[str, Any] = {
+                    "output_bytes": job.target.stat().st_size,
+                    "output_sha256": digest(job.target),
+                    "width": width,
+                    "height": height,
+                }
+        except Exception as error:
+            if atomic.is_full(error) and not isinstance(error, DiskFullError):
+                raise DiskFullError(job.target) from error
+            raise expected(error) from None
+        if computed.is_stream:
+            facts["seconds"] = round(computed.seconds + time.monotonic() - started, 3)
+            facts["peak_bytes"] = peak_memory(self.upscaler.device)
+        return facts
+
+    def _save(self, job: Job, result: Result, begin: Callable[[], None]) -> None:
+        content = result.content()
+        most = result.most if callable(content) else len(content)
+        atomic.make_folder(job.target.parent)
+        if shutil.disk_usage(job.target.parent).free < SPARE + most:
+            raise DiskFullError(job.target)
+        if job.replaces and job.target.exists() and os.path.samefile(job.source, job.target):
+            raise OutputError(
+                f"The result of {printable(job.source)} would replace it.",
+                hint="Give another folder with -o; inputs are never overwritten.",
+            )
+        begin()
+        targets.save(content, job.target, overwrite=job.replaces)
+
+    def _together(
+        self, group: Group, reads: Sequence[Read | ResShiftError], advance: Advance
+    ) -> dict[int, Pixels]:
+        """Larger images by their places in a group, as far as they can be computed at a time."""
+        pixels = {
+            place: read.loaded.picture.pixels
+            for place, read in enumerate(reads)
+            if isinstance(read, Read) and self._is_of(read.loaded, group)
+        }
+        if not pixels:
+            return {}
+
+        def progress(done: int, total: int) -> None:
+            whole = done * len(group.jobs) / total
+            place = min(int(whole), len(group.jobs) - 1)
+            advance(place, whole - place)
+
+        try:
+            larger = self.upscaler.together(
+                list(pixels.values()), self.recipe.settings, group.count, progress
+            )
+        except Exception as error:
+            expected(error)  # what it holds is let go of; the images will tell what is wrong
+            self.upscaler.engine.tell(
+                f"{group.count} images could not be computed at a time: going on one by one."
+            )
+            return {}
+        return dict(zip(pixels, larger, strict=True))
+
+    def _is_of(self, loaded: Loaded, group: Group) -> bool:
+        """Whether an image is what its header promised when the group was made."""
+        if group.size is None or loaded.animation is not None:
+            return False
+        size = single_tile(self.recipe.spec, *loaded.size, self.recipe.settings)
+        return size == group.size and loaded.picture.pixels.shape[2] in (1, 3)
+
+    def _enlarge(
+        self,
+        job: Job,
+        read: Read | ResShiftError,
+        run: Enlarge,
+        advance: Callable[[float], None],
+    ) -> Result | ResShiftError:
+        if isinstance(read, ResShiftError):
+            return read
+        try:
+            with memory_limit(self._smaller(job)):
+                return files.enlarge(
+                    read.loaded,
+                    run,
+                    lambda done, total: advance(done / total),
+                    size=self._target_size(read.loaded),
+                    note=self.recipe.note(),
+                    target=job.target,
+                    options=self.recipe.handling.options,
+                )
+        except Exception as error:
+            failure = expected(error)
+        self.upscaler.release_memory()  # out here nothing holds what the failed image took
+        return failure
+
+    def _target_size(self, loaded: Loaded) -> tuple[int, int]:
+        return target_size(*loaded.size, self.recipe.settings.scale)
+
+    def _smaller(self, job: Job) -> str:
+        """What helps where memory is too small."""
+        tile = self.recipe.settings.tile
+        return f"Use a --tile smaller than {tile} for {printable(job.source)}."
+
+
+def _enlarged_before(
+    pixels: Pixels, rows: object, shape: tuple[int, int, int], told: Callable[[int, int], None]
+) -> Iterator[Pixels]:
+    """What `files.enlarge` is handed where the result is there already."""
+    return iter([pixels])

@@ -1,0 +1,123 @@
+"""Nothing is lost, whatever ends a batch, and any end can be gone on from."""
+
+from __future__ import annotations
+
+import random
+import re
+import signal
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+from batch_folder import lines, results
+from command_line import Run, make_photo, posix, start
+
+from resshift_cli.batch import ledger
+from resshift_cli.imaging import read
+from resshift_cli.imaging.opening import Opened
+from resshift_cli.system import digests
+
+
+@pytest.fixture
+def dozen(tmp_path: Path) -> Path:
+    folder = tmp_path / "many"
+    folder.mkdir()
+    for number in range(12):
+        make_photo(folder / f"{number:02}.png", 20 + number, 30)
+    return folder
+
+
+def started(folder: Path, weights: Path) -> subprocess.Popen[str]:
+    return start(
+        *("batch", folder, "-o", folder.with_name("out"), "--weights", weights, "--steps", 1),
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+
+
+@posix
+def test_killed_again_and_again_it_gets_to_the_same_results(
+    batch: Run, dozen: Path, tiny_weights: Path
+) -> None:
+    chance = random.Random(5)
+    output = dozen.with_name("out")
+    for _ in range(4):
+        process = started(dozen, tiny_weights)
+        assert process.stdout is not None
+        for _ in range(chance.randint(1, 3)):
+            process.stdout.readline()
+        try:
+            process.wait(chance.uniform(0, 0.15))
+        except subprocess.TimeoutExpired:
+            process.kill()
+        process.communicate()
+        for record in ledger.Ledger(output).results.values():
+            assert digests.digest(output / record.output) == record.output_sha256
+    ran = batch(dozen, "-o", output)
+    assert ran.code == 0
+    assert int(re.findall(r"(\d+) finished before", ran.err)[0]) >= 4
+    batch(dozen, "-o", dozen.with_name("whole"))
+    assert results(output) == results(dozen.with_name("whole"))
+
+
+@posix
+def test_ctrl_c_finishes_what_is_being_written_and_says_how_to_go_on(
+    batch: Run, dozen: Path, tiny_weights: Path
+) -> None:
+    process = started(dozen, tiny_weights)
+    assert process.stdout is not None
+    process.stdout.readline()
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    done = len(lines(dozen.with_name("out")))
+    assert process.returncode == 130
+    assert err.splitlines()[-1] == (
+        f"Interrupted; {done} of 12 images are finished, and the same command goes on from there."
+    )
+    assert len(results(dozen.with_name("out"))) == done
+    assert f"{12 - done} done, {done} finished before" in batch(dozen, "-o", dozen / "../out").err
+
+
+def test_a_result_that_no_line_speaks_of_because_the_power_went_is_made_again(
+    batch: Run, folder: Path
+) -> None:
+    batch(folder)
+    output = folder.with_name("in_x4")
+    before = results(output)
+    book = output / ledger.NAME
+    book.write_bytes(b"".join(book.read_bytes().splitlines(keepends=True)[:-1]))
+    ran = batch(folder)
+    assert (ran.code, "1 done, 2 finished before" in ran.err) == (0, True)
+    assert results(output) == before
+
+
+def test_what_was_left_half_written_is_removed_and_nothing_else(batch: Run, folder: Path) -> None:
+    output = folder.with_name("in_x4")
+    (output / "sub").mkdir(parents=True)
+    stale = [output / ".a.png.0123abcd.tmp", output / "sub" / ".c.png.ffffffff.tmp"]
+    kept = [
+        output / name
+        for name in (".a.png.tmp", ".a.png.0123abcX.tmp", ".other.0123abcd.tmp", "a.tmp")
+    ]
+    for path in (*stale, *kept):
+        path.write_bytes(b"half")
+    assert batch(folder).code == 0
+    assert not any(path.exists() for path in stale)
+    assert all(path.exists() for path in kept)
+
+
+def test_an_input_that_changes_while_it_is_read_is_a_failure(
+    batch: Run, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load = read.load
+
+    def slowly(file: Opened, **options: Any) -> Any:
+        loaded = load(file, **options)
+        if file.source.path.name == "a.png":
+            make_photo(file.source.path, 5, 5)
+        return loaded
+
+    monkeypatch.setattr(read, "load", slowly)
+    ran = batch(folder)
+    assert ran.code == 1
+    assert "a.png changed while it was read" in ran.err

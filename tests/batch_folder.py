@@ -1,0 +1,37 @@
+"""What tests of batches look at: the results in a folder, and its ledger."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from command_line import files as files_of
+from PIL import Image
+
+from resshift_cli.batch import ledger
+
+OURS = (ledger.NAME, ledger.LOCK)
+
+
+def results(folder: Path) -> dict[str, bytes | None]:
+    """Everything in a folder of results but what the batch keeps for itself."""
+    return {name: content for name, content in files_of(folder).items() if name not in OURS}
+
+
+def lines(folder: Path) -> list[dict[str, Any]]:
+    """The ledger, without what was about to be written."""
+    found = map(json.loads, (folder / ledger.NAME).read_text().splitlines())
+    return [line for line in found if line["status"] != "writing"]
+
+
+def make_animation(path: Path, frames: int = 3) -> Path:
+    still = np.random.default_rng(0).integers(0, 256, (12, 16, 3), dtype=np.uint8)
+    images = []
+    for number in range(frames):
+        pixels = still.copy()
+        pixels[:, number] = 255
+        images.append(Image.fromarray(pixels))
+    images[0].save(path, save_all=True, append_images=images[1:], duration=70, loop=0)
+    return path

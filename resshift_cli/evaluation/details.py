@@ -46,10 +46,10 @@ def strips(study: Study) -> list[Strip]:
     """
     pairs = [pair for pair in study.pairs if pair.name not in study.left_out]
     count = min(MOST, len(pairs))
-    scale = study.task.scale
+    scale = study.setup.scale
     found = []
     for pair in (pairs[number * len(pairs) // count] for number in range(count)):
-        original, partner = read_pair(pair, study.task)
+        original, partner = read_pair(pair, study.setup)
         place = _busiest(original, scale)
         shown = np.repeat(np.repeat(partner, scale, axis=0), scale, axis=1)
         cells = [(PARTNER, shown)]

@@ -1,7 +1,11 @@
-"""What `resshift eval` can measure, by name: our own figures, and those of the package pyiqa."""
+"""What `resshift eval` can measure, by name: our own figures, and those of the package pyiqa.
+
+Most are of one image and its original; realism is one figure of all images together.
+"""
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import redirect_stdout
@@ -14,7 +18,9 @@ import torch
 from torch import Tensor
 
 from resshift_cli.errors import ModelUnavailableError, ResShiftError, UsageError, printable
-from resshift_cli.restoration import quality
+from resshift_cli.restoration import quality, realism
+from resshift_cli.restoration.features import FeatureNetwork
+from resshift_cli.restoration.realism import Patches
 
 PYIQA = ("lpips", "clipiqa", "musiq", "niqe")
 """What papers report beside PSNR and SSIM; pyiqa has many more."""
@@ -38,6 +44,56 @@ class Metric:
     better: str
     digits: int
     measure: Callable[[Tensor, Tensor, int], float]
+
+
+REALISM = "realism"
+
+
+class Realism:
+    """How real all results look together, see `restoration.realism`.
+
+    Attributes:
+        name: what --metric calls it.
+        title: what tables call it.
+        better: as in `Metric`, as the next.
+        digits: decimals that tables have of it.
+
+    Args:
+        device: where the network of features runs.
+
+    Raises:
+        UsageError: its weights are not installed.
+    """
+
+    name, title, better, digits = REALISM, "realism, KID", "lower", 3
+
+    def __init__(self, device: torch.device) -> None:
+        self._network = FeatureNetwork().to(device)
+        self._device = device
+
+    def describe(self, image: Tensor, most: int) -> Patches:
+        """What is to be known of an image (1, 3, H, W) in [0, 1]: of at most so many patches.
+
+        Where there are more, those taken are spread evenly, at the same places in every image of
+        this size.
+        """
+        patches = realism.cut(quality.levels(image).float())
+        if len(patches) > most:
+            patches = patches[torch.linspace(0, len(patches) - 1, most).round().long()]
+        return realism.describe(self._network, patches.to(self._device))
+
+    def measure(
+        self, results: Sequence[Patches], originals: Sequence[Patches]
+    ) -> tuple[float, int]:
+        """The distance of images from their originals, and of how many patches it is.
+
+        Fewer than two of them have none: it is not a number then.
+        """
+        joined = realism.join(results)
+        count = len(joined[0])
+        if count < 2:
+            return math.nan, count
+        return realism.distance(joined, realism.join(originals)), count
 
 
 OWN = {
@@ -65,19 +121,21 @@ OWN = {
 }
 
 
-def find(name: str, device: torch.device) -> Metric:
+def find(name: str, device: torch.device) -> Metric | Realism:
     """A metric by its name, with its network loaded if it has one.
 
     Args:
-        name: one of `OWN`, or of pyiqa's.
-        device: where pyiqa's networks run.
+        name: one of `OWN`, `REALISM`, or of pyiqa's.
+        device: where networks run.
 
     Raises:
-        UsageError: there is no such metric, or it needs pyiqa, which is not installed.
+        UsageError: there is no such metric, or it needs a package that is not installed.
         ModelUnavailableError: its weights can't be fetched.
     """
     if name in OWN:
         return OWN[name]
+    if name == REALISM:
+        return Realism(device)
     try:
         import pyiqa
     except ImportError as error:
@@ -120,6 +178,7 @@ def _by_pyiqa(
 
 
 def _unknown(name: str, more: Sequence[str]) -> UsageError:
-    near = get_close_matches(name, OWN, n=1) or get_close_matches(name, more, n=1)
-    hint = f"Did you mean '{near[0]}'?" if near else f"Known are {', '.join([*OWN, *PYIQA])}."
+    own = [*OWN, REALISM]
+    near = get_close_matches(name, own, n=1) or get_close_matches(name, more, n=1)
+    hint = f"Did you mean '{near[0]}'?" if near else f"Known are {', '.join([*own, *PYIQA])}."
     return UsageError(f"There is no metric named '{printable(name)}'.", hint=hint)

@@ -18,7 +18,7 @@ from resshift_cli.errors import (
     UnsupportedImageError,
     printable,
 )
-from resshift_cli.evaluation.metrics import Metric
+from resshift_cli.evaluation.metrics import Metric, Realism
 from resshift_cli.imaging import folders
 from resshift_cli.imaging.picture import Pixels, levels
 from resshift_cli.imaging.read import read
@@ -46,10 +46,15 @@ class Pair:
     hq: Path
     lq: Path | None
 
+    @property
+    def stem(self) -> str:
+        """Its name without the extension."""
+        return os.path.splitext(self.name)[0]
+
 
 @dataclass(frozen=True, slots=True)
-class Task:
-    """What is asked of every row.
+class Setup:
+    """What is the same for every row.
 
     Attributes:
         scale: pixels of the original per pixel of its partner, along each side.
@@ -63,7 +68,7 @@ class Task:
     degrade: str
     seed: int
     crop: int | None
-    metrics: Sequence[Metric]
+    metrics: Sequence[Metric | Realism]
 
 
 def to_tensor(pixels: Pixels) -> Tensor:
@@ -99,7 +104,8 @@ def find_pairs(
     names = found.images[:limit]
     if not names:
         raise InputMissingError(
-            f"There are no images in {printable(hq)}.", hint="--hq names the folder of originals."
+            f"There are no images in {printable(hq)}.",
+            hint="Give the folder of originals (--hq).",
         )
     left_out: dict[str, ResShiftError] = {**found.unreadable}
     if lq is None:
@@ -108,7 +114,7 @@ def find_pairs(
     if not partners:
         raise InputMissingError(
             f"There are no images in {printable(lq)}.",
-            hint="--lq names the folder of low-quality partners.",
+            hint="Give the folder of low-quality partners (--lq).",
         )
     pairs = []
     for name in names:
@@ -125,38 +131,65 @@ def find_pairs(
     return pairs, left_out
 
 
-def read_pair(pair: Pair, task: Task) -> tuple[Pixels, Pixels]:
+def read_pair(pair: Pair, setup: Setup) -> tuple[Pixels, Pixels]:
     """An original, cut to whole pixels of its partner, and that partner; both (H, W, 3).
 
     Cut is what is too much at the right and below, as papers do, and then all but the middle if
-    the task says so.
+    the setup says so.
 
     Raises:
         ResShiftError: one can't be read, is transparent, too small, or does not fit the other.
     """
-    scale = task.scale
+    scale = setup.scale
     original = read_image(pair.hq)
-    height, width = (length // scale for length in original.shape[:2])
+    rows, columns = _measured(original.shape, setup)
     given = None if pair.lq is None else read_image(pair.lq)
+    height, width = (length // scale for length in original.shape[:2])
     if given is not None and given.shape[:2] != (height, width):
         raise UnsupportedImageError(
             f"{printable(pair.lq)} has {_size(given)} pixels, and {printable(pair.hq)} with "
             f"{_size(original)} is not {scale} times that.",
             hint=f"At scale {scale} the partner has {width}x{height}; see --scale.",
         )
-    side = None if task.crop is None else max(1, task.crop // scale)
-    (top, tall), (left, wide) = (_middle(length, side) for length in (height, width))
-    if min(tall, wide) * scale < WINDOW + 2 * scale:
+    if min(len(rows), len(columns)) * scale < WINDOW + 2 * scale:
         raise UnsupportedImageError(
             f"{printable(pair.hq)} is too small to be measured.",
             hint=f"Without {scale} pixels of border, {WINDOW} of each side have to be left.",
         )
-    original = original[top * scale : (top + tall) * scale, left * scale : (left + wide) * scale]
+    original = _cut(original, rows, columns, scale)
     if given is not None:
-        return original, given[top : top + tall, left : left + wide]
-    rng = np.random.default_rng([task.seed, zlib.crc32(os.fsencode(pair.name))])
-    partner = degradation.degrade(to_tensor(original), scale, DEGRADATIONS[task.degrade], rng)
+        return original, _cut(given, rows, columns)
+    rng = np.random.default_rng([setup.seed, zlib.crc32(os.fsencode(pair.name))])
+    partner = degradation.degrade(to_tensor(original), scale, DEGRADATIONS[setup.degrade], rng)
     return original, to_pixels(partner)
+
+
+def read_result(path: Path, pair: Pair, setup: Setup, size: tuple[int, int]) -> Pixels:
+    """A result that was made elsewhere, cut as its original is.
+
+    Args:
+        path: as large as the original, with or without what `read_pair` cuts at the right and
+            below, or else of `size`.
+        pair: whose result it is.
+        setup: see `Setup`.
+        size: height and width of what is measured.
+
+    Raises:
+        ResShiftError: it can't be read, is transparent, or has another size.
+    """
+    given = read_image(path)
+    if given.shape[:2] == size:
+        return given
+    whole = read_image(pair.hq).shape
+    trimmed = tuple(length // setup.scale * setup.scale for length in whole[:2])
+    if given.shape[:2] not in (whole[:2], trimmed):
+        raise UnsupportedImageError(
+            f"{printable(path)} has {_size(given)} pixels, and {printable(pair.hq)} has "
+            f"{whole[1]}x{whole[0]}.",
+            hint=f"Results are as large as their originals, or as what is measured of them "
+            f"({size[1]}x{size[0]}).",
+        )
+    return _cut(given, *_measured(whole, setup), setup.scale)
 
 
 def read_image(path: Path) -> Pixels:
@@ -178,8 +211,21 @@ def _size(pixels: Pixels) -> str:
     return f"{pixels.shape[1]}x{pixels.shape[0]}"
 
 
-def _middle(length: int, side: int | None) -> tuple[int, int]:
-    """Start and length of what is taken."""
-    if side is None or side >= length:
-        return 0, length
-    return (length - side) // 2, side
+def _measured(whole: tuple[int, ...], setup: Setup) -> tuple[range, range]:
+    """What is measured of an original (height, width, ...): rows and columns of its partner."""
+    side = None if setup.crop is None else max(1, setup.crop // setup.scale)
+
+    def middle(length: int) -> range:
+        if side is None or side >= length:
+            return range(length)
+        start = (length - side) // 2
+        return range(start, start + side)
+
+    return middle(whole[0] // setup.scale), middle(whole[1] // setup.scale)
+
+
+def _cut(pixels: Pixels, rows: range, columns: range, scale: int = 1) -> Pixels:
+    """Rows and columns, each of them `scale` pixels."""
+    return pixels[
+        rows.start * scale : rows.stop * scale, columns.start * scale : columns.stop * scale
+    ]

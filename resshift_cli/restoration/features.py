@@ -32,6 +32,7 @@ GROUPS = (
 )
 STEM = 32  # channels of the first convolution
 STAGES = (0, 2, 4, 10, 15)  # blocks whose results are given: the last of each resolution
+CHANNELS = (16, 24, 40, 112, 320)  # of each
 
 
 def weights_file() -> Path:
@@ -84,7 +85,7 @@ class FeatureNetwork(nn.Module):
             stages: how many of them; what is beyond the last is not computed.
 
         Returns:
-            (N, C, h, w) each, with 16, 24, 40, 112 and 320 channels.
+            (N, C, h, w) each, with as many channels as `CHANNELS` says.
         """
         x = F.relu6(self._bn0(self._conv_stem((images * 255 - 127) / 128)))
         found = []

@@ -16,11 +16,12 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from resshift_cli.restoration.features import FeatureNetwork
+from resshift_cli.restoration.features import CHANNELS, FeatureNetwork
 
 PATCH = 64  # pixels a side
 RESOLUTIONS = 3
 _SPREAD = 1e-6  # added to deviations, of which some may be 0
+_AT_ONCE = 64  # patches that the network is shown
 _ROWS = 1024  # of a table of kernels, which are held at a time
 
 Patches = list[Tensor]
@@ -38,6 +39,12 @@ def cut(images: Tensor) -> Tensor:
 @torch.inference_mode()
 def describe(network: FeatureNetwork, patches: Tensor) -> Patches:
     """What the distance is told of patches (N, 3, 64, 64) in [0, 1]; N may be 0."""
+    if len(patches) == 0:
+        return [torch.zeros(0, 2 * width).double() for width in CHANNELS[:RESOLUTIONS]]
+    return join([_described(network, part) for part in torch.split(patches, _AT_ONCE)])
+
+
+def _described(network: FeatureNetwork, patches: Tensor) -> Patches:
     found = network(patches, stages=RESOLUTIONS)
     return [torch.cat([x.mean((2, 3)), x.std((2, 3))], 1).cpu().double() for x in found]
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import csv
+import importlib.util
 import json
 import re
 from pathlib import Path
@@ -11,7 +12,12 @@ import pytest
 from command_line import Run
 from PIL import Image
 
+from resshift_cli.restoration import features
 from resshift_cli.restoration.upscaler import Upscaler
+
+needs_features = pytest.mark.skipif(
+    importlib.util.find_spec(features.PACKAGE) is None, reason="needs the extra `realism`"
+)
 
 
 @pytest.fixture
@@ -101,6 +107,62 @@ def test_given_partners_are_used(
     document = measured(resshift, *options, "--lq", lq, "--metric", "sharpness")
     assert document["lq"] == str(lq) and document["degrade"] is None
     assert document["rows"][0]["metrics"]["sharpness"]["mean"] == pytest.approx(0, abs=1e-6)
+
+
+# Realism, and results that were made elsewhere
+
+
+@pytest.fixture
+def elsewhere(photos: Path, tmp_path: Path) -> Path:
+    """The originals, each a little darker, as another program might have made them."""
+    folder = tmp_path / "elsewhere"
+    folder.mkdir()
+    for path in photos.iterdir():
+        with Image.open(path) as image:
+            image.point(lambda level: level * 9 // 10).save(folder / f"{path.stem}.bmp")
+    return folder
+
+
+def test_results_made_elsewhere_have_a_row_of_their_own(
+    resshift: Run, photos: Path, tiny_weights: Path, elsewhere: Path, tmp_path: Path
+) -> None:
+    options = ["--hq", photos, "--weights", tiny_weights, "--steps", 1, "--metric", "sharpness"]
+    out = tmp_path / "out"
+    document = measured(resshift, *options, "--results", f"other={elsewhere}", "-o", out)
+    other = document["rows"][2]
+    assert (other["name"], other["results"]) == ("other", str(elsewhere))
+    assert other["metrics"]["sharpness"]["mean"] == pytest.approx(0.9, abs=0.05)
+    page = (out / "index.html").read_text()
+    assert page.count("<figcaption>other</figcaption>") == 3 and "<td>other</td>" in page
+
+
+def test_a_missing_and_a_wrong_sized_result_are_named(
+    resshift: Run, photos: Path, tiny_weights: Path, elsewhere: Path
+) -> None:
+    (elsewhere / "0.bmp").unlink()
+    Image.new("RGB", (32, 24)).save(elsewhere / "1.bmp")
+    options = ["--hq", photos, "--weights", tiny_weights, "--steps", 1, "--metric", "psnr-y"]
+    ran = resshift("eval", *options, "--results", f"other={elsewhere}", "--json")
+    assert ran.code == 1 and json.loads(ran.out)["images"] == 1
+    said = " ".join(ran.err.split())
+    assert "other has no 0.png" in said and "1.bmp has 32x24 pixels" in said
+
+
+@needs_features
+def test_realism_is_told_with_its_patches_and_without_an_interval(
+    resshift: Run, photos: Path, tiny_weights: Path, tmp_path: Path
+) -> None:
+    for path in photos.iterdir():
+        with Image.open(path) as image:
+            image.resize((128, 64)).save(path)
+    options = ["--hq", photos, "--weights", tiny_weights, "--steps", 1, "--metric", "realism"]
+    ran = resshift("eval", *options, "-o", tmp_path / "out")
+    assert ran.code == 0 and "realism, KID (lower)" in ran.out
+    assert "6 each from 3 images" in " ".join(ran.err.split())
+    page = (tmp_path / "out" / "index.html").read_text()
+    assert "realism, KID" in page and "6 each from 3 images" in page
+    figures = measured(resshift, *options)["rows"][1]["metrics"]["realism"]
+    assert (figures["images"], figures["patches"], figures["interval"]) == (3, 6, None)
 
 
 # The folder
@@ -218,6 +280,10 @@ def test_if_no_image_can_be_used_the_first_reason_is_given(
         (["--model", "no-such"], 2, "no-such"),
         (["-o", "PHOTOS"], 6, "not of an evaluation"),
         (["--device", "cuda:99"], 8, "cuda"),
+        (["--results", "PHOTOS"], 2, "NAME=DIR"),
+        (["--results", "a=none"], 3, "no images in none"),
+        (["--results", "a=PHOTOS", "--results", "a=none"], 2, "'a' twice"),
+        (["--results", "bicubic=PHOTOS"], 2, "'bicubic' is asked for twice"),
     ],
 )
 def test_mistakes_are_told_of_before_the_work(
@@ -230,7 +296,9 @@ def test_mistakes_are_told_of_before_the_work(
     words: str,
 ) -> None:
     places = {"PHOTOS": str(photos), "WEIGHTS": str(tiny_weights)}
-    words_given = [places.get(option, option) for option in options]
+    words_given = [
+        places.get(option, option.replace("=PHOTOS", f"={photos}")) for option in options
+    ]
     ran = resshift("eval", "--hq", photos, "--weights", tiny_weights, *words_given)
     assert ran.code == code
     assert words in " ".join(ran.err.split()) and ran.out == ""

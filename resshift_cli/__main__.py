@@ -1,41 +1,70 @@
 """Where the command starts: `resshift`, and `python -m resshift_cli`.
 
 Importing the commands takes a while. Signals are seen to before, so that Ctrl-C ends the command on
-one line then, too.
+one line then, too. Until then nothing is imported that Python does not bring along.
 """
 
 from __future__ import annotations
 
 import os
-import signal
-from types import FrameType
-from typing import NoReturn
+import sys
 
-_WORDS = {signal.SIGINT: b"Interrupted", signal.SIGTERM: b"Terminated"}
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from types import FrameType, TracebackType
+    from typing import NoReturn
 
 
-def _leave(number: int, frame: FrameType | None) -> NoReturn:
-    """End at once: what is imported just now could catch an exception."""
-    os.write(2, _WORDS[signal.Signals(number)] + b"; nothing was written.\n")
-    os._exit(128 + number)
+def _uncaught(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Have Ctrl-C end on one line before there are handlers of signals, too."""
+    if issubclass(kind, KeyboardInterrupt):
+        _say(b"Interrupted")
+        os._exit(130)
+    sys.__excepthook__(kind, error, trace)
+
+
+def _say(word: bytes) -> None:
+    """Say how it ended, unless a reader that has stalled would have to be waited for."""
+    import select
+
+    try:
+        if os.name == "nt" or select.select((), (2,), (), 0)[1]:
+            os.write(2, word + b"; nothing was written.\n")
+    except OSError:
+        pass  # stderr is closed
+
+
+sys.excepthook = _uncaught
 
 
 def main() -> NoReturn:
     """Run the command line of this process."""
-    heeded = [number for number in _WORDS if signal.getsignal(number) != signal.SIG_IGN]
+    import signal
+
+    words = {signal.SIGINT: b"Interrupted", signal.SIGTERM: b"Terminated"}
+
+    def leave(number: int, frame: FrameType | None) -> NoReturn:
+        """End at once: what is imported just now could catch an exception."""
+        _say(words[signal.Signals(number)])
+        os._exit(128 + number)
+
+    heeded = [number for number in words if signal.getsignal(number) != signal.SIG_IGN]
     for number in heeded:
-        signal.signal(number, _leave)
+        signal.signal(number, leave)
     # Threads that wait for each other are to sleep soon. GNU's OpenMP lets them spin for 10 ms:
     # where another program wants the cores, the work then takes ten times as long.
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
-    from resshift_cli.commands import app, exits
+    from resshift_cli.commands import streams
+
+    streams.open_all()
+    from resshift_cli.commands import app, exits, signals
 
     try:
-        if signal.SIGINT in heeded:
-            signal.signal(signal.SIGINT, signal.default_int_handler)
+        signals.heed()
         app.main()
     except KeyboardInterrupt as again:  # while it was ending already
-        os._exit(exits.TERMINATED if isinstance(again, exits.Terminated) else exits.INTERRUPTED)
+        terminated = isinstance(again, signals.Terminated)
+        os._exit(exits.TERMINATED if terminated else exits.INTERRUPTED)
     finally:
         for number in heeded:  # nothing is left to be interrupted but Python's own end
             signal.signal(number, signal.SIG_IGN)

@@ -7,10 +7,8 @@ are passed.
 from __future__ import annotations
 
 import os
-import signal
 import sys
 from collections.abc import Sequence
-from types import FrameType
 from typing import Annotated, NoReturn
 
 import typer
@@ -20,7 +18,7 @@ from resshift_cli.commands import models
 from resshift_cli.commands.batch import batch
 from resshift_cli.commands.bench import bench
 from resshift_cli.commands.evaluate import evaluate
-from resshift_cli.commands.exits import BROKEN_PIPE, EPILOG, Terminated, explain
+from resshift_cli.commands.exits import BROKEN_PIPE, EPILOG, explain
 from resshift_cli.commands.groups import spread
 from resshift_cli.commands.help import Command
 from resshift_cli.commands.options import CommandLine, DebugOption
@@ -88,19 +86,12 @@ def run(arguments: Sequence[str]) -> int:
     return 0
 
 
-def _terminate(signal_number: int, frame: FrameType | None) -> NoReturn:
-    raise Terminated
-
-
 def main() -> NoReturn:
     """Run the command line of this process."""
-    signal.signal(signal.SIGTERM, _terminate)
     if "_RESSHIFT_COMPLETE" in os.environ:  # the shell asks, in Typer's way, how a word may end
         app(prog_name="resshift")
     try:
         code = run(sys.argv[1:])
     except BrokenPipeError:
-        # Else Python fails once more when it flushes stdout at the end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = BROKEN_PIPE
     sys.exit(code)

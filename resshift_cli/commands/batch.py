@@ -173,6 +173,7 @@ def _recipe(
         else store.spec_of(entry, files.weights)
     )
     with console.waiting(f"Checking {entry.name}", quiet=quiet):
+        ready.import_torch()
         from resshift_cli.batch.recipe import Recipe
         from resshift_cli.restoration import settings
         from resshift_cli.system.device import choose_device, choose_dtype

@@ -156,6 +156,7 @@ def bench(
     """
     quiet = reporting.quiet
     with console.waiting("Starting", quiet=quiet):
+        ready.import_torch()
         from resshift_cli.evaluation import speed
         from resshift_cli.evaluation.turns import Turns
         from resshift_cli.system.device import choose_device

@@ -53,7 +53,7 @@ def note(text: str) -> None:
 
 def result(path: Path) -> None:
     """Name a finished file on stdout for the next command of a pipe; a person has read `note`."""
-    if not sys.stdout.isatty():
+    if not (sys.stdout.closed or sys.stdout.isatty()):
         print(printable(str(path)), flush=True)
 
 

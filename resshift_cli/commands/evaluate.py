@@ -240,6 +240,7 @@ def evaluate(
             for entry in candidates.entries()
         ]
         with console.waiting("Looking for images", quiet=quiet):
+            ready.import_torch()
             from resshift_cli.evaluation import comparison, pairs, rows
             from resshift_cli.evaluation import report as reports
             from resshift_cli.evaluation.book import Book

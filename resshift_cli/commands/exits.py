@@ -5,6 +5,7 @@ from __future__ import annotations
 import traceback
 
 from resshift_cli.commands import console
+from resshift_cli.commands.signals import Terminated
 from resshift_cli.errors import BUG, ResShiftError, UsageError, out_of_memory
 
 INTERRUPTED, BROKEN_PIPE, TERMINATED = 130, 141, 143
@@ -22,10 +23,6 @@ MEANINGS = {
 _TABLE = "\n".join(f"  {code:<5}{told}" for code, told in MEANINGS.items())
 EPILOG = f"\b\nExit codes:\n{_TABLE}"
 """The same, below the help."""
-
-
-class Terminated(KeyboardInterrupt):
-    """SIGTERM: everything that cleans up after Ctrl-C cleans up after it too."""
 
 
 def explain(error: BaseException, *, debug: bool) -> int:

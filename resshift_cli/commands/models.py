@@ -89,6 +89,7 @@ def info(
     spec = ready.known_spec(entry)
     if spec is not None and entry.task in registry.UPSCALING:
         with console.waiting("Measuring this machine"):
+            ready.import_torch()
             facts["on_this_machine"] = _forecast(spec)
     if as_json:
         console.document({"version": __version__, **facts})

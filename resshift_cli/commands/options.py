@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from resshift_cli.errors import ResShiftError
+from resshift_cli.errors import OutputError, ResShiftError
 
 DEFAULT_MODEL = "realsr-x4-v2"
 DEFAULT_VARIABLE = "RESSHIFT_MODEL"
@@ -30,6 +31,12 @@ def _set_debug(context: typer.Context, on: bool) -> bool:
     line = context.ensure_object(CommandLine)
     line.debug |= on  # `resshift --debug upscale` says it for upscale, too
     return line.debug
+
+
+def _json(on: bool) -> bool:
+    if on and sys.stdout.closed:
+        raise OutputError("stdout is closed, and --json goes there.", hint="Leave --json out.")
+    return on
 
 
 def _device_name(name: str) -> str:
@@ -433,7 +440,9 @@ OverwriteOption = Annotated[
     bool, typer.Option("--overwrite/--no-overwrite", help="Whether to replace existing files.")
 ]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
+JsonOption = Annotated[
+    bool, typer.Option("--json", callback=_json, help="Print one JSON object on stdout.")
+]
 DebugOption = Annotated[
     bool,
     typer.Option(

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from resshift_cli.commands import console, progress
+from resshift_cli.commands import console, progress, signals
 from resshift_cli.commands.groups import Machine, Model
 from resshift_cli.commands.options import BUNDLED_MODEL, DEFAULT_MODEL, DEFAULT_VARIABLE
 from resshift_cli.errors import UsageError, memory_limit
@@ -103,6 +103,16 @@ def known_spec(entry: ModelEntry) -> ModelSpec | None:
     return None if files is None else specs.read_spec(files.weights)
 
 
+def import_torch() -> None:
+    """Import torch, which takes seconds, before anything that would; signals are heeded after it.
+
+    Raises:
+        KeyboardInterrupt: one has come.
+    """
+    with signals.deferred():
+        import torch  # noqa: F401
+
+
 def spec_of(entry: ModelEntry, *, offline: bool, quiet: bool) -> ModelSpec:
     """How a model is run; it is fetched if only its file can tell.
 
@@ -129,6 +139,7 @@ def load(entry: ModelEntry, machine: Machine, *, offline: bool, quiet: bool) -> 
         memory_limit("Close other programs, or use a smaller model."),
         console.waiting(f"Loading {entry.name}", quiet=quiet),
     ):
+        import_torch()
         from resshift_cli.restoration.upscaler import Upscaler
 
         return Upscaler.load(

@@ -105,6 +105,7 @@ def train(
     if out is None:
         raise UsageError("The run has no folder.", hint="Give --out DIR, or --preview FILE.png.")
     with console.waiting("Starting"):
+        ready.import_torch()
         from resshift_cli.system.device import choose_device
         from resshift_cli.training import ranks as processes
         from resshift_cli.training import recipe, runlog
@@ -152,6 +153,7 @@ def train(
 def _preview(config: Path, photos: list[Path], path: Path, seed: int) -> None:
     """Save a sheet of what would be trained on."""
     with console.waiting("Making pairs"):
+        ready.import_torch()
         from resshift_cli.training import dataset, recipe, sheet
         from resshift_cli.training import preview as previews
 

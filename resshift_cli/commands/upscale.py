@@ -253,15 +253,14 @@ class Run:
             started = time.monotonic()
             try:
                 loaded, result = self._enlarge(task, title)
+                self._enter(task, loaded, result, time.monotonic() - started)
             except ResShiftError as error:
                 self.report.fail(source, error)
                 explain(error, debug=self.reporting.debug)
-                continue
             except KeyboardInterrupt as interrupt:
                 if finished := len(self.report.results):
                     interrupt.args = (f"{finished} of {len(tasks)} images were finished",)
                 raise
-            self._enter(task, loaded, result, time.monotonic() - started)
 
     def _enlarge(self, task: Task, title: str) -> tuple[Loaded, Result]:
         from resshift_cli.imaging import files, targets

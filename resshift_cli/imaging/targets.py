@@ -180,7 +180,7 @@ def check_stdout() -> None:
         UsageError: it is a terminal, where nobody looks at an image's bytes.
         OutputError: it is closed.
     """
-    if sys.stdout is None:
+    if sys.stdout is None or sys.stdout.closed:
         raise OutputError("stdout is closed.", hint="Give a file with -o.")
     if sys.stdout.isatty():
         raise UsageError(

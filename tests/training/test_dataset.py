@@ -268,7 +268,12 @@ def test_ctrl_c_leaves_no_processes(late: int, files: Pictures, tmp_path: Path) 
     (tmp_path / "run.py").write_text(RUN)
     command = [sys.executable, str(tmp_path / "run.py"), str(files.hq.paths[0]), str(late)]
     with subprocess.Popen(
-        command, start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        command,
+        start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     ) as run:
         assert run.stdout is not None and run.stderr is not None
         assert run.stdout.readline() == "made\n"

@@ -5,8 +5,9 @@ from __future__ import annotations
 import atexit
 import os
 import shutil
+import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import numpy as np
 import pytest
 import torch
 from command_line import Ran, Run, make_photo
+from faults import COUNTS, make, options
 from pictures import made_up_photo
 from PIL import Image
 from tiny_model import tiny_networks, tiny_spec
@@ -140,3 +142,53 @@ def alike(tmp_path: Path) -> Path:
     veil = np.random.default_rng(0).integers(0, 256, (20, 30, 4), dtype=np.uint8)
     Image.fromarray(veil).save(folder / "4a.png")
     return folder
+
+
+@pytest.fixture(scope="module")
+def counts() -> Iterator[None]:
+    """Tell in the end what was done, where the output is shown (`pytest -s`)."""
+    yield
+    for what, number in sorted(COUNTS.items()):
+        print(f"{number:7} {what}")
+
+
+@pytest.fixture
+def quick(tiny_weights: Path) -> tuple[object, ...]:
+    """What makes either command quick."""
+    return options(tiny_weights)
+
+
+@pytest.fixture
+def dozen(tmp_path: Path) -> Path:
+    """Twelve photos in a folder."""
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for number in range(12):
+        make(folder / f"{number:02}.png", 20 + number, 30 - number, seed=number)
+    return folder
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
+    """Makes a file system in memory with mount options such as `size=100k`; told twice, it changes.
+
+    It is skipped where that is not permitted.
+    """
+    place = tmp_path / "disk"
+    place.mkdir()
+    mounted = False
+
+    def mount(options: str) -> Path:
+        nonlocal mounted
+        options = f"remount,{options}" if mounted else options
+        tell = ["mount", "-t", "tmpfs", "-o", options, "none", str(place)]
+        try:
+            subprocess.run(tell, check=True, capture_output=True)
+        except (OSError, subprocess.CalledProcessError):
+            pytest.skip("file systems may not be mounted here")
+        mounted = True
+        return place
+
+    yield mount
+    if mounted:
+        subprocess.run(["umount", place], check=True)

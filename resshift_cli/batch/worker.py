@@ -155,7 +155,8 @@ class Worker:
                     "height": height,
                 }
         except Exception as error:
-            if atomic.is_full(error) and not isinstance(error, DiskFullError):
+            is_known = isinstance(error, DiskFullError) or atomic.is_too_large(error)
+            if atomic.is_full(error) and not is_known:
                 raise DiskFullError(job.target) from error
             raise expected(error) from None
         if computed.is_stream:

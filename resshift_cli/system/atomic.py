@@ -7,7 +7,7 @@ import io
 import os
 import re
 import secrets
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -161,9 +161,18 @@ def sync_folder(folder: Path) -> None:
 
 
 def is_full(error: BaseException | None) -> bool:
-    """Whether an exception, or what it came from, says that a disk is full."""
+    """Whether an exception, or what it came from, says that a disk has no room for a file."""
+    return _is_one_of(NO_ROOM, error)
+
+
+def is_too_large(error: BaseException | None) -> bool:
+    """Whether it says that one file may not be so large, so that smaller ones may find room."""
+    return _is_one_of((errno.EFBIG,), error)
+
+
+def _is_one_of(numbers: Collection[int], error: BaseException | None) -> bool:
     causes = (error, error.__cause__ if error else None)
-    return any(isinstance(cause, OSError) and cause.errno in NO_ROOM for cause in causes)
+    return any(isinstance(cause, OSError) and cause.errno in numbers for cause in causes)
 
 
 def reason(error: OSError) -> str:

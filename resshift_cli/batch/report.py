@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from resshift_cli import __version__
-from resshift_cli.batch.ledger import Record
-from resshift_cli.batch.plan import Plan
+
+if TYPE_CHECKING:
+    from resshift_cli.batch.ledger import Record
+    from resshift_cli.batch.plan import Plan
 
 
 @dataclass

@@ -23,6 +23,7 @@ import torch
 import typer
 from torch import Tensor
 
+from resshift_cli.diffusion import packing
 from resshift_cli.diffusion.autoencoder import Autoencoder
 from resshift_cli.diffusion.denoiser import Denoiser
 from resshift_cli.diffusion.specs import ModelSpec
@@ -106,7 +107,7 @@ def rows(
                 if mode == "compiled":
                     device.compile_parts(network.parts, on, cache.folder() / "compiled")
                 else:
-                    device.pack(network)
+                    packing.pack(network)
             for batch in batches:
                 given = inputs(spec, codec, tile, batch, on)
                 title = f"| {name} | {precision} | {mode} | {batch} |"

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Annotated
 
@@ -49,7 +49,7 @@ def schedule(steps: int = 15, kappa: float = 2.0, p: float = 0.3) -> ShiftSchedu
 
 def walk(
     upscaler: Upscaler, lq: Tensor, schedule: ShiftSchedule, *, temperature: float, seed: int = 0
-) -> Iterator[ChainState]:
+) -> Iterator[ChainState[Tensor, Tensor]]:
     """The states of the chain on images that fit in one tile.
 
     Args:
@@ -69,8 +69,9 @@ def walk(
         steps = torch.full((len(lq),), t)
         return upscaler.denoiser(x_t, y0, lq, schedule, steps)
 
-    start = chain.prior(y0, draw(0), schedule, upscaler.spec.prior)
-    return chain.walk(start, predict, lambda t: temperature * draw(t), schedule)
+    sampler = chain.Ancestral(schedule, temperature, upscaler.spec.prior)
+    step = partial(sampler.step, noise=draw)
+    return chain.walk(sampler.start(y0, draw), predict, step, schedule.steps)
 
 
 # Schedules

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from resshift_cli.diffusion import chain, noise
+from resshift_cli.diffusion.noise import PLANES, PRIOR
 from resshift_cli.restoration import tiling
-from resshift_cli.restoration.engine import PLANES, PRIOR
 from resshift_cli.restoration.upscaler import Upscaler
 
 
@@ -37,6 +39,7 @@ def restore(upscaler: Upscaler, lq: Tensor, *, seed: int, steps: int | None = No
     def predict(x_t: Tensor, t: int) -> Tensor:
         return upscaler.denoiser(x_t, y0, shown, schedule, torch.tensor([t]), planes)
 
-    states = list(chain.walk(y0 + first * draw(PRIOR), predict, draw, schedule))
+    step = partial(chain.Ancestral(schedule).step, noise=draw)
+    states = list(chain.walk(y0 + first * draw(PRIOR), predict, step, schedule.steps))
     image = codec.decode(states[-1].x0).clamp(-1, 1)
     return image[..., : lq.shape[-2] * spec.scale, : lq.shape[-1] * spec.scale]

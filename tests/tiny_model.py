@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from resshift_cli.diffusion import noise
 from resshift_cli.diffusion.autoencoder import Autoencoder
 from resshift_cli.diffusion.denoiser import Denoiser
 from resshift_cli.diffusion.schedule import ShiftSchedule
@@ -20,7 +21,10 @@ from resshift_cli.diffusion.specs import (
     SpaceToDepthSpec,
     TileSpec,
 )
+from resshift_cli.restoration.engine import Run
+from resshift_cli.restoration.pipeline import Pipeline
 from resshift_cli.restoration.upscaler import Upscaler
+from resshift_cli.system.progress import silent
 from resshift_cli.weights import checkpoint
 
 
@@ -83,6 +87,16 @@ def tiny_upscaler(
         compiled=compiled,
         tell=tell,
     )
+
+
+@torch.inference_mode()
+def restore(
+    upscaler: Upscaler, lq: Tensor, *, field: noise.Field = noise.field, **options: Any
+) -> Tensor:
+    """Images (N, 3, h, w) in [-1, 1] enlarged once by the model's own factor, uncorrected."""
+    run = Run(upscaler.engine, upscaler.chosen_batch or 1, silent(), field)
+    pipeline = Pipeline(run, (lq.shape[-2], lq.shape[-1]), upscaler.settings(**options))
+    return torch.cat(list(pipeline.restore([lq])), dim=-2)
 
 
 def output_and_target(

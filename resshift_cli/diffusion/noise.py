@@ -16,6 +16,10 @@ from torch import Tensor
 BLOCK = 32  # latent positions along each side of a block
 MAX_SEED = 2**64 - 1
 
+# Which draw of the field is what; draw t > 0 belongs to step t of the chain.
+PRIOR = 0
+PLANES = 1 << 32
+
 
 class Field(Protocol):
     """What `field` is: any source of noise that answers alike may stand in for it."""

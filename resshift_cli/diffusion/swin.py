@@ -163,10 +163,11 @@ class WindowAttention(nn.Module):
             return self._build_bias(mask, dtype)
         version = None if table.is_inference() else table._version  # counts changes in place
         key = (id(mask), dtype, table.data_ptr(), version)
-        if self._kept is None or self._kept[0] != key:
+        kept = self._kept  # once, since another thread may change it
+        if kept is None or kept[0] != key:
             # The mask is kept too, so that no other one can get its id.
-            self._kept = (key, mask, self._build_bias(mask, dtype))
-        return self._kept[2]
+            kept = self._kept = (key, mask, self._build_bias(mask, dtype))
+        return kept[2]
 
     def _build_bias(self, mask: Tensor | None, dtype: torch.dtype) -> Tensor:
         bias = self.relative_position_bias_table[self.relative_position_index]

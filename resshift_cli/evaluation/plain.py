@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from resshift_cli.diffusion.autoencoder import Attention
+from resshift_cli.diffusion.packing import unpack
 from resshift_cli.diffusion.swin import SwinBlock, WindowAttention, shift_mask
-from resshift_cli.system.device import unpack
 
 
 def make_plain(module: nn.Module) -> None:

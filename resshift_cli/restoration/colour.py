@@ -27,13 +27,16 @@ Images are float32 (N, C, H, W) in [-1, 1]; results are `factor` times the size 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterable
 from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from resshift_cli.restoration.bands import Bands, Window
 from resshift_cli.restoration.resize import enlarge, reduced
+from resshift_cli.system.device import to_device
 
 ColourFix = Literal["none", "wavelet", "adain"]
 
@@ -136,6 +139,48 @@ def correct(result: Tensor, lq: Tensor, *, fix: ColourFix, consistency: float) -
     elif fix == "adain":
         result = adain(result, lq)
     return project(result, lq, consistency) if consistency > 0 else result
+
+
+def faithful(
+    lq: Iterable[Tensor],
+    enlarged: Callable[[Iterable[Tensor]], Bands],
+    height: int,
+    factor: int,
+    *,
+    fix: ColourFix,
+    consistency: float,
+) -> Bands:
+    """Enlarge images that come in bands, and `correct` them.
+
+    Args:
+        lq: bands of the images, on any device.
+        enlarged: what enlarges them.
+        height: of the images.
+        factor: how many times larger they get.
+        fix: which correction of colours.
+        consistency: see `project`.
+    """
+    around = reach(factor, fix=fix, consistency=consistency)
+    if around == 0:
+        yield from enlarged(lq)
+        return
+    source = Window(lq)
+    shown, own = source.reader(), source.reader()
+    window = Window(enlarged(shown))
+    larger = window.reader()
+    top = 0
+    while window.take():
+        whole = window.bottom == height * factor
+        bottom = height if whole else window.bottom // factor - around
+        if bottom > top:
+            first, last = max(top - around, 0), min(bottom + around, height)
+            rows = larger.rows(first * factor, last * factor)
+            seen = to_device(own.rows(first, last), rows.device)
+            fixed = correct(rows, seen, fix=fix, consistency=consistency)
+            yield fixed[..., (top - first) * factor : (bottom - first) * factor, :]
+            larger.forget(max(bottom - around, 0) * factor)
+            own.forget(max(bottom - around, 0))
+            top = bottom
 
 
 def reach(factor: int, *, fix: ColourFix, consistency: float) -> int:

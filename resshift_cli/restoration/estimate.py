@@ -101,7 +101,7 @@ def work(spec: ModelSpec, settings: Settings, height: int, width: int) -> Parts:
 
 def _work(spec: ModelSpec, grid: Grid, steps: int) -> Parts:
     """The same of one pass."""
-    area, tiles = grid.rows.size * grid.columns.size, len(grid.boxes)
+    area, tiles = grid.rows.size * grid.columns.size, len(grid)
     inner, outer = counting.denoiser(spec.denoiser), counting.autoencoder(spec.autoencoder)
     denoising = steps * inner.call.of(area) + inner.features.of(area)
     return Parts(tiles * denoising, tiles * (outer.encode.of(area) + outer.decode.of(area)))

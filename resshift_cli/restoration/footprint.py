@@ -45,7 +45,7 @@ def peak_bytes(
         dtype: what the networks compute in.
         device: where; of a GPU it is about what is taken there.
     """
-    positions = grid.rows.size * grid.columns.size * min(len(grid.boxes), batch)
+    positions = grid.rows.size * grid.columns.size * min(len(grid), batch)
     parameters = counting.denoiser(spec.denoiser).parameters
     parameters += counting.autoencoder(spec.autoencoder).parameters
     loading = 4 * parameters  # float32 at first

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TypedDict, get_args
+from typing import TypedDict, Unpack, cast, get_args
 
 from resshift_cli.diffusion import noise
+from resshift_cli.diffusion.chain import Ancestral, Sampler
 from resshift_cli.diffusion.specs import ModelSpec
 from resshift_cli.errors import UsageError
 from resshift_cli.restoration import tiling
@@ -16,6 +18,19 @@ from resshift_cli.restoration.tiling import Grid
 MAX_SCALE = 16
 
 COLOUR_FIXES: tuple[str, ...] = get_args(ColourFix)
+
+
+class Options(TypedDict, total=False):
+    """How an image may be asked to be enlarged, see `Upscaler.__call__`."""
+
+    scale: float | None
+    steps: int | None
+    seed: int
+    tile: int | None
+    overlap: int | None
+    temperature: float | None
+    color_fix: str
+    consistency: float
 
 
 class Faithfulness(TypedDict):
@@ -54,69 +69,119 @@ class Settings:
         """What `colour.correct` is told."""
         return {"fix": self.color_fix, "consistency": self.consistency}
 
+    def sampler(self, spec: ModelSpec) -> Sampler:
+        """How the chain of a model is walked."""
+        schedule = spec.schedule.build().respaced(self.steps)
+        return Ancestral(schedule, self.temperature, spec.prior)
 
-def settings(
-    spec: ModelSpec,
-    *,
-    name: str,
-    scale: float | None = None,
-    steps: int | None = None,
-    seed: int = 0,
-    tile: int | None = None,
-    overlap: int | None = None,
-    temperature: float | None = None,
-    color_fix: ColourFix = "wavelet",
-    consistency: float = 0.0,
-) -> Settings:
-    """Check the arguments of `Upscaler`, and fill in what the model says.
+
+def settings(spec: ModelSpec, *, name: str, **options: Unpack[Options]) -> Settings:
+    """Check the options of `Upscaler`, and fill in what the model says.
 
     Args:
         spec: the model.
         name: what messages call it.
-        scale: see `Upscaler.__call__`, as all the others.
+        options: see `Upscaler.__call__`.
 
     Raises:
-        UsageError: an argument outside its range.
+        UsageError: an option outside its range.
+        TypeError: an option that there is not.
     """
+    refuse_unknown(options, Options)
+    size, overlap = _tiles(spec, name, options.get("tile"), options.get("overlap"))
+    return Settings(
+        scale=_scale(spec, options.get("scale")),
+        steps=_steps(spec, name, options.get("steps")),
+        seed=_seed(options.get("seed", 0)),
+        tile=size,
+        overlap=overlap,
+        temperature=_temperature(spec, options.get("temperature")),
+        color_fix=_color_fix(options.get("color_fix", "wavelet")),
+        consistency=_consistency(options.get("consistency", 0.0)),
+    )
+
+
+def refuse_unknown(arguments: Mapping[str, object], known: type) -> None:
+    """Refuse keyword arguments that a TypedDict has not, as Python does of a plain signature.
+
+    Raises:
+        TypeError: there is one.
+    """
+    for name in arguments.keys() - known.__annotations__.keys():
+        raise TypeError(f"got an unexpected keyword argument '{name}'")
+
+
+def _scale(spec: ModelSpec, scale: float | None) -> float:
     scale = float(spec.scale) if scale is None else scale
     if not 1 <= scale <= MAX_SCALE:
         raise UsageError(
-            f"A scale of {scale:g} is outside 1 to {MAX_SCALE}.", hint="Use --scale 4, say."
+            f"A scale of {scale:g} is outside 1 to {MAX_SCALE}.",
+            hint="Choose one of these, such as 4 (--scale).",
         )
-    most = spec.steps
-    steps = most if steps is None else steps
-    if not 1 <= steps <= most:
-        own = "1 step" if most == 1 else f"1 to {most} steps"
+    return scale
+
+
+def _steps(spec: ModelSpec, name: str, steps: int | None) -> int:
+    steps = spec.steps if steps is None else steps
+    if not 1 <= steps <= spec.steps:
+        own = "1 step" if spec.steps == 1 else f"1 to {spec.steps} steps"
         raise UsageError(
             f"'{name}' walks {own}, not {steps}.",
-            hint="Leave out --steps for the model's own, or use 1 for speed and fidelity.",
+            hint="Leave the steps (--steps) out for the model's own, or use 1 for speed and "
+            "fidelity.",
         )
+    return steps
+
+
+def _seed(seed: int) -> int:
     if not 0 <= seed <= noise.MAX_SEED:
-        raise UsageError(f"The seed {seed} is outside 0 to 2^64 - 1.", hint="Use --seed 0, say.")
+        raise UsageError(
+            f"The seed {seed} is outside 0 to 2^64 - 1.",
+            hint="Choose one of these, such as 0 (--seed).",
+        )
+    return seed
+
+
+def _tiles(spec: ModelSpec, name: str, tile: int | None, overlap: int | None) -> tuple[int, int]:
+    """Side and overlap."""
     multiple = _multiple(spec)
     size = (spec.tile.size if tile is None else tile) // multiple * multiple
     if size < multiple:
         raise UsageError(
             f"A tile of {tile} px is smaller than '{name}' can work on.",
-            hint=f"Use --tile {multiple} or more, or leave it out.",
+            hint=f"Choose {multiple} or more (--tile), or leave it out.",
         )
     overlap = min(spec.tile.overlap, size // 4) if overlap is None else overlap
     tiling.check_overlap(size, overlap)
+    return size, overlap
+
+
+def _temperature(spec: ModelSpec, temperature: float | None) -> float:
     temperature = spec.temperature if temperature is None else temperature
     if not 0 <= temperature <= 1:
         raise UsageError(
             f"A temperature of {temperature:g} is outside 0 to 1.",
-            hint="Leave --temperature out for the model's own.",
+            hint="Leave it (--temperature) out for the model's own.",
         )
-    if color_fix not in COLOUR_FIXES:
+    return temperature
+
+
+def _color_fix(fix: str) -> ColourFix:
+    if fix not in COLOUR_FIXES:
         raise UsageError(
-            f"There is no colour fix '{color_fix}'.", hint="Use --color-fix none, wavelet or adain."
+            f"There is no colour fix '{fix}'.",
+            hint="Choose none, wavelet or adain (--color-fix).",
         )
+    return cast(ColourFix, fix)
+
+
+def _consistency(consistency: float) -> float:
     if not 0 <= consistency <= 1:
         raise UsageError(
-            f"A consistency of {consistency:g} is outside 0 to 1.", hint="Use --consistency 1, say."
+            f"A consistency of {consistency:g} is outside 0 to 1.",
+            hint="Choose one of these, such as 1 (--consistency).",
         )
-    return Settings(scale, steps, seed, size, overlap, temperature, color_fix, consistency)
+    return consistency
 
 
 def smaller_tile(spec: ModelSpec, settings: Settings) -> Settings | None:
@@ -181,7 +246,7 @@ def single_tile(
     if len(pass_sizes(spec, height, width, settings.scale)) > 1:
         return None
     tiles = grid(spec, height, width, settings)
-    if len(tiles.boxes) > 1:
+    if len(tiles) > 1:
         return None
     return tiles.rows.length * spec.lq_pixels, tiles.columns.length * spec.lq_pixels
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -35,7 +36,7 @@ class Axis:
     def weights(self) -> list[Tensor]:
         """Float32 (size,) per tile: raised cosines over the overlaps; all tiles sum to 1.
 
-        Where only one tile reaches, its weight is exactly 1.
+        Where only one tile reaches, its weight is exactly 1. Equal ones are the same tensor.
         """
         position = torch.arange(self.size, dtype=torch.float64) + 0.5
         weights = []
@@ -51,10 +52,12 @@ class Axis:
         total = torch.zeros(self.length, dtype=torch.float64)
         for start, weight in zip(self.starts, weights, strict=True):
             total[start : start + self.size] += weight
-        return [
-            (weight / total[start : start + self.size]).float()
-            for start, weight in zip(self.starts, weights, strict=True)
-        ]
+        distinct: dict[bytes, Tensor] = {}
+        shares = []
+        for start, weight in zip(self.starts, weights, strict=True):
+            share = (weight / total[start : start + self.size]).float()
+            shares.append(distinct.setdefault(share.numpy().tobytes(), share))
+        return shares
 
 
 def _raised_cosine(distance: Tensor, overlap: int) -> Tensor:
@@ -73,7 +76,7 @@ def check_overlap(size: int, overlap: int) -> None:
     if not 0 <= overlap < size:
         raise UsageError(
             f"An overlap of {overlap} px does not fit in tiles of {size} px.",
-            hint="Make --overlap smaller than --tile, or leave both out.",
+            hint="Make the overlap (--overlap) smaller than the tile (--tile), or leave both out.",
         )
 
 
@@ -120,67 +123,93 @@ class Box:
         return image[..., top : top + self.height * factor, left : left + self.width * factor]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Grid:
     """Tiles that cover an image: every pair of a row of tiles and a column of tiles."""
 
     rows: Axis
     columns: Axis
 
+    def __len__(self) -> int:
+        """How many tiles there are."""
+        return len(self.rows.starts) * len(self.columns.starts)
+
     @property
     def boxes(self) -> list[Box]:
         """All tiles, row by row."""
+        return [box for row in range(len(self.rows.starts)) for box in self.row(row)]
+
+    def row(self, row: int) -> list[Box]:
+        """The tiles of one row, from left to right."""
+        top, height, width = self.rows.starts[row], self.rows.size, self.columns.size
         return [
-            Box(i, j, top, left, self.rows.size, self.columns.size)
-            for i, top in enumerate(self.rows.starts)
-            for j, left in enumerate(self.columns.starts)
+            Box(row, column, top, left, height, width)
+            for column, left in enumerate(self.columns.starts)
         ]
 
-    def blend(
-        self,
-        tile: Callable[[Sequence[Box]], Tensor],
-        *,
-        factor: int = 1,
-        batch: int = 1,
-        multiple: int = 1,
-    ) -> Iterator[Tensor]:
-        """Compute images tile by tile, and blend the overlaps.
 
-        Rows come as soon as no further tile reaches them, so that `tile` may be given what it
-        looks at in bands, too: tiles are asked for row by row.
+class Tiles(Protocol):
+    """What computes the tiles that are blended."""
+
+    def compute(self, boxes: Sequence[Box]) -> Tensor:
+        """The tiles of N images, box after box.
 
         Args:
-            tile: gets some boxes of at most `batch` tiles and returns the tiles of all images,
-                box after box: (len(boxes) * N, C, box height * factor, box width * factor).
-            factor: the result is so many times finer than the grid.
+            boxes: some tiles of a grid.
+
+        Returns:
+            (len(boxes) * N, C, box height * factor, box width * factor).
+        """
+
+    def mended(self) -> Iterable[tuple[Box, Tensor]]:
+        """What is to be added to tiles that were given, asked for after every row of tiles."""
+
+
+class Blend:
+    """Tiles blended over their overlaps, for any number of images cut by the same grid.
+
+    Args:
+        grid: how the images are cut.
+        factor: the blended images are so many times finer than the grid.
+    """
+
+    def __init__(self, grid: Grid, factor: int = 1) -> None:
+        self.grid = grid
+        self.factor = factor
+        self._rows, self._columns = grid.rows.scaled(factor), grid.columns.scaled(factor)
+        self._row_weights, self._column_weights = self._rows.weights(), self._columns.weights()
+        self._weights: dict[tuple[int, int], Tensor] = {}
+
+    def bands(self, tiles: Tiles, *, batch: int = 1, multiple: int = 1) -> Iterator[Tensor]:
+        """Compute images tile by tile.
+
+        Rows come as soon as no further tile reaches them, so that `tiles` may be given what they
+        look at in bands, too: tiles are asked for row by row.
+
+        Args:
+            tiles: see there; asked for at most `batch` at a time.
             batch: tiles per call.
             multiple: of rows of the result that bands end at, but for the last.
 
         Yields:
             Bands of rows, float32 (N, C, n, width * factor).
         """
-        rows, columns = self.rows.scaled(factor), self.columns.scaled(factor)
-        row_weights, column_weights = rows.weights(), columns.weights()
-        at_once = max(1, batch // len(columns.starts))
+        rows = self._rows
+        at_once = max(1, batch // len(self._columns.starts))
         blended: Tensor | None = None
         top = 0  # row of the image that `blended` begins at
-
-        def add(some: Sequence[Box], bottom: int) -> None:
-            nonlocal blended
-            parts = tile(some).float().tensor_split(len(some))
-            blended = _grown(blended, parts[0], bottom - top, columns.length)
-            for box, part in zip(some, parts, strict=True):
-                y, x = box.top * factor - top, box.left * factor
-                place = blended[..., y : y + rows.size, x : x + columns.size]
-                weight = row_weights[box.row][:, None] * column_weights[box.column]
-                place.addcmul_(part, weight.to(part.device))
-
         for first in range(0, len(rows.starts), at_once):
             after = min(first + at_once, len(rows.starts))
-            boxes = [box for box in self.boxes if first <= box.row < after]
+            boxes = [box for row in range(first, after) for box in self.grid.row(row)]
+            height = rows.starts[after - 1] + rows.size - top
             for some in _batches(boxes, batch):
-                add(some, rows.starts[after - 1] + rows.size)
+                parts = tiles.compute(some).float().tensor_split(len(some))
+                blended = _grown(blended, parts[0], height, self._columns.length)
+                for box, part in zip(some, parts, strict=True):
+                    self._add(blended, top, box, part)
             assert blended is not None  # there are tiles in every row
+            for box, part in tiles.mended():
+                self._add(blended, top, box, part.float())
             finished = rows.length
             if after < len(rows.starts):
                 finished = rows.starts[after] // multiple * multiple
@@ -190,6 +219,20 @@ class Grid:
                 whole, kept = [blended[..., : finished - top, :]], finished - top
                 blended, top = blended[..., kept:, :].clone(), finished
                 yield whole.pop()
+
+    def _add(self, blended: Tensor, top: int, box: Box, part: Tensor) -> None:
+        """Add a tile to rows of the image that begin at `top`."""
+        y, x = box.top * self.factor - top, box.left * self.factor
+        place = blended[..., y : y + self._rows.size, x : x + self._columns.size]
+        place.addcmul_(part, self._weight(box, part.device))
+
+    def _weight(self, box: Box, device: torch.device) -> Tensor:
+        """What a tile is multiplied by; of a grid's many tiles few differ in it."""
+        row, column = self._row_weights[box.row], self._column_weights[box.column]
+        key = (id(row), id(column))
+        if key not in self._weights:
+            self._weights[key] = (row[:, None] * column).to(device)
+        return self._weights[key]
 
 
 def _grown(blended: Tensor | None, like: Tensor, height: int, width: int) -> Tensor:

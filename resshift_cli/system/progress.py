@@ -6,8 +6,9 @@ maker of bars, and so is what the commands draw with.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
-from typing import Protocol
+from typing import Protocol, cast
 
 
 class Bar(Protocol):
@@ -92,3 +93,31 @@ def calling(call: Callable[[int, int], object]) -> Bars:
         return _Silent() if total is None else _Called(call, total, initial)
 
     return bars
+
+
+def bars_of(progress: Bars | Callable[[int, int], object] | bool | None) -> Bars:
+    """`Bars` of what a caller may give to see how far a job is.
+
+    Args:
+        progress: True for tqdm's bars, in a script or a notebook; None or False for none; makers of
+            bars as they are; anything else is called with units done and units in all.
+    """
+    if progress is True:
+        from tqdm.auto import tqdm
+
+        return cast(Bars, tqdm)
+    if progress is None or progress is False:
+        return silent
+    if _makes_bars(progress):
+        return cast(Bars, progress)
+    return calling(cast(Callable[[int, int], object], progress))
+
+
+def _makes_bars(call: Callable[..., object]) -> bool:
+    """Whether it takes what makers of bars are given, by name."""
+    try:
+        signature = inspect.signature(call)
+        signature.bind(total=1, desc="", unit="", unit_scale=False, initial=0)
+    except (TypeError, ValueError):  # it does not, or is of C and does not tell
+        return False
+    return True

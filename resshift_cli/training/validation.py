@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -69,8 +70,9 @@ def _walked(trainer: Trainer, blurry: Tensor) -> Tensor:
         return trainer.average(x_t, y0, blurry * 2 - 1, trainer.schedule, steps)
 
     def noise(t: int) -> Tensor:
-        drawn = torch.randn(y0.shape, generator=generator).to(y0)
-        return drawn * trainer.run.model.temperature
+        return torch.randn(y0.shape, generator=generator).to(y0)
 
-    *_, last = chain.walk(x_t, predict, noise, trainer.schedule)
+    sampler = chain.Ancestral(trainer.schedule, trainer.run.model.temperature)
+    step = partial(sampler.step, noise=noise)
+    *_, last = chain.walk(x_t, predict, step, trainer.schedule.steps)
     return trainer.autoencoder.decode(last.x0) / 2 + 0.5

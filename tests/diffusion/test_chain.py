@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from functools import cache
+from functools import cache, partial
 from typing import Literal
 
 import pytest
@@ -40,7 +40,7 @@ def denoiser_of(name: str) -> Denoiser:
 
 
 @cache
-def replay(name: str, complete: bool) -> tuple[dict[str, Tensor], list[ChainState]]:
+def replay(name: str, complete: bool) -> tuple[dict[str, Tensor], list[ChainState[Tensor, Tensor]]]:
     """Run a whole chain with the stored noise, from the low-quality image on."""
     folder = COMPLETE if complete else BUNDLED
     assert folder is not None
@@ -58,8 +58,8 @@ def replay(name: str, complete: bool) -> tuple[dict[str, Tensor], list[ChainStat
         states = chain.walk(
             chain.prior(y0, golden["noise_init"], schedule),
             lambda x_t, t: denoiser(x_t, y0, lq, schedule, torch.tensor([t])),
-            lambda t: steps[schedule.steps - t],
-            schedule,
+            partial(chain.Ancestral(schedule).step, noise=lambda t: steps[schedule.steps - t]),
+            schedule.steps,
         )
         return golden, list(states)
 
@@ -178,7 +178,8 @@ def test_a_network_that_knows_the_answer_leads_the_chain_to_it() -> None:
     torch.manual_seed(0)
     x0, y0 = torch.randn(2, 1, 3, 8, 8).unbind()
     start = chain.prior(y0, torch.randn_like(y0), T15)
-    states = chain.walk(start, lambda x_t, t: x0, lambda t: torch.randn_like(y0), T15)
+    step = partial(chain.Ancestral(T15).step, noise=lambda t: torch.randn_like(y0))
+    states = chain.walk(start, lambda x_t, t: x0, step, T15.steps)
     assert torch.equal(list(states)[-1].x0, x0)
 
 
@@ -190,5 +191,6 @@ def test_every_step_but_the_last_draws_noise(steps: int) -> None:
         drawn.append(t)
         return torch.zeros(1, 3, 8, 8)
 
-    list(chain.walk(torch.zeros(1, 3, 8, 8), lambda x_t, t: x_t, noise, T15.respaced(steps)))
+    step = partial(chain.Ancestral(T15.respaced(steps)).step, noise=noise)
+    list(chain.walk(torch.zeros(1, 3, 8, 8), lambda x_t, t: x_t, step, steps))
     assert drawn == list(range(steps, 1, -1))

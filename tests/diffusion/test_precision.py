@@ -23,13 +23,13 @@ from safetensors.torch import load_file
 from tiny_model import tiny_networks, tiny_spec, tiny_upscaler
 from torch import Tensor, nn
 
-from resshift_cli.diffusion import swin
+from resshift_cli.diffusion import packing, swin
 from resshift_cli.diffusion.autoencoder import VQAutoencoder
 from resshift_cli.diffusion.denoiser import Denoiser, SwinUNet
+from resshift_cli.diffusion.packing import PackedConv2d
 from resshift_cli.diffusion.schedule import ShiftSchedule
 from resshift_cli.evaluation.plain import make_plain
 from resshift_cli.system import device
-from resshift_cli.system.device import PackedConv2d
 
 CPU = torch.device("cpu")
 HALVES = [torch.bfloat16, torch.float16]
@@ -59,7 +59,7 @@ def placed(network: nn.Module, dtype: torch.dtype, *, packed: bool = True) -> nn
     network = copy.deepcopy(network)
     device.place(network, CPU, dtype)
     if packed:
-        device.pack(network)
+        packing.pack(network)
     return network
 
 
@@ -206,7 +206,7 @@ def packed_conv() -> tuple[PackedConv2d, nn.Conv2d]:
     conv = nn.Conv2d(8, 16, 3, stride=2, padding=1).requires_grad_(False)
     channels_last(conv)
     stage = nn.Sequential(copy.deepcopy(conv))
-    device.pack(stage)
+    packing.pack(stage)
     with torch.inference_mode():
         stage(random(1, 8, 6, 6))
     packed = stage[0]
@@ -235,7 +235,7 @@ def test_packed_convolutions_can_be_copied_and_moved() -> None:
 def test_unpacking_gives_ordinary_convolutions_back() -> None:
     packed, conv = packed_conv()
     stage = nn.Sequential(packed)
-    device.unpack(stage)
+    packing.unpack(stage)
     assert type(stage[0]) is nn.Conv2d
     assert torch.equal(stage[0].weight, conv.weight)
     assert stage[0].stride == conv.stride

@@ -8,9 +8,9 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.testing import assert_close
 
-from resshift_cli.restoration import bands, resampling, tiling
+from resshift_cli.restoration import bands, tiling
 from resshift_cli.restoration.bands import Window
-from resshift_cli.restoration.resize import enlarge
+from resshift_cli.restoration.resize import enlarge, lanczos
 from resshift_cli.restoration.tiling import Box
 
 IMAGE = torch.rand(2, 3, 60, 11, generator=torch.Generator().manual_seed(0))
@@ -96,5 +96,5 @@ def test_reducing_bands_is_reducing_the_image(heights: list[int], factor: int) -
 @pytest.mark.parametrize("target", [(60, 11), (17, 5), (150, 30), (59, 12), (1, 1), (240, 44)])
 def test_resizing_bands_is_resizing_the_image(heights: list[int], target: tuple[int, int]) -> None:
     image = IMAGE[:1]
-    stream = resampling.lanczos(torch.split(image, heights, -2), (60, 11), target)
-    assert_close(joined(stream), joined(resampling.lanczos([image], (60, 11), target)))
+    stream = lanczos(torch.split(image, heights, -2), (60, 11), target)
+    assert_close(joined(stream), joined(lanczos([image], (60, 11), target)))

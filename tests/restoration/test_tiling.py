@@ -3,6 +3,7 @@ from __future__ import annotations
 import math
 import weakref
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import pytest
 import torch
@@ -10,7 +11,7 @@ from torch.testing import assert_close
 
 from resshift_cli.errors import UsageError
 from resshift_cli.restoration import tiling
-from resshift_cli.restoration.tiling import Box, Grid
+from resshift_cli.restoration.tiling import Blend, Box, Grid
 
 SIZES = [(64, 64), (65, 64), (100, 171), (9, 400), (1, 1)]
 
@@ -18,6 +19,16 @@ SIZES = [(64, 64), (65, 64), (100, 171), (9, 400), (1, 1)]
 def plan(height: int, width: int, *, size: int = 64, overlap: int = 16) -> Grid:
     axes = (tiling.plan_axis(side, size=size, overlap=overlap) for side in (height, width))
     return Grid(*axes)
+
+
+@dataclass
+class Computed:
+    """Tiles that a function makes, and that need no mending."""
+
+    compute: Callable[[Sequence[Box]], torch.Tensor]
+
+    def mended(self) -> list[tuple[Box, torch.Tensor]]:
+        return []
 
 
 def whole(
@@ -28,7 +39,7 @@ def whole(
     batch: int = 1,
     multiple: int = 1,
 ) -> torch.Tensor:
-    bands = grid.blend(tile, factor=factor, batch=batch, multiple=multiple)
+    bands = Blend(grid, factor).bands(Computed(tile), batch=batch, multiple=multiple)
     return torch.cat(list(bands), dim=-2)
 
 
@@ -59,7 +70,8 @@ def test_a_single_tile_is_not_changed_by_a_bit() -> None:
 def test_a_band_is_not_held_once_it_is_handed_over() -> None:
     grid = Grid(tiling.plan_axis(40, size=16, overlap=4), tiling.plan_axis(16, size=16, overlap=4))
     handed = []
-    for band in grid.blend(lambda boxes: torch.ones(len(boxes), 1, 16, 16)):
+    ones = Computed(lambda boxes: torch.ones(len(boxes), 1, 16, 16))
+    for band in Blend(grid).bands(ones):
         handed.append(weakref.ref(band))
         del band
         assert handed[-1]() is None
@@ -119,7 +131,7 @@ def test_the_number_of_tiles_per_call_changes_nothing(batch: int) -> None:
     one_by_one = whole(grid, cut)
     assert set(calls) == {1}
     assert torch.equal(whole(grid, cut, batch=batch), one_by_one)
-    assert max(calls) == min(batch, len(grid.boxes))
+    assert max(calls) == min(batch, len(grid))
 
 
 @pytest.mark.parametrize("overlap", [64, 65, -1])
@@ -148,3 +160,10 @@ def test_reflection_goes_on_back_and_forth() -> None:
     row = torch.tensor([[[[1.0, 2.0, 3.0]]]])
     expected = [1, 2, 3, 2, 1, 2, 3, 2]
     assert tiling.pad_by_reflection(row, 1, 8).flatten().tolist() == expected
+
+
+def test_tiles_that_overlap_alike_share_their_weights() -> None:
+    axis = tiling.plan_axis(64 + 9 * 48, size=64, overlap=16)
+    weights = axis.weights()
+    assert len(weights) == 10
+    assert len({id(weight) for weight in weights}) == 3, "the first, the last, and those between"

@@ -28,16 +28,17 @@ from goldens_support import (
     shapes,
 )
 from safetensors.torch import load_file
+from tiny_model import restore
 from torch import Tensor
 
 from resshift_cli.diffusion import noise
 from resshift_cli.diffusion.autoencoder import VQAutoencoder
 from resshift_cli.diffusion.denoiser import Denoiser, SwinUNet
+from resshift_cli.diffusion.noise import PLANES, PRIOR
+from resshift_cli.diffusion.packing import unpack
 from resshift_cli.diffusion.specs import ModelSpec, VQSpec
 from resshift_cli.restoration import tiling
-from resshift_cli.restoration.engine import PLANES, PRIOR
 from resshift_cli.restoration.upscaler import Upscaler
-from resshift_cli.system.device import unpack
 from resshift_cli.weights import registry
 
 SHIPPED = registry.read([registry.shipped_registry()])
@@ -92,8 +93,7 @@ def run(upscaler: Upscaler, lq: Tensor, field: noise.Field) -> Run:
     upscaler.denoiser.register_forward_pre_hook(lambda _, args: calls.append(args))
     first = codec.quantize if codec.snap else codec.post_quant_conv
     first.register_forward_pre_hook(lambda _, args: latents.append(args[0]))
-    with torch.inference_mode():
-        image = upscaler.restore(lq, upscaler.settings(), field=field)
+    image = restore(upscaler, lq, field=field)
     (latent,) = latents
     return Run(image, latent, calls)
 
@@ -262,7 +262,6 @@ def test_the_others_are_the_same_chain_over_networks_with_goldens(name: str) -> 
     upscaler = narrow(name)
     generator = torch.Generator().manual_seed(0)
     lq = torch.rand(1, 3, 40, 50, generator=generator) * 2 - 1
-    with torch.inference_mode():
-        image = upscaler.restore(lq, upscaler.settings(steps=1, seed=3))
+    image = restore(upscaler, lq, steps=1, seed=3)
     assert torch.equal(image, plain_chain.restore(upscaler, lq, seed=3, steps=1))
     assert image.shape == (1, 3, 40 * upscaler.spec.scale, 50 * upscaler.spec.scale)

@@ -1,0 +1,163 @@
+"""From low-quality rows to high-quality rows: encode, walk the chain, decode, all in tiles."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from resshift_cli.diffusion import chain
+from resshift_cli.diffusion.chain import Sampler
+from resshift_cli.diffusion.noise import PLANES
+from resshift_cli.restoration import bands
+from resshift_cli.restoration.bands import Bands, Window
+from resshift_cli.restoration.engine import Run
+from resshift_cli.restoration.resize import enlarge
+from resshift_cli.restoration.settings import Settings, grid
+from resshift_cli.restoration.stages import (
+    DECODE_UNITS,
+    ENCODE_UNITS,
+    Decode,
+    Denoise,
+    Encode,
+    Source,
+    tiled,
+)
+from resshift_cli.restoration.tiling import Blend, Box
+from resshift_cli.system.device import to_device
+
+BICUBIC_REACH = 2  # input pixels that bicubic enlargement looks at on either side
+
+
+class Pipeline:
+    """The stages for images of one size, enlarged by the model's own factor.
+
+    Args:
+        run: what is computed with.
+        size: height and width of the images.
+        settings: see `settings.settings`; whatever `settings.scale` says.
+        sampler: how the chain is walked, by default as the settings say.
+    """
+
+    def __init__(
+        self,
+        run: Run,
+        size: tuple[int, int],
+        settings: Settings,
+        sampler: Sampler | None = None,
+    ) -> None:
+        self.run = run
+        self.spec = run.engine.spec
+        self.size = size
+        self.seed = settings.seed
+        self.sampler = settings.sampler(self.spec) if sampler is None else sampler
+        self.latents = Blend(grid(self.spec, *size, settings))
+        self.pixels = Blend(self.latents.grid, self.spec.autoencoder.factor)
+        run.begin(self.latents.grid.rows.size * self.latents.grid.columns.size)
+
+    def restore(self, lq: Iterable[Tensor]) -> Bands:
+        """Enlarge images.
+
+        Args:
+            lq: bands of rows, float32 (N, 3, n, width) in [-1, 1].
+
+        Returns:
+            Bands of rows, float32 (N, 3, n, width * scale) in [-1, 1].
+        """
+        low, high = self._images(lq)
+        y0 = Window(self._encoded(high))
+        shown, ratio = self._condition(low, high, y0)
+
+        def predict(x_t: Window, t: int) -> Bands:
+            planes = self._planes if self.spec.denoiser.noise_channels else None
+            sources = Source(x_t.reader()), Source(y0.reader()), Source(shown.reader(), ratio)
+            stage = Denoise(*sources, self.sampler.schedule, t, planes)
+            return tiled(stage, self.run, self.latents)
+
+        start = Window(self._started(y0.reader()))
+        *_, last = chain.walk(start, predict, self._step, self.sampler.schedule.steps)
+        return self._cropped(self._decoded(Window(last.x0)))
+
+    def _images(self, lq: Iterable[Tensor]) -> tuple[Window, Window]:
+        """The images on the device, grown to whole tiles; and enlarged by bicubic interpolation."""
+        axes = self.latents.grid.rows, self.latents.grid.columns
+        height, width = (axis.length * self.spec.lq_pixels for axis in axes)
+        padded = bands.padded(lq, self.size[0], height, width)
+        low = Window(to_device(band, self.run.engine.device) for band in padded)
+
+        def enlarged(image: Tensor) -> Tensor:
+            large = enlarge(image, self.spec.scale)
+            return large.clamp(-1, 1) if self.spec.clip_lq else large
+
+        large = bands.local(low.reader(), height, enlarged, reach=BICUBIC_REACH, up=self.spec.scale)
+        return low, Window(large)
+
+    def _condition(self, low: Window, high: Window, y0: Window) -> tuple[Window, int]:
+        """What the denoiser is shown of the image, and how much finer than the latent that is."""
+        if self.spec.condition == "latent":
+            return y0, 1
+        if self.spec.condition == "pixels":
+            return low, self.spec.denoiser.lq_ratio
+        factor = self.spec.autoencoder.factor
+
+        def resized(image: Tensor) -> Tensor:
+            size = [side // factor for side in image.shape[-2:]]
+            return F.interpolate(image, size, mode="bicubic", align_corners=False).clamp(-1, 1)
+
+        # Bicubic reduction without antialiasing looks less than two pixels around its own.
+        reach = -(-2 // factor) * factor
+        height = self.latents.grid.rows.length * factor
+        return Window(bands.local(high.reader(), height, resized, reach=reach, down=factor)), 1
+
+    def _encoded(self, high: Window) -> Bands:
+        outer = self.spec.autoencoder
+        stage = Encode(Source(high.reader(), outer.factor), ENCODE_UNITS[outer.kind])
+        return tiled(stage, self.run, self.latents)
+
+    def _decoded(self, latent: Window) -> Bands:
+        stage = Decode(Source(latent.reader()), DECODE_UNITS[self.spec.autoencoder.kind])
+        return tiled(stage, self.run, self.pixels)
+
+    def _started(self, y0: Iterable[Tensor]) -> Bands:
+        top = 0
+        for band in y0:
+            yield self.sampler.start(band, self._noise(band, top))
+            top += band.shape[-2]
+
+    def _step(self, x_t: Window, x0: Bands, t: int) -> Window:
+        own = x_t.reader()
+
+        def before(x0: Tensor) -> Tensor:
+            top = own.passed
+            bottom = top + x0.shape[-2]
+            result = self.sampler.step(own.rows(top, bottom), x0, t, self._noise(x0, top))
+            own.forget(bottom)
+            return result
+
+        return Window(map(before, x0))
+
+    def _noise(self, like: Tensor, top: int) -> chain.NoiseSource:
+        """The noise of a band that begins at a row."""
+        channels, height, width = like.shape[1:]
+        return lambda draw: self._drawn(draw, channels, Box(0, 0, top, 0, height, width))
+
+    def _planes(self, box: Box) -> Tensor:
+        return self._drawn(PLANES, self.spec.denoiser.noise_channels, box)
+
+    def _drawn(self, draw: int, channels: int, box: Box) -> Tensor:
+        window = {"top": box.top, "left": box.left, "height": box.height, "width": box.width}
+        noise = self.run.field(self.seed, draw, channels, **window)
+        return to_device(noise, self.run.engine.device)
+
+    def _cropped(self, pixels: Bands) -> Bands:
+        """What belongs to the images."""
+        left, width = (side * self.spec.scale for side in self.size)
+
+        def kept(band: Tensor) -> Tensor:
+            nonlocal left
+            part = band[..., :left, :width].clamp(-1, 1)
+            left -= part.shape[-2]
+            return part
+
+        return map(kept, pixels)

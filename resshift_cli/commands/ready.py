@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
@@ -16,13 +16,11 @@ if TYPE_CHECKING:
     from resshift_cli.diffusion.specs import ModelSpec
     from resshift_cli.restoration.settings import Settings
     from resshift_cli.restoration.upscaler import Upscaler
-    from resshift_cli.system.progress import Bar, Bars
     from resshift_cli.weights.registry import ModelEntry
     from resshift_cli.weights.store import Files
 
 REACHABLE_WITHIN = 3.0  # seconds that the default model's sources get to answer
 LONG = 120.0  # seconds of work that are worth a warning
-FASTER = {"nacre-x4": ", 4 steps, free for commercial use", "tiny-x4": ", bundled"}
 
 
 def choose(which: Model) -> ModelEntry:
@@ -74,22 +72,7 @@ def fetch(entry: ModelEntry, *, offline: bool, quiet: bool) -> Files:
         if not licence.commercial:
             console.warning(f"{entry.name}: {licence.title}. {licence.url}".rstrip())
     with progress.bars(quiet=quiet) as bars:
-        return store.obtain(entry, offline=offline, progress=_transfers(bars))
-
-
-def _transfers(bars: Bars) -> Callable[[str, int, int | None], None]:
-    """What a download tells a file's name, bytes done and bytes in all if they are known."""
-    made: dict[str, tuple[Bar, int]] = {}
-
-    def transfer(name: str, done: int, total: int | None) -> None:
-        bar, before = made.get(name) or (
-            bars(total=total, desc=name, unit="B", unit_scale=True, initial=done),
-            done,
-        )
-        bar.update(done - before)
-        made[name] = bar, done
-
-    return transfer
+        return store.obtain(entry, offline=offline, progress=bars)
 
 
 def known_spec(entry: ModelEntry) -> ModelSpec | None:
@@ -180,10 +163,18 @@ def announce(
     if expected < LONG:
         return
     faster = [
-        f"{name}{remark} (about {console.duration(other)})"
-        for name, remark in FASTER.items()
-        if (spec := known_spec(registry.find(name)))
-        and (other := seconds(spec, spec.steps)) < expected
+        (other, f"{known.name}, {_remark(known, spec)} (about {console.duration(other)})")
+        for known in registry.shipped().values()
+        if known.commercial and known.task == entry.task
+        if (spec := known_spec(known)) and (other := seconds(spec, spec.steps)) < expected
     ]
-    advice = f" Faster with --model: {'; '.join(faster)}." if faster else ""
+    names = [text for _, text in sorted(faster, reverse=True)]
+    advice = f" Faster with --model: {'; '.join(names)}." if names else ""
     console.note(f"This will take about {console.duration(expected)} on this machine.{advice}")
+
+
+def _remark(entry: ModelEntry, spec: ModelSpec) -> str:
+    """What speaks for a model that anybody may use."""
+    if entry.weights.sources[0].kind == "bundled":
+        return "bundled"
+    return f"{spec.steps} steps, free for commercial use"

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from resshift_cli.diffusion.schedule import ShiftSchedule
-from resshift_cli.errors import InputMissingError, ModelUnavailableError
+from resshift_cli.errors import InputMissingError, ModelUnavailableError, UsageError
 
 LATENT_SIDE = 64  # the latent size that the published layouts' tables are written for
 SPEC_KEY = "resshift"  # metadata entry of a weight file that holds the model's table as JSON
@@ -30,6 +30,21 @@ T = TypeVar("T")
 
 class SpecError(ModelUnavailableError):
     """A table lacks a key, has one that no code reads, or a value of the wrong type."""
+
+
+@contextmanager
+def written_by_the_user() -> Iterator[None]:
+    """Say of a table in a file that people write that it is to be corrected, not a weight file.
+
+    Raises:
+        UsageError: in place of SpecError.
+    """
+    try:
+        yield
+    except SpecError as error:
+        raise UsageError(str(error), hint=error.hint) from error
+    except RecursionError as error:
+        raise UsageError("A file has tables within tables without end.", hint=_FIX_TABLE) from error
 
 
 @dataclass(frozen=True, slots=True)

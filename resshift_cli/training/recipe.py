@@ -176,7 +176,7 @@ def read(path: Path) -> RunSpec:
             f"The configuration {printable(path)} can't be read: {error.strerror}.",
             hint="training/tiny-x4.toml in the repository is an example.",
         ) from error
-    except ValueError as error:  # also what is not UTF-8
+    except (ValueError, RecursionError) as error:  # also what is not UTF-8, or nested without end
         raise UsageError(
             f"{printable(path)} is not TOML: {error}.", hint="Mend that line."
         ) from error

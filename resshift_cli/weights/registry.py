@@ -12,217 +12,56 @@ import os
 import re
 import tomllib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from functools import cache
+from hashlib import sha256
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from resshift_cli.diffusion.specs import ModelSpec, SpecError, from_table
-from resshift_cli.errors import InputMissingError, UnknownModelError, UsageError
+from resshift_cli.diffusion.specs import SpecError, from_table, written_by_the_user
+from resshift_cli.errors import InputMissingError, UnknownModelError, UsageError, printable
 from resshift_cli.system.atomic import make_folder, write
+from resshift_cli.system.cache import locked
+from resshift_cli.weights.entries import (
+    FIX_REGISTRY,
+    UPSCALING,
+    BundledSource,
+    HubSource,
+    Licence,
+    LocalSource,
+    ModelEntry,
+    ReleaseSource,
+    Source,
+    Task,
+    WeightFile,
+)
 
-Task = Literal["real-world", "bicubic", "inpainting", "face"]
-UPSCALING: tuple[Task, ...] = ("real-world", "bicubic")
-"""Tasks of the models that `resshift upscale` runs."""
+__all__ = [
+    "UPSCALING",
+    "BundledSource",
+    "HubSource",
+    "Licence",
+    "LocalSource",
+    "ModelEntry",
+    "ReleaseSource",
+    "Source",
+    "Task",
+    "WeightFile",
+    "add",
+    "bundled",
+    "find",
+    "merged",
+    "models",
+    "of_file",
+    "own_registry",
+    "read",
+    "shipped",
+    "shipped_registry",
+]
 
 OWN_REGISTRY = "RESSHIFT_REGISTRY"  # environment variable: the user's own file elsewhere
 UNKNOWN_LICENCE = "unknown"
-
-_FIX_REGISTRY = "Compare its keys and values with the models in weights.toml."
-
-
-@dataclass(frozen=True, slots=True)
-class HubSource:
-    """A file of a repository on the Hugging Face Hub; `revision` is a branch, tag or commit."""
-
-    repo: str
-    file: str
-    revision: str
-    kind: Literal["hub"] = "hub"
-
-    @property
-    def address(self) -> str:
-        """Where a browser finds it."""
-        return f"https://huggingface.co/{self.repo}/resolve/{self.revision}/{self.file}"
-
-    @property
-    def name(self) -> str:
-        """The file's own name."""
-        return self.file.rsplit("/", 1)[-1]
-
-
-@dataclass(frozen=True, slots=True)
-class ReleaseSource:
-    """A file of a release page, or any other that can be had by its URL."""
-
-    url: str
-    kind: Literal["release"] = "release"
-
-    @property
-    def address(self) -> str:
-        """Where a browser finds it."""
-        return self.url
-
-    @property
-    def name(self) -> str:
-        """The file's own name."""
-        return self.url.rsplit("/", 1)[-1]
-
-
-@dataclass(frozen=True, slots=True)
-class BundledSource:
-    """A file within this package."""
-
-    file: str
-    kind: Literal["bundled"] = "bundled"
-
-    @property
-    def address(self) -> str:
-        """How messages call it."""
-        return f"bundled {self.file}"
-
-    @property
-    def name(self) -> str:
-        """The file's own name."""
-        return self.file
-
-    @property
-    def path(self) -> Path:
-        """Where it lies."""
-        return Path(str(files("resshift_cli"))) / "bundled" / self.file
-
-
-@dataclass(frozen=True, slots=True)
-class LocalSource:
-    """A file of the user's own."""
-
-    path: str
-    kind: Literal["local"] = "local"
-
-    @property
-    def address(self) -> str:
-        """How messages call it."""
-        return self.path
-
-    @property
-    def name(self) -> str:
-        """The file's own name."""
-        return Path(self.path).name
-
-
-Source = HubSource | ReleaseSource | BundledSource | LocalSource
-
-
-@dataclass(frozen=True, slots=True)
-class WeightFile:
-    """One file of weights, and where to get it.
-
-    Attributes:
-        sources: the same file in several places, to be tried in this order.
-        licence: id of a `[licences]` table.
-        sha256: of the file as it lies there, in hexadecimal, or "": then the first download is
-            recorded, and later ones must match it.
-        bytes: about how large it is, or 0 if that is not known.
-    """
-
-    sources: tuple[Source, ...]
-    licence: str
-    sha256: str
-    bytes: int
-
-    def __post_init__(self) -> None:
-        """Refuse a file that can't be had."""
-        if not self.sources:
-            raise SpecError("A weight file has no sources.", hint=_FIX_REGISTRY)
-        if any(isinstance(s, LocalSource) and _is_pickle(s.name) for s in self.sources):
-            raise SpecError(
-                f"{self.name} is no safetensors file.",
-                hint=f"Convert it first: resshift models convert {self.name} OUT.safetensors.",
-            )
-        if self.sha256 and (len(self.sha256) != 64 or set(self.sha256) - set("0123456789abcdef")):
-            raise SpecError(
-                f"'{self.sha256}' is no SHA-256: it needs 64 hexadecimal digits.",
-                hint=_FIX_REGISTRY,
-            )
-
-    @property
-    def key(self) -> str:
-        """What tells it from every other file: the address of its first source."""
-        return self.sources[0].address
-
-    @property
-    def name(self) -> str:
-        """Its own name."""
-        return self.sources[0].name
-
-    @property
-    def is_pickled(self) -> bool:
-        """Whether it has to be converted before it is used: `.pth` and its kin hold pickles."""
-        return _is_pickle(self.name)
-
-
-def _is_pickle(name: str) -> bool:
-    return not name.endswith(".safetensors")
-
-
-@dataclass(frozen=True, slots=True)
-class Licence:
-    """Terms that weights are published under.
-
-    Attributes:
-        id: SPDX id, or the licence's short name where it has none.
-        title: its full name.
-        url: its text, or "" where none is known.
-        commercial: whether it allows commercial use.
-    """
-
-    id: str
-    title: str
-    url: str
-    commercial: bool
-
-
-@dataclass(frozen=True, slots=True)
-class ModelEntry:
-    """One model.
-
-    Attributes:
-        name: what `--model` calls it.
-        description: one line for people.
-        task: what it was trained for.
-        homepage: where its authors describe it.
-        citation: the paper to cite.
-        weights: the denoiser.
-        autoencoder: the weights of its autoencoder, where it has any.
-        spec: how it is built and run; None where the metadata of `weights` says it.
-        licences: the licences of its files, the denoiser's first.
-    """
-
-    name: str
-    description: str
-    task: Task
-    homepage: str
-    citation: str
-    weights: WeightFile
-    licences: tuple[Licence, ...]
-    autoencoder: WeightFile | None = None
-    spec: ModelSpec | None = None
-
-    @property
-    def files(self) -> tuple[WeightFile, ...]:
-        """Every file that it needs."""
-        return (self.weights,) if self.autoencoder is None else (self.weights, self.autoencoder)
-
-    @property
-    def commercial(self) -> bool:
-        """Whether all of its licences allow commercial use."""
-        return all(licence.commercial for licence in self.licences)
-
-    @property
-    def licence(self) -> str:
-        """The ids of its licences."""
-        return ", ".join(dict.fromkeys(licence.id for licence in self.licences))
+MOST_LIKES = 16  # models that one may be like, one after the other
 
 
 def shipped_registry() -> Path:
@@ -236,7 +75,9 @@ def own_registry() -> Path:
     import platformdirs
 
     named = os.environ.get(OWN_REGISTRY)
-    return Path(named) if named else platformdirs.user_config_path("resshift") / "models.toml"
+    if named:
+        return Path(named).expanduser()
+    return platformdirs.user_config_path("resshift") / "models.toml"
 
 
 def models(extra: Path | None = None) -> dict[str, ModelEntry]:
@@ -244,9 +85,20 @@ def models(extra: Path | None = None) -> dict[str, ModelEntry]:
 
     Raises:
         InputMissingError: `extra` is missing, or a registry can't be read.
-        SpecError: one is not TOML, or has a table that does not fit.
+        UsageError: one is not TOML, or has a table that does not fit.
     """
     return _models(own_registry(), extra)
+
+
+@cache
+def shipped() -> dict[str, ModelEntry]:
+    """The models of weights.toml alone, whatever the user's own registry says."""
+    return read([shipped_registry()])
+
+
+def bundled() -> ModelEntry:
+    """The model that lies within this package, and needs no network."""
+    return next(e for e in shipped().values() if isinstance(e.weights.sources[0], BundledSource))
 
 
 def find(name: str, extra: Path | None = None) -> ModelEntry:
@@ -254,7 +106,7 @@ def find(name: str, extra: Path | None = None) -> ModelEntry:
 
     Raises:
         UnknownModelError: there is none; the hint has the nearest name.
-        InputMissingError, SpecError: as `models`.
+        InputMissingError, UsageError: as `models`.
     """
     known = models(extra)
     if name not in known:
@@ -298,32 +150,39 @@ def add(name: str, source: HubSource | LocalSource, *, like: str | None, licence
         licence: id of a licence that a registry describes.
 
     Raises:
-        UsageError: the name is taken or can't be one, or there is no such licence.
+        UsageError: the name is taken or can't be one, there is no such licence, or the user's
+            registry, or what would be written, does not fit.
         UnknownModelError: there is no model to be `like`.
-        SpecError: the user's registry, or what would be written, does not fit.
         OutputError: it can't be written.
     """
     path = own_registry()
-    known = models()
+    with locked(f"registry-{sha256(str(path.absolute()).encode()).hexdigest()[:16]}"):
+        _models.cache_clear()  # another process may have added one
+        _refuse_name(name, path)
+        if like is not None:
+            find(like)
+        before = _content(path) if path.exists() else _OWN_HEADER
+        text = before.rstrip() + b"\n\n" + _table(name, source, like, licence).encode()
+        shipped = "weights.toml", _content(shipped_registry())
+        _read([shipped, (path.name, text)])  # or it is refused
+        make_folder(path.parent)
+        write(path, text)
+    _models.cache_clear()
+    return path
+
+
+def _refuse_name(name: str, path: Path) -> None:
+    """Refuse a name for a new model that is taken, or can't be one."""
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
         raise UsageError(
             f"'{name}' can't be a model's name.",
             hint="Use letters, digits, dots, dashes and underscores.",
         )
-    if name in known:
+    if name in models():
         raise UsageError(
             f"There is a model '{name}' already.",
             hint=f"Choose another name, or change its table in {path}.",
         )
-    if like is not None:
-        find(like)
-    before = _content(path) if path.exists() else _OWN_HEADER
-    text = before.rstrip() + b"\n\n" + _table(name, source, like, licence).encode()
-    _read([("weights.toml", _content(shipped_registry())), (path.name, text)])  # or it is refused
-    make_folder(path.parent)
-    write(path, text)
-    _models.cache_clear()
-    return path
 
 
 _OWN_HEADER = b"# Models of your own, in the form of the weights.toml of resshift."
@@ -372,7 +231,7 @@ def read(paths: Iterable[Path]) -> dict[str, ModelEntry]:
 
     Raises:
         InputMissingError: a file is missing or can't be read.
-        SpecError: not TOML, or a table that does not fit; the message names file and table.
+        UsageError: not TOML, or a table that does not fit; the message names file and table.
     """
     return _read([(path.name, _content(path)) for path in paths])
 
@@ -381,14 +240,16 @@ def _read(texts: Iterable[tuple[str, bytes]]) -> dict[str, ModelEntry]:
     """As `read`, for (name, content) of the registries."""
     licences: dict[str, Licence] = {}
     tables: dict[str, tuple[str, Mapping[str, Any]]] = {}
-    for file, text in texts:
-        content = _parse(file, text)
-        for identifier, table in _section(content, "licences", file):
-            where = f"{file}: [licences.{identifier}]"
-            licences[identifier] = from_table(Licence, _with(table, where, id=identifier), where)
-        for name, table in _section(content, "models", file):
-            tables[name] = (f"{file}: [models.{name}]", table)
-    return {name: _entry(name, tables, licences) for name in tables}
+    with written_by_the_user():
+        for file, text in texts:
+            content = _parse(file, text)
+            for identifier, table in _section(content, "licences", file):
+                where = f"{file}: [licences.{identifier}]"
+                full = _with(table, where, id=identifier)
+                licences[identifier] = from_table(Licence, full, where)
+            for name, table in _section(content, "models", file):
+                tables[name] = (f"{file}: [models.{name}]", table)
+        return {name: _entry(name, tables, licences) for name in tables}
 
 
 def _content(path: Path) -> bytes:
@@ -396,8 +257,8 @@ def _content(path: Path) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise InputMissingError(
-            f"The registry {path} can't be read: {error.strerror}.",
-            hint="--registry takes a file like the weights.toml of this package.",
+            f"The registry {printable(path)} can't be read: {error.strerror}.",
+            hint="A registry (--registry) is a file like the weights.toml of this package.",
         ) from error
 
 
@@ -405,7 +266,7 @@ def _parse(file: str, text: bytes) -> dict[str, Any]:
     try:
         content = tomllib.loads(text.decode("utf-8"))
     except ValueError as error:  # also what is not UTF-8
-        raise SpecError(f"{file} is not TOML: {error}.", hint=_FIX_REGISTRY) from error
+        raise SpecError(f"{file} is not TOML: {error}.", hint=FIX_REGISTRY) from error
     if unknown := sorted(content.keys() - {"licences", "models"}):
         raise SpecError(
             f"{file} has the unknown table [{unknown[0]}].",
@@ -417,16 +278,16 @@ def _parse(file: str, text: bytes) -> dict[str, Any]:
 def _section(content: Mapping[str, Any], name: str, file: str) -> Iterable[tuple[str, Any]]:
     section = content.get(name, {})
     if not isinstance(section, Mapping):
-        raise SpecError(f"{file}: [{name}] is not a table.", hint=_FIX_REGISTRY)
+        raise SpecError(f"{file}: [{name}] is not a table.", hint=FIX_REGISTRY)
     return section.items()
 
 
 def _with(table: Any, where: str, **more: Any) -> dict[str, Any]:
     """A table plus what its place says; the place's own keys can't stand in it as well."""
     if not isinstance(table, Mapping):
-        raise SpecError(f"{where} is not a table.", hint=_FIX_REGISTRY)
+        raise SpecError(f"{where} is not a table.", hint=FIX_REGISTRY)
     if twice := sorted(table.keys() & more.keys()):
-        raise SpecError(f"{where} has the unknown key '{twice[0]}'.", hint=_FIX_REGISTRY)
+        raise SpecError(f"{where} has the unknown key '{twice[0]}'.", hint=FIX_REGISTRY)
     return {**table, **more}
 
 
@@ -436,7 +297,7 @@ def _entry(
     licences: Mapping[str, Licence],
 ) -> ModelEntry:
     where, _ = tables[name]
-    table = _inherit(name, tables, ())
+    table = _inherited(name, tables)
     used = []
     for part in ("weights", "autoencoder"):
         identifier = table[part].get("licence") if isinstance(table.get(part), Mapping) else None
@@ -451,19 +312,27 @@ def _entry(
     return dataclasses.replace(entry, licences=tuple(used))
 
 
-def _inherit(
-    name: str, tables: Mapping[str, tuple[str, Mapping[str, Any]]], seen: tuple[str, ...]
-) -> dict[str, Any]:
+def _inherited(name: str, tables: Mapping[str, tuple[str, Mapping[str, Any]]]) -> dict[str, Any]:
     """A model's table with all that it takes over from the one that it is like."""
-    where, own = tables[name]
-    table = _with(own, where)
-    base = table.pop("like", None)
-    if base is None:
-        return table
-    if base not in tables or base in seen or base == name:
-        problem = "itself in the end" if base in tables else f"'{base}', which is no model"
-        raise SpecError(f"{where} is like {problem}.", hint="`like` names another model.")
-    return merged(_inherit(base, tables, (*seen, name)), table)
+    where = tables[name][0]
+    table: dict[str, Any] = {}
+    seen: list[str] = []
+    following: Any = name
+    while following is not None:
+        problem = None
+        if not isinstance(following, str) or following not in tables:
+            problem = f"'{following}', which is no model"
+        elif following in seen:
+            problem = "itself in the end"
+        elif len(seen) > MOST_LIKES:
+            problem = f"a model that is like another one, more than {MOST_LIKES} times in a row"
+        if problem is not None:
+            raise SpecError(f"{where} is like {problem}.", hint="`like` names another model.")
+        seen.append(following)
+        place, own = tables[following]
+        table = merged(_with(own, place), table)
+        following = table.pop("like", None)
+    return table
 
 
 def merged(base: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:

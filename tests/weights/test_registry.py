@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from resshift_cli.diffusion.specs import SpecError, VQSpec
+from resshift_cli.diffusion.specs import VQSpec
 from resshift_cli.errors import InputMissingError, UnknownModelError, UsageError
 from resshift_cli.weights import registry
 from resshift_cli.weights.registry import BundledSource, HubSource, LocalSource, ReleaseSource
@@ -169,7 +171,7 @@ def test_likeness_merges_tables_and_replaces_lists(tmp_path: Path) -> None:
 def test_a_broken_registry_is_refused_by_file_and_table(
     tmp_path: Path, text: str, message: str
 ) -> None:
-    with pytest.raises(SpecError, match=message) as caught:
+    with pytest.raises(UsageError, match=message) as caught:
         registry.models(written(tmp_path, text))
     assert caught.value.hint
 
@@ -177,7 +179,7 @@ def test_a_broken_registry_is_refused_by_file_and_table(
 def test_a_registry_that_is_not_utf8_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "extra.toml"
     path.write_bytes(b'a = "\xff"')
-    with pytest.raises(SpecError, match="is not TOML"):
+    with pytest.raises(UsageError, match="is not TOML"):
         registry.models(path)
 
 
@@ -212,9 +214,9 @@ def test_models_are_added_after_what_the_user_wrote(own: Path) -> None:
     [
         ("tiny-x4", "a.safetensors", None, "MIT", UsageError, "is a model 'tiny-x4' already"),
         ("a b", "a.safetensors", None, "MIT", UsageError, "can't be a model's name"),
-        ("a", "a.pth", None, "MIT", SpecError, "no safetensors file"),
+        ("a", "a.pth", None, "MIT", UsageError, "no safetensors file"),
         ("a", "a.safetensors", "tiny", "MIT", UnknownModelError, "no model named 'tiny'"),
-        ("a", "a.safetensors", None, "mine", SpecError, "unknown licence 'mine'"),
+        ("a", "a.safetensors", None, "mine", UsageError, "unknown licence 'mine'"),
     ],
 )
 def test_what_can_t_be_added_is_refused_and_nothing_is_written(
@@ -229,3 +231,26 @@ def test_what_can_t_be_added_is_refused_and_nothing_is_written(
     with pytest.raises(kind, match=message):
         registry.add(name, LocalSource(path), like=like, licence=licence)
     assert not own.parent.exists()
+
+
+def test_the_user_s_registry_may_lie_below_the_home_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(registry.OWN_REGISTRY, "~/models.toml")
+    assert registry.own_registry() == Path.home() / "models.toml"
+
+
+def test_processes_that_add_models_at_once_add_all_of_them(own: Path) -> None:
+    add = (
+        "import sys; from resshift_cli.weights import registry as r\n"
+        "for n in range(8):\n"
+        "    s = r.LocalSource('/a.safetensors')\n"
+        "    r.add(f'{sys.argv[1]}{n}', s, like=None, licence='MIT')"
+    )
+    adding = [subprocess.Popen([sys.executable, "-c", add, name]) for name in "abc"]
+    assert [process.wait() for process in adding] == [0, 0, 0]
+    assert {f"{name}{n}" for name in "abc" for n in range(8)} <= registry.models().keys()
+
+
+def test_a_typo_of_the_user_s_is_no_weight_file_that_can_t_be_fetched(tmp_path: Path) -> None:
+    with pytest.raises(UsageError) as caught:
+        registry.models(written(tmp_path, NET.replace("licence", "license")))
+    assert caught.value.exit_code == 2

@@ -5,12 +5,13 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from resshift_cli.diffusion import noise
+from resshift_cli.diffusion import noise, specs
 from resshift_cli.diffusion.autoencoder import Autoencoder
 from resshift_cli.diffusion.denoiser import Denoiser
 from resshift_cli.diffusion.schedule import ShiftSchedule
@@ -97,6 +98,12 @@ def restore(
     run = Run(upscaler.engine, upscaler.chosen_batch or 1, silent(), field)
     pipeline = Pipeline(run, (lq.shape[-2], lq.shape[-1]), upscaler.settings(**options))
     return torch.cat(list(pipeline.restore([lq])), dim=-2)
+
+
+def load_model(path: Path) -> tuple[ModelSpec, Denoiser, Autoencoder]:
+    """What a file holds that says in its metadata which model it is."""
+    spec = specs.read_spec(path)
+    return spec, *checkpoint.load(spec, path)
 
 
 def output_and_target(

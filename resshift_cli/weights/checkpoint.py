@@ -209,19 +209,6 @@ def load(
     return denoiser.eval(), codec.eval()
 
 
-def load_model(path: Path) -> tuple[ModelSpec, Denoiser, Autoencoder]:
-    """Load a file that says in its metadata which model it is.
-
-    Returns:
-        The model's table, and what `load` returns.
-
-    Raises:
-        InputMissingError, ModelUnavailableError: as `load`, or there is no table in it.
-    """
-    spec = specs.read_spec(path)
-    return spec, *load(spec, path)
-
-
 def load_network(network: SwinUNet, path: Path) -> None:
     """Fill a network from a weight file, whatever table the file carries.
 

@@ -14,20 +14,25 @@ import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from resshift_cli.errors import ResShiftError, UsageError
 from resshift_cli.system import atomic
-from resshift_cli.weights.registry import HubSource
-from resshift_cli.weights.transfer import TWICE, Check, Failure, Meter, answered
+from resshift_cli.weights import addresses
+from resshift_cli.weights.entries import HubSource
+from resshift_cli.weights.transfer import TWICE, Admission, Failure, Meter, answered, causes
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
 
 HOME = "HF_HOME"  # environment variable: its cache elsewhere
+SLACK = 1 << 20  # bytes that its client may count beyond a file's size
 
 _NEEDS_TOKEN = (
     "Put the token of a Hugging Face account that may read it into the variable HF_TOKEN "
     "(https://huggingface.co/settings/tokens)."
 )
-_NO_NAME, _NAME = "can't be the name of a repository", "Use --repo USER/NAME."
+_NO_NAME, _NAME = "can't be the name of a repository", "Name it USER/NAME (--repo)."
 _NEEDS_WRITING = (
     "Put a token that may write into the variable HF_TOKEN "
     "(https://huggingface.co/settings/tokens)."
@@ -80,13 +85,13 @@ def offers(source: HubSource, *, within: float) -> bool:
     return True
 
 
-def receive(source: HubSource, meter: Meter, check: Check) -> tuple[Path, str]:
+def receive(source: HubSource, meter: Meter, admit: Admission) -> tuple[Path, str]:
     """Have a file downloaded, even if its cache has one; its path there.
 
     Args:
         source: the file.
         meter: told the progress.
-        check: told the file's size before anything is written.
+        admit: told the file's size before anything is written.
 
     Returns:
         The path, and the SHA-256 that the Hub says the file has, or "" where it does not say.
@@ -103,7 +108,7 @@ def receive(source: HubSource, meter: Meter, check: Check) -> tuple[Path, str]:
             # network, and only warns when the disk has no room.
             url = hf_hub_url(source.repo, source.file, revision=source.revision)
             offered = get_hf_file_metadata(url)
-            check(offered.size, 0)
+            meter.most = admit(offered.size, 0) + SLACK
             path = hf_hub_download(
                 source.repo,
                 source.file,
@@ -194,12 +199,12 @@ def publish(repo: str, files: Mapping[str, Path], *, message: str, private: bool
             raise UsageError(f"'{repo}' {_NO_NAME}.", hint=_NAME) from error
         except Exception as error:  # of its own, of its HTTP client, or of hf_xet
             raise _not_published(repo, error) from error
-    return f"{endpoint()}/{repo}"
+    return f"{addresses.without_login(endpoint())}/{repo}"
 
 
 def _not_published(repo: str, error: Exception) -> ResShiftError:
     """What an error of the client means when something is sent."""
-    responses = (getattr(cause, "response", None) for cause in _causes(error))
+    responses = (getattr(cause, "response", None) for cause in causes(error))
     status = next((r.status_code for r in responses if r is not None), None)
     if status in (401, 403):
         why = "is not valid" if status == 401 else "may not write there"
@@ -213,7 +218,8 @@ def _not_published(repo: str, error: Exception) -> ResShiftError:
         )
     words = str(_failure(error)).replace("the download", "the upload")
     return ResShiftError(
-        f"{repo} can't be published: {endpoint()}: {words}.", hint="The same command tries again."
+        f"{repo} can't be published: {addresses.without_login(endpoint())}: {words}.",
+        hint="The same command tries again.",
     )
 
 
@@ -232,42 +238,27 @@ def quiet() -> Iterator[None]:
             hub_logging.set_verbosity(level)
 
 
-def _bar(meter: Meter) -> Any:
-    """A stand-in for a tqdm bar that reports and draws nothing.
+def _bar(meter: Meter) -> type[tqdm[Any]]:
+    """A class of bars that report to a meter and draw nothing.
 
-    Because it takes `update_transfer`, it is the only one that is made: a second one would count
-    the bytes on the wire, which may be fewer than those of the file.
+    Because it takes `update_transfer`, the client makes only one: a second one would count the
+    bytes on the wire, which may be fewer than those of the file.
     """
+    from tqdm import tqdm
 
-    class Bar:
+    class Bar(tqdm):  # type: ignore[type-arg]  # it is no generic class when it runs
         def __init__(self, *, total: int | None = None, initial: int = 0, **_: object) -> None:
-            self.total = total
-            self.n = initial
+            super().__init__(total=total, initial=initial, disable=True)
             meter.start(initial, total)
 
-        def __enter__(self) -> Bar:
-            return self
+        def update(self, n: float | None = 1) -> None:
+            self.n += n or 0
+            meter.advance(round(n or 0))
 
-        def __exit__(self, *_: object) -> None:
+        def update_transfer(self, n: float) -> None:
             pass
 
-        def update(self, n: int) -> None:
-            self.n += n
-            meter.advance(self.n, self.total)
-
-        def update_transfer(self, n: int) -> None:
-            pass
-
-        def set_postfix_str(self, text: str, refresh: bool = True) -> None:
-            pass
-
-        def set_transfer_postfix_str(self, text: str, refresh: bool = True) -> None:
-            pass
-
-        def refresh(self) -> None:
-            pass
-
-        def close(self) -> None:
+        def set_transfer_postfix_str(self, s: str = "", refresh: bool = True) -> None:
             pass
 
     return Bar
@@ -283,7 +274,7 @@ def _failure(error: Exception) -> Failure:
     """What an error of the client means."""
     from huggingface_hub.errors import FileMetadataError
 
-    for cause in _causes(error):
+    for cause in causes(error):
         response = getattr(cause, "response", None)
         if response is not None:
             return _answered(response.status_code, response.headers)
@@ -308,10 +299,3 @@ def _answered(status: int, headers: Mapping[str, str]) -> Failure:
     if code == "RevisionNotFound":
         return Failure("404 no such revision")
     return answered(status, headers)
-
-
-def _causes(error: BaseException) -> Iterator[BaseException]:
-    cause: BaseException | None = error
-    while cause is not None:
-        yield cause
-        cause = cause.__cause__ or cause.__context__

@@ -11,26 +11,39 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import ssl
 from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
 from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import urljoin, urlsplit
 
 import resshift_cli
-from resshift_cli.weights.registry import ReleaseSource
-from resshift_cli.weights.transfer import PATIENT, TWICE, Check, Failure, Meter, answered
+from resshift_cli.diffusion.specs import SpecError, from_table
+from resshift_cli.weights import addresses
+from resshift_cli.weights.entries import ReleaseSource
+from resshift_cli.weights.transfer import (
+    PATIENT,
+    TWICE,
+    Admission,
+    Failure,
+    Meter,
+    answered,
+    causes,
+)
 
 if TYPE_CHECKING:
-    import requests
+    import httpx2
 
 MIRROR = "RESSHIFT_RELEASES"  # environment variable: scheme and host
 GITHUB = "https://github.com"
 
 CONNECT_TIMEOUT, READ_TIMEOUT = 5.0, 30.0  # seconds without any sign of life
 MAX_REDIRECTS = 10
-PIECE = 1 << 16  # bytes received at a time, at most
+_LABEL = re.compile("[!-~][ -~]{0,255}")  # what a header can say of a file's version
+DIGITS = 18  # of a length, at most: a file has fewer bytes than 10^18
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +51,7 @@ class _Origin:
     """What a part is a part of.
 
     Attributes:
-        url: where it came from.
+        url: where it came from, as `shown`.
         version: ETag or time that tells the file from later versions, or "".
         size: bytes of the whole file, or None.
     """
@@ -56,45 +69,51 @@ def address(source: ReleaseSource) -> str:
     return source.url
 
 
+def shown(source: ReleaseSource) -> str:
+    """The same URL for messages and records: without the login that a mirror may ask for."""
+    mirror = os.environ.get(MIRROR, "")
+    # Whatever comes before the last @ of a mirror, even if it makes no address, may be secret.
+    host = re.sub("^([^:/?#]+://)?.*@", r"\1", mirror.rstrip("/"))
+    return addresses.without_login(address(source).replace(mirror.rstrip("/"), host, 1))
+
+
 def offers(source: ReleaseSource, *, within: float) -> bool:
     """Whether the host answers for the file, in so many seconds."""
-    import requests
+    import httpx2
 
     try:
         # A redirect is answer enough: what it leads to may be signed for GET alone.
-        return requests.head(address(source), headers=_headers(), timeout=within).ok
-    except OSError:  # all that requests raises is one
+        with _client(within) as client:
+            request, login = _asking(client, "HEAD", address(source), {})
+            return not client.send(request, auth=login, stream=True).is_error
+    except (Failure, httpx2.HTTPError, httpx2.InvalidURL, OSError, ValueError):
         return False
 
 
-def receive(source: ReleaseSource, part: Path, meter: Meter, check: Check) -> None:
+def receive(source: ReleaseSource, part: Path, meter: Meter, admit: Admission) -> None:
     """Bring a part as far as one connection goes; it is whole when this returns.
 
     Args:
         source: the file.
         part: where its bytes go; what is there is continued if it belongs to the same version.
         meter: told the progress.
-        check: told the file's size and what of it is here, before anything is written.
+        admit: told the file's size and what of it is here, before anything is written.
 
     Raises:
         Failure: the host does not answer, or not with the file, or the connection broke.
         OSError: the part can't be written.
     """
-    import requests
-
-    url = address(source)
-    start, origin = _resumable(part, url)
+    start, origin = _resumable(part, shown(source))
     if start and start == origin.size:
         return
-    headers = _headers()
-    if start:
-        headers |= {"Range": f"bytes={start}-", "If-Range": origin.version}
-    with requests.Session() as session, _open(session, url, headers) as response:
+    headers = {"Range": f"bytes={start}-", "If-Range": origin.version} if start else {}
+    with _opened(address(source), headers) as response:
         if start and response.status_code == HTTPStatus.PARTIAL_CONTENT:
             _check_continues(response, part, start, origin)
         else:
-            start, origin = 0, _Origin(url, _version(response), _length(response, part))
-        check(origin.size, start)
+            start = 0
+            origin = _Origin(shown(source), _version(response), _length(response, part))
+        meter.most = admit(origin.size, start)
         if not start:
             part.unlink(missing_ok=True)  # first, so that no part has another one's origin
             _origin_file(part).write_text(json.dumps(asdict(origin)), encoding="utf-8")
@@ -111,13 +130,6 @@ def name(part: Path, path: Path) -> None:
     _origin_file(part).unlink(missing_ok=True)
 
 
-def _headers() -> dict[str, str]:
-    return {
-        "User-Agent": f"resshift/{resshift_cli.__version__}",
-        "Accept-Encoding": "identity",  # lengths and ranges are those of the file
-    }
-
-
 def _origin_file(part: Path) -> Path:
     return part.with_name(f"{part.name}.json")
 
@@ -126,73 +138,100 @@ def _resumable(part: Path, url: str) -> tuple[int, _Origin]:
     """How many bytes of a file are here, and of which version of it."""
     nothing = 0, _Origin(url, "", None)
     try:
-        origin = _Origin(**json.loads(_origin_file(part).read_text(encoding="utf-8")))
+        table = json.loads(_origin_file(part).read_text(encoding="utf-8"))
+        origin = from_table(_Origin, table, part.name)
         start = part.stat().st_size
-    except (OSError, ValueError, TypeError):  # none, or cut short when the disk was full
+    # There is none, or it was cut short when the disk was full.
+    except (OSError, ValueError, RecursionError, SpecError):
         return nothing
-    known = origin.url == url and origin.version and origin.size is not None
+    known = origin.url == url and _LABEL.fullmatch(origin.version)
     return (start, origin) if known and start <= (origin.size or 0) else nothing
 
 
-def _version(response: requests.Response) -> str:
+def _version(response: httpx2.Response) -> str:
     """What tells this version of the file from a later one; "" if nothing can be relied on."""
     etag = response.headers.get("ETag", "")
-    if etag and not etag.startswith("W/"):
-        return etag
-    return response.headers.get("Last-Modified", "")
+    label = "" if etag.startswith("W/") else etag
+    label = label or response.headers.get("Last-Modified", "")
+    return label if _LABEL.fullmatch(label) else ""
 
 
-def _open(session: requests.Session, url: str, headers: Mapping[str, str]) -> requests.Response:
-    """Ask for a URL and follow its redirects, but never from https to http."""
-    for _ in range(MAX_REDIRECTS):
+def _client(seconds: float) -> httpx2.Client:
+    """Asks hosts, which have so long to show any sign of life."""
+    import httpx2
+
+    headers = {
+        "User-Agent": f"resshift/{resshift_cli.__version__}",
+        "Accept-Encoding": "identity",  # lengths and ranges are those of the file
+    }
+    timeout = httpx2.Timeout(seconds, connect=min(seconds, CONNECT_TIMEOUT))
+    return httpx2.Client(headers=headers, timeout=timeout)
+
+
+def _asking(
+    client: httpx2.Client, method: str, url: str, headers: Mapping[str, str]
+) -> tuple[httpx2.Request, tuple[str, str] | None]:
+    """A request, and the login of its URL, which loggers of requests are not to see."""
+    import httpx2
+
+    if addresses.host(url) == addresses.UNKNOWN:
+        raise Failure("its address can't be used")
+    asked = httpx2.URL(url)
+    login = (asked.username, asked.password) if asked.userinfo else None
+    return client.build_request(method, asked.copy_with(userinfo=b""), headers=headers), login
+
+
+@contextmanager
+def _opened(url: str, headers: Mapping[str, str]) -> Iterator[httpx2.Response]:
+    """The answer for a URL, after redirects; never one from https to http.
+
+    Raises:
+        Failure: there is none.
+    """
+    import httpx2
+
+    with _client(READ_TIMEOUT) as client:
         try:
-            response = session.get(
-                url,
-                headers=headers,
-                stream=True,
-                allow_redirects=False,
-                timeout=(CONNECT_TIMEOUT, READ_TIMEOUT),
-            )
-        except OSError as error:
+            response = _followed(client, url, headers)
+        # A lying host, or a wrong address, makes what reads its words fail in other ways, too.
+        except (httpx2.HTTPError, httpx2.InvalidURL, OSError, ValueError) as error:
             raise _unreached(error) from error
-        target = session.get_redirect_target(response)
-        if target is None:
+        with closing(response):
+            yield response
+
+
+def _followed(client: httpx2.Client, url: str, headers: Mapping[str, str]) -> httpx2.Response:
+    request, login = _asking(client, "GET", url, headers)
+    for _ in range(MAX_REDIRECTS):
+        response = client.send(request, auth=login, stream=True)
+        following = response.next_request
+        if following is None:
             return response
         response.close()
-        url = _following(url, target)
+        if request.url.scheme == "https" != following.url.scheme:
+            raise Failure("leads to an address that is not safe (no https)")
+        request, login = following, None  # the same host's is among the headers
     raise Failure("leads from one address to the next without end")
 
 
-def _following(url: str, target: str) -> str:
-    """Where a redirect leads to."""
-    try:
-        following = urljoin(url, target)
-        is_safe = urlsplit(url).scheme != "https" or urlsplit(following).scheme == "https"
-    except ValueError as error:
-        raise Failure("leads to what is no address") from error
-    if not is_safe:
-        raise Failure("leads to an address that is not safe (no https)")
-    return following
+def _unreached(error: Exception) -> Failure:
+    """What it means that a host did not answer."""
+    import httpx2
 
-
-def _unreached(error: OSError) -> Failure:
-    import requests
-
-    is_foreign = not isinstance(error, requests.RequestException)  # no certificates to check with
-    if is_foreign or isinstance(error, requests.exceptions.SSLError):
+    if any(isinstance(cause, ssl.SSLError) for cause in causes(error)):
         return Failure("no secure connection")
-    if isinstance(error, requests.ConnectTimeout):
-        return Failure("no answer")
-    if isinstance(error, requests.ReadTimeout):
-        return Failure("no answer", tries=PATIENT)
-    if isinstance(error, requests.exceptions.ProxyError):
-        return Failure("no connection through the proxy", tries=TWICE)
-    if isinstance(error, requests.ConnectionError):
-        return Failure("no connection", tries=TWICE)
-    return Failure("its address can't be used")
+    meanings: dict[type[Exception], Failure] = {
+        httpx2.ConnectTimeout: Failure("no answer"),
+        httpx2.TimeoutException: Failure("no answer", tries=PATIENT),
+        httpx2.ProxyError: Failure("no connection through the proxy", tries=TWICE),
+        httpx2.RemoteProtocolError: Failure("no answer that can be read", tries=TWICE),
+        httpx2.NetworkError: Failure("no connection", tries=TWICE),
+    }
+    fitting = (failure for kind, failure in meanings.items() if isinstance(error, kind))
+    return next(fitting, Failure("its address can't be used"))
 
 
-def _check_continues(response: requests.Response, part: Path, start: int, origin: _Origin) -> None:
+def _check_continues(response: httpx2.Response, part: Path, start: int, origin: _Origin) -> None:
     """Refuse what does not fit to our part."""
     fits = f"bytes {start}-{(origin.size or 0) - 1}/{origin.size}"
     if response.headers.get("Content-Range") != fits or _version(response) != origin.version:
@@ -200,7 +239,7 @@ def _check_continues(response: requests.Response, part: Path, start: int, origin
         raise Failure("sent another part of the file than it was asked for", tries=PATIENT)
 
 
-def _length(response: requests.Response, part: Path) -> int | None:
+def _length(response: httpx2.Response, part: Path) -> int | None:
     """The length of a whole file that is about to come; None if it comes in chunks."""
     if response.status_code == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
         part.unlink(missing_ok=True)
@@ -210,7 +249,9 @@ def _length(response: requests.Response, part: Path) -> int | None:
     if response.headers.get("Content-Encoding", "identity") != "identity":
         raise Failure("sends the file compressed")
     length = response.headers.get("Content-Length", "")
-    if length.isdecimal():
+    if re.fullmatch("[0-9]+", length):
+        if len(length) > DIGITS:
+            raise Failure("claims a length that no file has")
         return int(length)
     if response.headers.get("Transfer-Encoding") == "chunked":
         return None
@@ -218,28 +259,35 @@ def _length(response: requests.Response, part: Path) -> int | None:
 
 
 def _append(
-    response: requests.Response, part: Path, start: int, size: int | None, meter: Meter
+    response: httpx2.Response, part: Path, start: int, size: int | None, meter: Meter
 ) -> None:
-    """Add to a part what comes."""
+    """Add to a part what comes.
+
+    Raises:
+        Failure: it ends too soon, or more comes than was promised; then the part is deleted.
+    """
     done = start
     meter.start(done, size)
-    with part.open("ab") as out:
-        for piece in _pieces(response):
-            out.write(piece)
-            done += len(piece)
-            meter.advance(done, size)
-        out.flush()
-        os.fsync(out.fileno())
+    try:
+        with part.open("ab") as out:
+            for piece in _pieces(response):
+                done += len(piece)
+                meter.advance(len(piece))
+                out.write(piece)
+            out.flush()
+            os.fsync(out.fileno())
+    finally:
+        if done > meter.most:
+            part.unlink(missing_ok=True)
     if size is not None and done != size:
         raise Failure(f"the connection broke off after {done} of {size} bytes", tries=PATIENT)
 
 
-def _pieces(response: requests.Response) -> Iterator[bytes]:
-    """What comes, as soon as it comes; `iter_content` would lose what is no full piece."""
-    from urllib3.exceptions import HTTPError
+def _pieces(response: httpx2.Response) -> Iterator[bytes]:
+    """What comes, as soon as it comes."""
+    import httpx2
 
     try:
-        while piece := response.raw.read1(PIECE):
-            yield piece
-    except HTTPError as error:
+        yield from response.iter_raw()
+    except (httpx2.HTTPError, OSError, ValueError) as error:
         raise Failure("the connection broke off", tries=PATIENT) from error

@@ -17,9 +17,10 @@ from resshift_cli.diffusion.specs import ModelSpec
 from resshift_cli.errors import InputMissingError, ModelUnavailableError, OutputError, UsageError
 from resshift_cli.system import cache, digests
 from resshift_cli.system.atomic import make_folder
-from resshift_cli.weights import download, registry
-from resshift_cli.weights.download import Fetched, Progress
-from resshift_cli.weights.registry import (
+from resshift_cli.system.progress import Bars, silent
+from resshift_cli.weights import checksums, download, registry
+from resshift_cli.weights.download import Fetched
+from resshift_cli.weights.entries import (
     BundledSource,
     LocalSource,
     ModelEntry,
@@ -56,24 +57,20 @@ def located(entry: ModelEntry) -> Files | None:
     return _files(entry, [path for path in paths if path is not None])
 
 
-def obtain(entry: ModelEntry, *, offline: bool = False, progress: Progress | None = None) -> Files:
+def obtain(entry: ModelEntry, *, offline: bool = False, progress: Bars = silent) -> Files:
     """The files of a model, fetched and converted if they are not here yet.
 
     Args:
         entry: the model.
         offline: touch no network.
-        progress: told the file's name, bytes done and bytes in all while it is fetched.
+        progress: shows how far the downloads are, in bytes.
 
     Raises:
         ModelUnavailableError: no source has a file, its checksum differs, or it does not hold
             what the model needs.
         OutputError: the cache can't be written.
     """
-    try:
-        return _files(entry, [_obtain(entry, file, offline, progress) for file in entry.files])
-    except ModelUnavailableError as error:
-        error.hint = error.hint.replace("MODEL", entry.name)  # which `download` can't know
-        raise
+    return _files(entry, [_obtain(entry, file, offline, progress) for file in entry.files])
 
 
 def reachable(entry: ModelEntry, *, within: float) -> bool:
@@ -131,7 +128,7 @@ def own(path: Path, like: ModelEntry | None, known: Iterable[ModelEntry]) -> Mod
     if len({entry.spec for entry in fitting}) > 1 and not named:
         raise UsageError(
             f"{path} fits several models: {', '.join(entry.name for entry in fitting)}.",
-            hint="Say which one's steps it was trained for with --model (or --like).",
+            hint="Say which one's steps it was trained for (--model, or --like).",
         )
     return registry.of_file(path, (named or fitting)[0])
 
@@ -161,12 +158,14 @@ def convert_own(
     if target.suffix != ".safetensors":
         raise UsageError(f"{target} does not end with .safetensors.", hint="Name it so.")
     if target.exists() and not overwrite:
-        raise OutputError(f"{target} exists already.", hint="Use --overwrite to replace it.")
+        raise OutputError(
+            f"{target} exists already.", hint="Say that it may be replaced (--overwrite)."
+        )
     spec = entry.spec
     if spec is None:
         raise UsageError(
             f"'{entry.name}' does not come as .pth files.",
-            hint="Use --like with one of the published models.",
+            hint="Name one of the published models (--like).",
         )
     shapes = convert.shapes_of_autoencoder if autoencoder else convert.shapes_of_denoiser
     origin = {"source": source.name, "source_sha256": digests.digest(source), LIKE: entry.name}
@@ -223,21 +222,25 @@ def _converted(file: WeightFile) -> Path:
     return folder / f"{Path(file.name).stem}-{mark}.safetensors"
 
 
-def _obtain(entry: ModelEntry, file: WeightFile, offline: bool, progress: Progress | None) -> Path:
+def _obtain(entry: ModelEntry, file: WeightFile, offline: bool, progress: Bars) -> Path:
     here = locate(file)
     if here is not None:
         return here
     if not file.is_pickled:
-        return download.fetch(file, offline=offline, progress=progress).path
+        return _fetch(entry, file, offline, progress).path
     target = _converted(file)
     with cache.locked(target.stem):
         make_folder(target.parent)
         if not target.is_file():  # else another process was faster
-            fetched = download.fetch(file, offline=offline, progress=progress)
+            fetched = _fetch(entry, file, offline, progress)
             _convert(entry, file, fetched, target)
             if isinstance(fetched.source, ReleaseSource):
                 fetched.path.unlink(missing_ok=True)  # it was fetched for this alone
     return target
+
+
+def _fetch(entry: ModelEntry, file: WeightFile, offline: bool, progress: Bars) -> Fetched:
+    return download.fetch(file, model=entry.name, offline=offline, progress=progress)
 
 
 def _convert(entry: ModelEntry, file: WeightFile, fetched: Fetched, target: Path) -> None:
@@ -258,7 +261,7 @@ def _convert(entry: ModelEntry, file: WeightFile, fetched: Fetched, target: Path
     except ModelUnavailableError as error:
         error.hint = f"`resshift models rm {entry.name}` deletes it, so that it is fetched again."
         raise
-    download.record_digest(_record(file), digests.digest(target))
+    checksums.record(_record(file), digests.digest(target))
 
 
 def _provenance(file: WeightFile, fetched: Fetched) -> Mapping[str, str]:
@@ -276,7 +279,7 @@ def _record(file: WeightFile) -> str:
 
 def _problem(file: WeightFile, path: Path) -> str:
     """What is wrong with a file, in a few words, or ""."""
-    recorded = download.recorded_digest(_record(file) if file.is_pickled else file.key)
+    recorded = checksums.recorded(_record(file) if file.is_pickled else file.key)
     expected = recorded if file.is_pickled else file.sha256 or recorded
     if expected is not None and digests.digest(path) != expected:
         return "its checksum differs from what was recorded"

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import math
 import random
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from typing import TypeVar
 
+from resshift_cli.system.progress import Bar, Bars
+
 T = TypeVar("T")
 
-Progress = Callable[[str, int, int | None], None]
-"""Told the file's name, the bytes that are here, and the bytes in all if that is known."""
-
-Check = Callable[[int | None, int], None]
-"""Told a file's size, if that is known, and how much of it is here; raises to refuse it."""
+Admission = Callable[[int | None, int], int]
+"""Told a file's size, if that is known, and how much of it is here; returns the most bytes that
+may come to be here, or raises to refuse it."""
 
 ONCE, TWICE, PATIENT = 1, 2, 5  # tries without progress that a failure is worth
 BACK_OFF, LONGEST_WAIT = 0.5, 60.0  # seconds: before the second try, and at most
@@ -40,28 +41,52 @@ class Failure(Exception):
 
 
 class Meter:
-    """Passes progress on, and counts the advances beyond all that was here before.
+    """Shows how far a download is, and counts the advances beyond all that was here before.
 
     Attributes:
         gains: how many there were.
+        most: bytes that may come to be here.
     """
 
-    def __init__(self, name: str, progress: Progress | None) -> None:
+    def __init__(self, name: str, bars: Bars) -> None:
         self.gains = 0
+        self.most: float = math.inf
         self._name = name
-        self._progress = progress
-        self._furthest = 0
+        self._bars = bars
+        self._bar: Bar | None = None
+        self._total: int | None = None
+        self._done = self._furthest = 0
 
     def start(self, done: int, total: int | None) -> None:
-        """Say where a download begins."""
-        self._furthest = max(self._furthest, done)
-        if self._progress is not None:
-            self._progress(self._name, done, total)
+        """Say where a download begins; it may begin again."""
+        if self._bar is None or total != self._total:
+            self.close()
+            self._bar = self._bars(
+                total=total, desc=self._name, unit="B", unit_scale=True, initial=done
+            )
+        else:
+            self._bar.update(done - self._done)
+        self._done, self._total, self._furthest = done, total, max(self._furthest, done)
 
-    def advance(self, done: int, total: int | None) -> None:
-        """Say how far it is, with bytes that just came."""
-        self.gains += done > self._furthest
-        self.start(done, total)
+    def advance(self, count: int) -> None:
+        """Say that so many bytes have come; fewer than none where they come anew.
+
+        Raises:
+            Failure: more have come than may be here.
+        """
+        self._done += count
+        self.gains += self._done > self._furthest
+        self._furthest = max(self._furthest, self._done)
+        if self._bar is not None:
+            self._bar.update(count)
+        if self._done > self.most:
+            raise Failure(f"sends more than the {self.most:,.0f} bytes that it may")
+
+    def close(self) -> None:
+        """Have it shown no more."""
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
 
 
 def patiently(ask: Callable[[], T], meter: Meter) -> T:
@@ -83,6 +108,14 @@ def patiently(ask: Callable[[], T], meter: Meter) -> T:
                 raise
             pause = BACK_OFF * 2 ** max(failures - 1, 0) * random.uniform(0.5, 1.0)
             time.sleep(min(pause if failure.wait is None else failure.wait, LONGEST_WAIT))
+
+
+def causes(error: BaseException) -> Iterator[BaseException]:
+    """An exception, what it came from, and so on."""
+    cause: BaseException | None = error
+    while cause is not None:
+        yield cause
+        cause = cause.__cause__ or cause.__context__
 
 
 def answered(status: int, headers: Mapping[str, str]) -> Failure:
@@ -113,5 +146,5 @@ def _seconds(retry_after: str) -> float | None:
         return float(retry_after)
     try:
         return max(0.0, parsedate_to_datetime(retry_after).timestamp() - time.time())
-    except ValueError:
+    except (ValueError, OverflowError, OSError):  # no date, or one that no clock shows
         return None

@@ -21,10 +21,11 @@ import pytest
 import torch
 from command_line import Ran, Run
 from goldens_support import golden_unet, golden_weights
-from hub_server import HubServer, ReleaseServer, Repository, Status
+from hub_server import HubServer, ReleaseServer, Repository
 from pictures import made_up_photo
 from PIL import ExifTags, Image
 from safetensors.torch import load_file, save_file
+from server_faults import Status
 from tiny_run import RUN, toml
 
 from resshift_cli import __version__

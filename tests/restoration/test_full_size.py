@@ -15,9 +15,10 @@ import numpy as np
 import pytest
 import torch
 from goldens_support import manifests
-from hub_server import Cut, HubServer, ReleaseServer
+from hub_server import HubServer, ReleaseServer
 from PIL import Image
 from recipe import weights
+from server_faults import Cut
 
 from resshift_cli.restoration.upscaler import Upscaler
 from resshift_cli.weights import checkpoint, registry

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -13,14 +11,14 @@ from goldens_support import small_unet_spec, small_vq_spec
 from memory import needs_proc, peak_over
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
-from tiny_model import tiny_networks, tiny_spec
+from tiny_model import load_model, tiny_networks, tiny_spec
 from torch import Tensor, nn
 
 from resshift_cli.diffusion import specs
 from resshift_cli.diffusion.denoiser import SwinUNet
-from resshift_cli.diffusion.specs import ModelSpec, SpecError, with_header
+from resshift_cli.diffusion.specs import ModelSpec, SpecError
 from resshift_cli.diffusion.swin import SwinConvention, shift_mask
-from resshift_cli.errors import InputMissingError, ModelUnavailableError, OutputError
+from resshift_cli.errors import InputMissingError, ModelUnavailableError
 from resshift_cli.weights import checkpoint
 from resshift_cli.weights.registry import LocalSource, ModelEntry, WeightFile
 
@@ -56,7 +54,7 @@ def rewrite(
 
 def refused(path: Path) -> str:
     with pytest.raises(ModelUnavailableError) as caught:
-        checkpoint.load_model(path)
+        load_model(path)
     assert str(path) in str(caught.value)
     assert "tiny-x4" in caught.value.hint
     return str(caught.value)
@@ -78,7 +76,7 @@ def test_what_was_saved_is_loaded_in_half_precision(tmp_path: Path) -> None:
     network = tiny_networks(SPEC)[0].network
     checkpoint.save_model(path, SPEC, network)
     assert {tensor.dtype for tensor in load_file(path).values()} == {torch.float16}
-    spec, denoiser, _ = checkpoint.load_model(path)
+    spec, denoiser, _ = load_model(path)
     assert spec == SPEC
     for name, tensor in checkpoint.own_tensors(network).items():
         loaded = denoiser.network.get_parameter(name)
@@ -90,7 +88,7 @@ def test_a_loaded_model_runs_like_the_one_that_was_saved(tiny_weights: Path) -> 
     torch.manual_seed(0)
     x_t, y0, lq = torch.randn(1, 48, 8, 8), torch.randn(1, 48, 8, 8), torch.rand(1, 3, 8, 8)
     schedule, t = SPEC.schedule.build(), torch.tensor([3])
-    _, denoiser, codec = checkpoint.load_model(tiny_weights)
+    _, denoiser, codec = load_model(tiny_weights)
     assert not denoiser.training and not codec.training
     with torch.inference_mode():
         x0 = denoiser(x_t, y0, lq, schedule, t)
@@ -105,7 +103,7 @@ def test_the_table_decides_what_the_network_s_output_means(spec: ModelSpec, tmp_
     path = tmp_path / "net.safetensors"
     denoiser, codec = tiny_networks(spec)
     checkpoint.save_model(path, spec, denoiser.network, codec)
-    _, loaded, _ = checkpoint.load_model(path)
+    _, loaded, _ = load_model(path)
     assert (loaded.predict, loaded.precondition) == (spec.predict, spec.precondition)
 
 
@@ -114,7 +112,7 @@ def test_a_vq_autoencoder_travels_under_its_prefix(tmp_path: Path) -> None:
     denoiser, codec = tiny_networks(VQ_SPEC)
     checkpoint.save_model(path, VQ_SPEC, denoiser.network, codec)
     assert "autoencoder.quantize.embedding.weight" in load_file(path)
-    spec, _, loaded = checkpoint.load_model(path)
+    spec, _, loaded = load_model(path)
     assert spec == VQ_SPEC
     state = loaded.state_dict()
     for name, tensor in codec.state_dict().items():
@@ -136,7 +134,7 @@ def test_files_that_have_it_load_and_it_is_not_read(tmp_path: Path) -> None:
     index = "middle_block.1.blocks.0.attn.relative_position_index"
     derived = {index: torch.zeros(1, dtype=torch.int64), MASK: torch.full((2, 2), torch.nan)}
     rewrite(path, lambda tensors: tensors.update(derived))
-    _, loaded, _ = checkpoint.load_model(path)
+    _, loaded, _ = load_model(path)
     for name in (index, MASK):
         assert torch.equal(loaded.network.get_buffer(name), denoiser.network.get_buffer(name))
 
@@ -354,54 +352,6 @@ def test_a_file_that_is_no_weight_file_is_said_to_be_none(tmp_path: Path) -> Non
         fitting(path)
 
 
-# What the header of a distilled student says
-
-STUDENT = replace(
-    VQ_SPEC,
-    condition="latent",
-    prior="kappa",
-    max_steps=1,
-    denoiser=replace(VQ_SPEC.denoiser, noise_channels=1),
-)
-
-
-@pytest.mark.parametrize("header", [{}, {"noise_mode": "concat"}, {"cond_lq": "latent"}], ids=str)
-def test_a_header_that_says_nothing_new_changes_nothing(header: dict[str, str]) -> None:
-    assert with_header(STUDENT, header, "x.safetensors") == STUDENT
-
-
-def test_a_student_of_pixels_is_shown_the_resized_image() -> None:
-    spec = with_header(STUDENT, {"cond_lq": "pixel"}, "x.safetensors")
-    assert spec == replace(STUDENT, condition="resized")
-
-
-def test_the_header_counts_the_planes_of_noise() -> None:
-    spec = with_header(STUDENT, {"noise_channels": "3"}, "x.safetensors")
-    assert spec.denoiser == replace(STUDENT.denoiser, noise_channels=3)
-
-
-def test_a_model_without_planes_of_noise_has_no_such_header() -> None:
-    header = {"cond_lq": "pixel", "noise_mode": "add", "noise_channels": "3"}
-    assert with_header(VQ_SPEC, header, "x.safetensors") is VQ_SPEC
-
-
-@pytest.mark.parametrize(
-    "header, problem",
-    [
-        ({"noise_mode": "add"}, "in the mode 'add', and only 'concat' is supported"),
-        ({"noise_channels": "0"}, "noise_channels '0', which is no number"),
-        ({"noise_channels": "one"}, "noise_channels 'one', which is no number"),
-        ({"noise_channels": "9" * 5000}, "which is no number"),
-        ({"cond_lq": "depth"}, "cond_lq 'depth', which is neither"),
-    ],
-    ids=["mode", "no planes", "word", "too many", "condition"],
-)
-def test_a_header_that_can_t_be_followed_is_refused(header: dict[str, str], problem: str) -> None:
-    with pytest.raises(SpecError, match=problem) as caught:
-        with_header(STUDENT, header, "x.safetensors")
-    assert "x.safetensors" in str(caught.value)
-
-
 def test_metadata_are_read_as_they_stand(tiny_weights: Path, plain: tuple[Path, Path]) -> None:
     assert specs.read_metadata(tiny_weights) == {specs.SPEC_KEY: specs.to_json(SPEC)}
     assert specs.read_metadata(plain[0]) == {}
@@ -447,7 +397,7 @@ def test_types_that_torch_has_no_test_for_are_tested_all_the_same(
     path = copy_with(
         lambda tensors: tensors.update({FIRST: tensors[FIRST].to(torch.float8_e4m3fn)})
     )
-    checkpoint.load_model(path)
+    load_model(path)
 
 
 def test_the_first_three_differences_are_named_and_the_others_counted(
@@ -485,7 +435,7 @@ def test_a_network_is_filled_as_strictly(copy_with: Callable[..., Path]) -> None
 def test_a_missing_file_is_said_to_be_missing(tmp_path: Path) -> None:
     for path in (tmp_path / "none.safetensors", tmp_path):
         with pytest.raises(InputMissingError, match="There is no weight file"):
-            checkpoint.load_model(path)
+            load_model(path)
 
 
 @pytest.mark.parametrize("kept", [0, 4, 100, -1])
@@ -526,80 +476,4 @@ def test_sizes_that_make_no_network_are_refused(changes: dict[str, Any], tmp_pat
     spec = tiny_spec(denoiser=small_unet_spec(latent_channels=48, **changes))
     save_file({"a": torch.zeros(1)}, path, {specs.SPEC_KEY: specs.to_json(spec)})
     with pytest.raises(SpecError, match="make no network"):
-        checkpoint.load_model(path)
-
-
-# Writing
-
-
-def test_what_was_written_is_what_safetensors_reads(tmp_path: Path) -> None:
-    tensors = {
-        "a": torch.rand(3, 5).half(),
-        "odd": torch.rand(7).bfloat16(),
-        "scalar": torch.tensor(2.5),
-        "channels last": torch.rand(2, 3, 4, 5).to(memory_format=torch.channels_last),
-        "wide": torch.rand(2, 2).double(),
-        "ä": torch.zeros(0, 4),
-    }
-    path = tmp_path / "any.safetensors"
-    checkpoint.write(path, tensors, {"b": "ö", "a": "1"})
-    read, metadata = tensors_of(path)
-    assert metadata == {"a": "1", "b": "ö"}
-    assert read.keys() == tensors.keys()
-    for name, tensor in tensors.items():
-        assert read[name].dtype == tensor.dtype
-        assert torch.equal(read[name], tensor), name
-
-
-def test_bytes_do_not_depend_on_the_order_things_come_in(tmp_path: Path) -> None:
-    tensors = {name: torch.ones(2, 3) for name in "abc"}
-    metadata = {name: name for name in "xyz"}
-    paths = [tmp_path / "1.safetensors", tmp_path / "2.safetensors"]
-    checkpoint.write(paths[0], tensors, metadata)
-    checkpoint.write(paths[1], dict(reversed(tensors.items())), dict(reversed(metadata.items())))
-    assert paths[0].read_bytes() == paths[1].read_bytes()
-
-
-@pytest.mark.parametrize("length", range(4))
-def test_numbers_start_at_a_multiple_of_eight_bytes(length: int, tmp_path: Path) -> None:
-    path = tmp_path / "any.safetensors"
-    checkpoint.write(path, {"a": torch.ones(2)}, {"a": "x" * length})
-    assert (path.stat().st_size - 8) % 8 == 0
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="needs a limit on the size of files")
-def test_a_write_that_fails_midway_leaves_the_old_file_and_nothing_else(
-    tiny_weights: Path, tmp_path: Path
-) -> None:
-    path = tmp_path / "net.safetensors"
-    path.write_bytes(tiny_weights.read_bytes())
-    code = """
-import resource, sys
-from pathlib import Path
-from resshift_cli.weights import checkpoint
-from resshift_cli.errors import OutputError
-path = Path(sys.argv[1])
-spec, denoiser, _ = checkpoint.load_model(path)
-resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
-try:
-    checkpoint.save_model(path, spec, denoiser.network)
-except OutputError as error:
-    print(error)
-"""
-    run = [sys.executable, "-c", code, str(path)]
-    done = subprocess.run(run, capture_output=True, text=True, check=True)
-    assert done.stdout == f"{path} can't be written: File too large.\n"
-    assert list(tmp_path.iterdir()) == [path]
-    assert path.read_bytes() == tiny_weights.read_bytes()
-
-
-def test_a_folder_that_is_not_there_is_an_output_error(tmp_path: Path) -> None:
-    with pytest.raises(OutputError, match="can't be written") as caught:
-        checkpoint.write(tmp_path / "none" / "file.safetensors", {}, {})
-    assert "another folder" in caught.value.hint
-
-
-def test_a_weight_file_is_as_readable_as_any_other(tiny_weights: Path, tmp_path: Path) -> None:
-    other = tmp_path / "other"
-    other.touch()
-    assert tiny_weights.stat().st_mode == other.stat().st_mode
+        load_model(path)

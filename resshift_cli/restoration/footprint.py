@@ -7,6 +7,7 @@ import torch
 from resshift_cli.diffusion.specs import DenoiserSpec, ModelSpec, VQSpec
 from resshift_cli.restoration import counting
 from resshift_cli.restoration.tiling import Grid
+from resshift_cli.system.device import computes_in
 
 # Fitted to the peaks of whole jobs on a CPU.
 _RUNTIME = 250 << 20  # Python, torch and the other packages
@@ -16,9 +17,7 @@ _LATENT_MAPS = 5.7  # alive at once, in float32
 _AUTOENCODER_MAPS = 7.2  # alive at once, `ch` wide and as large as the image
 # What is freed stays with the process in part, where the C library allocates no pages of their own.
 _KEPT_SHARE, _KEPT_AT_MOST = 0.4, 48 << 20
-# Bytes per number. Without float16 of its own, a CPU computes convolutions in float32 and keeps
-# both.
-_NUMBER = {torch.float32: 4.0, torch.bfloat16: 2.0, torch.float16: 5.2}
+_COPIED = 5.2  # bytes per number where convolutions are computed in float32, and both are kept
 _IMAGE_COPIES = 5  # float32 RGB of the result's size, in `Upscaler`
 _LATENT_BANDS = 3  # float32, beside one for each step
 _LATENT_COPIES = 0.5  # of each, two rows of tiles high
@@ -65,7 +64,8 @@ def tile_bytes(
     Fitted to calls in processes of their own on a CPU (torch 2.13, one thread, C library of GNU) of
     tiny-x4 with tiles of 64 to 512 pixels and of the published layouts with 64 to 128, one to four
     at a time, in float32 and bfloat16: 13 to 890 MiB. What was measured is 0.8 to 1.3 times this.
-    Float16 rests on two measurements; GPUs were not measured. scripts/measure_memory.py repeats it.
+    Half precision on CPUs that lack it rests on few measurements, 0.8 to 1.5 times this; GPUs were
+    not measured. scripts/measure_memory.py repeats it.
 
     Args:
         spec: the model.
@@ -80,7 +80,7 @@ def tile_bytes(
 def _call_bytes(
     spec: ModelSpec, positions: float, dtype: torch.dtype, device: torch.device
 ) -> float:
-    number = _NUMBER[dtype] if device.type == "cpu" else dtype.itemsize
+    number = dtype.itemsize if computes_in(dtype, device) else _COPIED
     inner, outer = spec.denoiser, spec.autoencoder
     numbers = _FINEST_MAPS * inner.finest_width + _SWIN_MAPS * _swin_numbers(inner)
     alive = positions * (number * numbers + 4 * _LATENT_MAPS * inner.latent_channels)

@@ -91,6 +91,16 @@ def has_fast_bf16(device: torch.device) -> bool:
     return bool(getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)())
 
 
+def computes_in(dtype: torch.dtype, device: torch.device) -> bool:
+    """Whether convolutions are computed in a type, and not in float32 beside copies of all of it.
+
+    A CPU is taken to do so in float32, and in bfloat16 if oneDNN has kernels for it.
+    """
+    if device.type != "cpu" or dtype == torch.float32:
+        return True
+    return dtype == torch.bfloat16 and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
 def choose_dtype(precision: str, device: torch.device) -> torch.dtype:
     """The type that the networks compute in; `auto` is the fastest that is safe on the device.
 

@@ -167,6 +167,14 @@ def test_bf16_is_not_taken_to_be_fast_elsewhere(monkeypatch: pytest.MonkeyPatch)
     assert has_fast_bf16(MPS) is False
 
 
+@pytest.mark.parametrize("there", [True, False])
+def test_a_cpu_computes_in_bf16_if_onednn_can(there: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: there)
+    assert device.computes_in(torch.bfloat16, CPU) is there
+    assert device.computes_in(torch.float32, CPU) and not device.computes_in(torch.float16, CPU)
+    assert device.computes_in(torch.float16, CUDA)
+
+
 @pytest.mark.parametrize(("new", "refused"), [(True, False), (False, True)])
 def test_bf16_on_a_mac_is_refused_before_macos_14(
     new: bool, refused: bool, monkeypatch: pytest.MonkeyPatch

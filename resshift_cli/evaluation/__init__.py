@@ -14,7 +14,7 @@ How fast they are, `resshift bench`:
 
 - `trial`: one thing to measure; `worker`: a process of its own for it; `timing`: what came of it.
 - `turns`: trials that take turns; `speed`: what is reported.
-- `plain`: networks without anything done for speed, to compare with.
+- `unoptimised`: networks without anything done for speed, to compare with.
 
 Each imports of the others only what stands above it in its list.
 """

@@ -164,10 +164,10 @@ def _load(trial: Trial) -> tuple[Upscaler, _Stopwatch]:
         tell=_refuse,
     )
     if trial.plain:
-        from resshift_cli.evaluation.plain import make_plain
+        from resshift_cli.evaluation.unoptimised import unoptimise
 
         for network in (denoiser, codec):
-            make_plain(network)
+            unoptimise(network)
     return upscaler, _Stopwatch(codec, upscaler.device)
 
 

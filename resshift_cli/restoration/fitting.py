@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import torch
 
@@ -10,7 +11,8 @@ from resshift_cli.diffusion.specs import ModelSpec
 from resshift_cli.restoration import settings as plan
 from resshift_cli.restoration.footprint import tile_bytes
 from resshift_cli.restoration.settings import Settings
-from resshift_cli.system.device import free_memory, taken_memory, tiles_at_once
+from resshift_cli.system.device import free_memory, taken_memory
+from resshift_cli.system.device import tiles_at_once as usual_count
 
 SHARE = 0.8  # of what is free: others want some, and allocators waste some
 MOST_AT_ONCE = 16  # tiles per call; more gain nothing on any card
@@ -22,7 +24,7 @@ CPU_GROUP, CPU_SMALL = 4, 96 * 96
 GROUP_BYTES = 1 << 28  # of the results of a group, float32
 
 
-def room(device: torch.device, cap: int | None = None) -> int:
+def available(device: torch.device, cap: int | None = None) -> int:
     """Bytes that may still be taken on a device.
 
     Args:
@@ -35,76 +37,66 @@ def room(device: torch.device, cap: int | None = None) -> int:
     return max(min(free, cap - taken_memory(device)), 0)
 
 
-def fitting(
-    spec: ModelSpec, settings: Settings, dtype: torch.dtype, device: torch.device, room: int
-) -> Settings:
-    """The same settings, with tiles halved until one fits; the smallest even if it does not.
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """What calls of a model's networks may take.
 
-    Tiles that are not of the model's own size were chosen by somebody, and stay.
-    """
-    if settings.tile != plan.settings(spec, name="").tile:
-        return settings
-    while tile_bytes(spec, settings.tile, 1, dtype, device) > room:
-        smaller = plan.smaller_tile(spec, settings)
-        if smaller is None:
-            break
-        settings = smaller
-    return settings
-
-
-def batch(
-    spec: ModelSpec, settings: Settings, dtype: torch.dtype, device: torch.device, room: int
-) -> int:
-    """Tiles per call that fit: one on a CPU, whose cores one fills."""
-    count = tiles_at_once(device)
-    if count == 1:
-        return 1
-    while 2 * count <= MOST_AT_ONCE and _fits(2 * count, spec, settings, dtype, device, room):
-        count *= 2
-    while count > 1 and not _fits(count, spec, settings, dtype, device, room):
-        count //= 2
-    return count
-
-
-def group(
-    spec: ModelSpec,
-    size: tuple[int, int],
-    dtype: torch.dtype,
-    device: torch.device,
-    room: int,
-) -> int:
-    """Images per call, of a single tile each, that fit and are faster than one after the other.
-
-    On a CPU that is one where the autoencoder is a network: with such layouts four at a time take
-    four times the memory, and a denoiser's call 0.95 of the time.
-
-    Args:
+    Attributes:
         spec: the model.
-        size: what they are padded to, see `plan.single_tile`.
         dtype: what the networks compute in.
         device: where.
-        room: see `room`.
+        memory: bytes, see `available`.
     """
-    area = size[0] * size[1]
-    count = MOST_AT_ONCE
-    if device.type == "cpu":
-        small = area <= CPU_SMALL and spec.autoencoder.kind == "space-to-depth"
-        count = CPU_GROUP if small else 1
-    side = math.ceil(math.sqrt(area))
-    while count > 1 and (
-        tile_bytes(spec, side, count, dtype, device) > room
-        or 12 * count * area * spec.scale**2 > GROUP_BYTES
-    ):
-        count //= 2
-    return count
 
+    spec: ModelSpec
+    dtype: torch.dtype
+    device: torch.device
+    memory: int
 
-def _fits(
-    count: int,
-    spec: ModelSpec,
-    settings: Settings,
-    dtype: torch.dtype,
-    device: torch.device,
-    room: int,
-) -> bool:
-    return tile_bytes(spec, settings.tile, count, dtype, device) <= room
+    def fit(self, settings: Settings) -> Settings:
+        """The same settings, with tiles halved until one fits; the smallest even if it does not.
+
+        Tiles that are not of the model's own size were chosen by somebody, and stay.
+        """
+        if settings.tile != plan.settings(self.spec, name="").tile:
+            return settings
+        while not self._holds(settings.tile, 1):
+            smaller = plan.smaller_tile(self.spec, settings)
+            if smaller is None:
+                break
+            settings = smaller
+        return settings
+
+    def tiles_at_once(self, tile: int) -> int:
+        """Tiles of so many pixels a side per call that fit: one on a CPU, whose cores one fills."""
+        count = usual_count(self.device)
+        if count == 1:
+            return 1
+        while 2 * count <= MOST_AT_ONCE and self._holds(tile, 2 * count):
+            count *= 2
+        while count > 1 and not self._holds(tile, count):
+            count //= 2
+        return count
+
+    def images_at_once(self, size: tuple[int, int]) -> int:
+        """Images per call, of a single tile each, that fit and are faster than one by one.
+
+        On a CPU that is one where the autoencoder is a network: with such layouts four at a time
+        take four times the memory, and a denoiser's call 0.95 of the time.
+
+        Args:
+            size: what they are padded to, see `settings.single_tile`.
+        """
+        area = size[0] * size[1]
+        count = MOST_AT_ONCE
+        if self.device.type == "cpu":
+            small = area <= CPU_SMALL and self.spec.autoencoder.kind == "space-to-depth"
+            count = CPU_GROUP if small else 1
+        side = math.ceil(math.sqrt(area))
+        results = 12 * area * self.spec.scale**2
+        while count > 1 and (not self._holds(side, count) or count * results > GROUP_BYTES):
+            count //= 2
+        return count
+
+    def _holds(self, tile: int, count: int) -> bool:
+        return tile_bytes(self.spec, tile, count, self.dtype, self.device) <= self.memory

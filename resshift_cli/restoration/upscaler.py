@@ -16,6 +16,7 @@ from resshift_cli.restoration import arrays, fitting, passes
 from resshift_cli.restoration import settings as choosing
 from resshift_cli.restoration.arrays import ImageT
 from resshift_cli.restoration.engine import Engine, Networks
+from resshift_cli.restoration.fitting import Budget
 from resshift_cli.restoration.settings import Options, Settings, refuse_unknown
 from resshift_cli.system import cache, memory
 from resshift_cli.system.device import choose_device, choose_dtype, release_memory
@@ -241,9 +242,7 @@ class Upscaler:
 
     def at_once(self, size: tuple[int, int]) -> int:
         """How many images `together` is best given, padded to `settings.single_tile`."""
-        room = fitting.room(self.device, self.max_memory)
-        found = fitting.group(self.spec, size, self.dtype, self.device, room)
-        return self.chosen_batch or found
+        return self.chosen_batch or self._budget().images_at_once(size)
 
     def together(
         self, images: Sequence[Pixels], settings: Settings, count: int, progress: Progress = None
@@ -273,13 +272,18 @@ class Upscaler:
 
     def _fitted(self, settings: Settings) -> tuple[Settings, int]:
         """Smaller tiles where memory is short; and as many of them at a time as it holds."""
-        about = (self.dtype, self.device, fitting.room(self.device, self.max_memory))
-        fitted = fitting.fitting(self.spec, settings, *about)
+        budget = self._budget()
+        fitted = budget.fit(settings)
         if fitted != settings:
             self.engine.tell(
                 f"Memory is short: tiles of {fitted.tile} px instead of {settings.tile}."
             )
-        return fitted, self.chosen_batch or fitting.batch(self.spec, fitted, *about)
+        return fitted, self.chosen_batch or budget.tiles_at_once(fitted.tile)
+
+    def _budget(self) -> Budget:
+        """What memory allows now."""
+        memory = fitting.available(self.device, self.max_memory)
+        return Budget(self.spec, self.dtype, self.device, memory)
 
     def enlarging(
         self, settings: Settings

@@ -28,7 +28,7 @@ from resshift_cli.diffusion.autoencoder import VQAutoencoder
 from resshift_cli.diffusion.denoiser import Denoiser, SwinUNet
 from resshift_cli.diffusion.packing import PackedConv2d
 from resshift_cli.diffusion.schedule import ShiftSchedule
-from resshift_cli.evaluation.plain import make_plain
+from resshift_cli.evaluation.unoptimised import unoptimise
 from resshift_cli.system import device
 
 CPU = torch.device("cpu")
@@ -164,7 +164,7 @@ def test_the_plain_path_computes_what_the_fast_one_does(which: int) -> None:
     fast = placed(network, torch.float32)
     with torch.inference_mode():
         expected = run(fast)
-        make_plain(fast)  # also undoes what the first run left behind
+        unoptimise(fast)  # also undoes what the first run left behind
         assert error(run(fast), expected) < 4 * NETWORK
     assert not any(isinstance(part, PackedConv2d) for part in fast.modules())
     assert fast.state_dict().keys() == network.state_dict().keys()
@@ -173,7 +173,7 @@ def test_the_plain_path_computes_what_the_fast_one_does(which: int) -> None:
 def test_the_plain_path_fuses_and_keeps_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     network, run = networks()[0]
     network = copy.deepcopy(network)
-    make_plain(network)
+    unoptimise(network)
 
     def never(*_: object, **__: object) -> Tensor:
         raise AssertionError

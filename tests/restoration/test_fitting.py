@@ -7,8 +7,9 @@ import torch
 from tiny_model import tiny_spec, tiny_upscaler
 
 from resshift_cli.diffusion.specs import ModelSpec
-from resshift_cli.restoration import fitting as memory
+from resshift_cli.restoration import fitting
 from resshift_cli.restoration import settings as plan
+from resshift_cli.restoration.fitting import Budget
 from resshift_cli.restoration.footprint import tile_bytes
 from resshift_cli.weights import registry
 
@@ -27,7 +28,7 @@ def spec(request: pytest.FixtureRequest) -> ModelSpec:
 
 def test_plenty_of_memory_leaves_the_tiles_of_the_model(spec: ModelSpec) -> None:
     settings = plan.settings(spec, name="")
-    assert memory.fitting(spec, settings, torch.float32, CPU, 64 * GIB) == settings
+    assert Budget(spec, torch.float32, CPU, 64 * GIB).fit(settings) == settings
 
 
 def test_where_memory_is_short_tiles_are_halved_until_one_fits(spec: ModelSpec) -> None:
@@ -35,51 +36,51 @@ def test_where_memory_is_short_tiles_are_halved_until_one_fits(spec: ModelSpec) 
     half = plan.smaller_tile(spec, settings)
     assert half is not None
     room = tile_bytes(spec, settings.tile, 1, torch.float32) - 1
-    fitted = memory.fitting(spec, settings, torch.float32, CPU, room)
+    fitted = Budget(spec, torch.float32, CPU, room).fit(settings)
     assert fitted == half
     assert tile_bytes(spec, fitted.tile, 1, torch.float32) <= room
 
 
 def test_where_nothing_fits_the_smallest_tile_is_tried(spec: ModelSpec) -> None:
-    fitted = memory.fitting(spec, plan.settings(spec, name=""), torch.float32, CPU, 0)
+    fitted = Budget(spec, torch.float32, CPU, 0).fit(plan.settings(spec, name=""))
     assert plan.smaller_tile(spec, fitted) is None
 
 
 def test_tiles_that_somebody_chose_stay() -> None:
     settings = plan.settings(tiny_spec(), name="", tile=128)
-    assert memory.fitting(tiny_spec(), settings, torch.float32, CPU, 0) == settings
+    assert Budget(tiny_spec(), torch.float32, CPU, 0).fit(settings) == settings
 
 
 def test_a_cpu_works_on_one_tile_at_a_time(spec: ModelSpec) -> None:
-    assert memory.batch(spec, plan.settings(spec, name=""), torch.float32, CPU, 64 * GIB) == 1
+    assert Budget(spec, torch.float32, CPU, 64 * GIB).tiles_at_once(64) == 1
 
 
 @pytest.mark.parametrize("gibibytes", [1, 8, 80])
 def test_a_card_works_on_as_many_tiles_as_fit(spec: ModelSpec, gibibytes: int) -> None:
     settings, room = plan.settings(spec, name=""), gibibytes * GIB
-    count = memory.batch(spec, settings, torch.float16, CARD, room)
+    count = Budget(spec, torch.float16, CARD, room).tiles_at_once(settings.tile)
     needed = [tile_bytes(spec, settings.tile, n, torch.float16, CARD) for n in (count, 2 * count)]
     assert needed[0] <= room or count == 1
-    assert needed[1] > room or count == memory.MOST_AT_ONCE
+    assert needed[1] > room or count == fitting.MOST_AT_ONCE
 
 
 def test_small_images_are_computed_at_a_time_where_that_was_found_faster(spec: ModelSpec) -> None:
     few = 4 if spec.autoencoder.kind == "space-to-depth" else 1
     for side, count in ((64, few), (96, few), (104, 1), (512, 1)):
-        assert memory.group(spec, (side, side), torch.float32, CPU, 64 * GIB) == count
-    assert memory.group(spec, (64, 64), torch.float32, CPU, 0) == 1
+        assert Budget(spec, torch.float32, CPU, 64 * GIB).images_at_once((side, side)) == count
+    assert Budget(spec, torch.float32, CPU, 0).images_at_once((64, 64)) == 1
 
 
 @pytest.mark.parametrize("side", [64, 256, 512])
 def test_a_card_gets_as_many_images_as_it_and_the_results_leave_room_for(
     spec: ModelSpec, side: int
 ) -> None:
-    count = memory.group(spec, (side, side), torch.float16, CARD, 8 * GIB)
+    count = Budget(spec, torch.float16, CARD, 8 * GIB).images_at_once((side, side))
     results = 12 * (side * spec.scale) ** 2
-    assert estimate_of(spec, side, count) <= 8 * GIB and count * results <= memory.GROUP_BYTES
+    assert estimate_of(spec, side, count) <= 8 * GIB and count * results <= fitting.GROUP_BYTES
     more = 2 * count
-    too_much = estimate_of(spec, side, more) > 8 * GIB or more * results > memory.GROUP_BYTES
-    assert too_much or count == memory.MOST_AT_ONCE
+    too_much = estimate_of(spec, side, more) > 8 * GIB or more * results > fitting.GROUP_BYTES
+    assert too_much or count == fitting.MOST_AT_ONCE
 
 
 def estimate_of(spec: ModelSpec, side: int, count: int) -> int:
@@ -88,9 +89,9 @@ def estimate_of(spec: ModelSpec, side: int, count: int) -> int:
 
 def test_a_cap_counts_what_the_process_has_taken_already() -> None:
     taken = psutil.Process().memory_info().rss
-    assert memory.room(CPU, cap=1) == 0
-    assert memory.room(CPU, cap=taken + GIB) <= 1.1 * GIB
-    assert 0 < memory.room(CPU) <= psutil.virtual_memory().total
+    assert fitting.available(CPU, cap=1) == 0
+    assert fitting.available(CPU, cap=taken + GIB) <= 1.1 * GIB
+    assert 0 < fitting.available(CPU) <= psutil.virtual_memory().total
 
 
 def test_an_upscaler_keeps_to_its_cap_and_says_so() -> None:

@@ -14,18 +14,18 @@ from resshift_cli.diffusion.packing import unpack
 from resshift_cli.diffusion.swin import SwinBlock, WindowAttention, shift_mask
 
 
-def make_plain(module: nn.Module) -> None:
-    """Turn a network, in place, into the plain one; it gives the same but for rounding."""
+def unoptimise(module: nn.Module) -> None:
+    """Turn a network, in place, into the slow one; it gives the same but for rounding."""
     unpack(module)
     module.float()
     module.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]  # not in the stub
     for part in module.modules():
-        for fast, plain in _PLAIN.items():
+        for fast, slow in _INSTEAD.items():
             if type(part) is fast:
-                part.__class__ = plain  # the same parameters with other methods
+                part.__class__ = slow  # the same parameters with other methods
 
 
-class _PlainWindowAttention(WindowAttention):
+class _WindowAttention(WindowAttention):
     def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
         count, tokens, dim = x.shape
         qkv = self.qkv(x).view(count, tokens, 3, self.heads, dim // self.heads)
@@ -40,18 +40,18 @@ class _PlainWindowAttention(WindowAttention):
         return self.proj(x.transpose(1, 2).reshape(count, tokens, dim))
 
 
-class _PlainSwinBlock(SwinBlock):
+class _SwinBlock(SwinBlock):
     def mask(self, height: int, width: int, device: torch.device) -> Tensor:
         return shift_mask(height, width, self.window, self.convention, device)
 
 
-class _PlainAttention(Attention):
+class _Attention(Attention):
     def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         return (q @ k.transpose(-2, -1)).softmax(-1) @ v
 
 
-_PLAIN: dict[type[nn.Module], type[nn.Module]] = {
-    WindowAttention: _PlainWindowAttention,
-    SwinBlock: _PlainSwinBlock,
-    Attention: _PlainAttention,
+_INSTEAD: dict[type[nn.Module], type[nn.Module]] = {
+    WindowAttention: _WindowAttention,
+    SwinBlock: _SwinBlock,
+    Attention: _Attention,
 }

@@ -8,7 +8,6 @@ all of them as floats.
 from __future__ import annotations
 
 import io
-import sys
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
@@ -18,13 +17,17 @@ from typing import Any
 from PIL import Image
 
 from resshift_cli.errors import ImageUnreadableError, UsageError, printable
-from resshift_cli.imaging import metadata
-from resshift_cli.imaging.decode import from_pil
+from resshift_cli.imaging import metadata, refusals
+from resshift_cli.imaging.colourspace import profile_of
+from resshift_cli.imaging.decode import from_pil, png_depth
 from resshift_cli.imaging.encode import check_encodable, described, for_pillow, not_encoded
 from resshift_cli.imaging.formats import AS_IT_IS, GIF, PNG, WEBP, SaveOptions
 from resshift_cli.imaging.opening import ANIMATED, Opened, decoding, frame_count, opened
 from resshift_cli.imaging.picture import Picture, levels
 from resshift_cli.imaging.sources import Source
+
+_MOST_FRAMES = 40
+"""An animation has no more pixels than so many frames of the largest size that is allowed."""
 
 _WRITTEN = (GIF, WEBP, PNG)
 _SIGNATURES = (b"GIF8", b"RIFF", b"\x89PNG")
@@ -43,6 +46,7 @@ class Animation:
         format: of the file, as Pillow calls it.
         max_pixels: of a frame, as it was asked for.
         damage: what was wrong with the file, if it was read nonetheless.
+        warnings: what else has to be told of how it is read.
     """
 
     source: Source
@@ -53,6 +57,7 @@ class Animation:
     format: str
     max_pixels: int
     damage: str = ""
+    warnings: tuple[str, ...] = ()
 
 
 def probe(file: Opened, *, allow_truncated: bool = False) -> Animation | None:
@@ -72,9 +77,13 @@ def probe(file: Opened, *, allow_truncated: bool = False) -> Animation | None:
         image = file.image()
         if image.format not in ANIMATED:
             return None
-        numbers = _numbers(image, file.name, allow_truncated)
+        numbers = _numbers(image, file, allow_truncated)
         if len(numbers) == 1:
             return None
+        width, height = image.size
+        most = _MOST_FRAMES * file.max_pixels // (width * height)
+        if len(numbers) > most:
+            raise _too_many_frames(file, image.size, most)
         seen = _seen(image, numbers, file, allow_truncated)
         if seen.damage and len(seen.milliseconds) < 2:
             return None
@@ -90,19 +99,35 @@ def probe(file: Opened, *, allow_truncated: bool = False) -> Animation | None:
             image.format,
             file.max_pixels,
             seen.damage,
+            _reduced(file, image),
         )
 
 
-def _numbers(image: Image.Image, name: str, allow_truncated: bool) -> range:
+def _reduced(file: Opened, image: Image.Image) -> tuple[str, ...]:
+    """What to tell of frames with more than the 8 bits per channel that they are handled in."""
+    if image.format != "PNG" or png_depth(file) != 16:
+        return ()
+    return (f"{file.name} has 16 bits per channel, and frames are enlarged in 8.",)
+
+
+def _numbers(image: Image.Image, file: Opened, allow_truncated: bool) -> range:
     """Pillow's numbers of the frames; some more where a damaged file can't tell how many."""
     first = int(bool(image.info.get("default_image")))
     try:
-        count = frame_count(image, name)
+        count = frame_count(image, file.name)
         return range(1) if count == 1 else range(first, count)
     except ImageUnreadableError:
         if not allow_truncated:
             raise
-        return range(first, sys.maxsize)  # a GIF is only counted by going through it
+        most = _MOST_FRAMES * file.max_pixels // (image.width * image.height)
+        return range(first, first + most)  # a GIF is only counted by going through it
+
+
+def _too_many_frames(file: Opened, size: tuple[int, int], most: int) -> ImageUnreadableError:
+    """Frames of a few bytes each may take a second each."""
+    width, height = size
+    claim = f"it has more than {most} frames of {width}x{height} pixels"
+    return refusals.too_large(file.name, claim)
 
 
 @dataclass(slots=True)
@@ -145,16 +170,21 @@ def read(animation: Animation, file: Opened | None = None) -> Generator[Picture,
             file = stack.enter_context(opened(animation.source, max_pixels=animation.max_pixels))
         with decoding(max_pixels=animation.max_pixels):
             image = file.image(anew=True)
+            icc = profile_of(image, file.name, file.file)
         numbers = range(animation.first, animation.first + len(animation.milliseconds))
         for frame in _frames(image, numbers, animation.source.name, animation.max_pixels):
             text = metadata.text(image)
             with decoding():
-                picture = from_pil(frame.convert("RGBA" if animation.alpha else "RGB"))
+                whole = frame.convert("RGBA" if animation.alpha else "RGB")
+                whole.info.pop("transparency", None)  # of a colour that no pixel has
+                picture = from_pil(whole)
             yield replace(
                 picture,
-                xmp=metadata.xmp(image),
+                icc=icc,
+                xmp=metadata.xmp(image)[0],
                 text=text,
                 damage=animation.damage,
+                warnings=animation.warnings,
                 format=animation.format,
             )
 
@@ -183,7 +213,8 @@ def encode(
 ) -> memoryview:
     """A file of frames, all of one size, with the timing and loop of `animation`.
 
-    GIF counts time in hundredths of a second. Equal frames in a row may become one, which is shown
+    GIF counts time in hundredths of a second, which are shared out so that all frames together are
+    shown as long as before. Equal frames in a row may become one, which is shown
     as long as they were. The file's format is that of the options, or else of the extension of
     `path`.
 
@@ -200,7 +231,8 @@ def encode(
     def encoded(picture: Picture) -> Image.Image:
         return for_pillow(levels(picture.pixels, 8), kind)
 
-    timing: dict[str, Any] = {"duration": [_duration(d) for d in animation.milliseconds]}
+    unit = 10 if kind is GIF else 1
+    timing: dict[str, Any] = {"duration": _durations(animation.milliseconds, unit)}
     if kind is not GIF:
         timing["loop"] = animation.plays
     elif animation.plays != 1:
@@ -226,7 +258,11 @@ def encode(
 def _frames(
     image: Image.Image, numbers: Iterable[int], name: str, max_pixels: int
 ) -> Iterator[Image.Image]:
-    """Have Pillow stand at one frame after the other."""
+    """One frame after the other, as Pillow stands at it, cut to the size that the file gives.
+
+    A GIF's frames may reach beyond its screen, and Pillow would make that larger.
+    """
+    size = image.size
     for number in numbers:
         try:
             with decoding(max_pixels=max_pixels):
@@ -238,8 +274,19 @@ def _frames(
                 f" ({printable(error).rstrip('.') or type(error).__name__}).",
                 hint="Copy or download it again, or take the first frame with --first-frame.",
             ) from error
-        yield image
+        yield image if image.size == size else image.crop((0, 0, *size))
 
 
-def _duration(milliseconds: float) -> int:
-    return max(0, round(milliseconds))
+def _durations(milliseconds: Iterable[float], unit: int) -> list[int]:
+    """Times of frames in whole units, which in all are as long as before.
+
+    A frame of more than 10 ms gets more than that: browsers show what has less for 100 ms.
+    """
+    durations: list[int] = []
+    due = given = 0.0
+    for time in milliseconds:
+        due += max(0.0, time)
+        least = 2 if unit == 10 and time > unit else 0
+        durations.append(max(least, round((due - given) / unit)) * unit)
+        given += durations[-1]
+    return durations

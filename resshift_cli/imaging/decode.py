@@ -7,15 +7,15 @@ becomes RGB by its profile. Everything comes upright.
 from __future__ import annotations
 
 import io
-from contextlib import suppress
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from PIL import Image, ImageCms
 from PIL.Image import Transpose
 
 from resshift_cli.errors import UnsupportedImageError, printable
-from resshift_cli.imaging import metadata, metadata_size, refusals, tiff_reading
+from resshift_cli.imaging import companions, metadata, metadata_size, refusals, tiff_reading
+from resshift_cli.imaging.colourspace import profile_of
 from resshift_cli.imaging.opening import Opened, decoding, frame_count
 from resshift_cli.imaging.picture import Picture, blank
 from resshift_cli.imaging.rows import Stored
@@ -80,7 +80,7 @@ def decode(file: Opened, *, first_frame: bool, lenient: bool = False) -> Stored:
             raise refusals.several(file.name, f"{frames} frames or pages")
         if image.format == "PNG" and png_depth(file) == 16:
             return _deep_png(file, image, lenient=lenient)
-        stored = _decoded(image, file.name)
+        stored = _decoded(image, file.name, file.file)
     about = stored.about
     carried = (about.exif or b"", about.xmp or b"", *about.text.values())
     if sum(map(len, carried)) > metadata_size.MOST:
@@ -93,52 +93,54 @@ def png_depth(file: Opened) -> int:
     return file.start[24]
 
 
-def about(image: Image.Image, icc: bytes | None, depth: int) -> tuple[Picture, int]:
+def about(
+    image: Image.Image, name: str, icc: bytes | None, depth: int, file: BinaryIO | None = None
+) -> tuple[Picture, int]:
     """Everything but the pixels of what Pillow opened, and its EXIF orientation.
 
     Text of a PNG may stand behind its pixels, and is there once they have been decoded.
+
+    Args:
+        image: as Pillow opened it.
+        name: starts warnings.
+        icc: profile of the colours.
+        depth: bits per channel.
+        file: what it was opened from. What only that tells is unknown without it.
     """
     orientation, exif = metadata.exif_of(image)
     dpi = metadata.dpi(image.info.get("dpi"), orientation)
+    packet, promised = metadata.xmp(image)
+    warning = companions.warning(name, promised | companions.of(image, file))
     picture = Picture(
         blank((1, 1, 1)),
         icc or None,
         exif,
         dpi,
         depth=depth,
-        xmp=metadata.xmp(image),
+        xmp=packet,
         iptc=metadata.iptc(image),
         text=metadata.text(image),
         format=image.format or "",
+        warnings=(warning,) if warning else (),
     )
     return picture, orientation
 
 
-def profile(image: Image.Image) -> bytes | None:
-    """The colour profile that the file has, but for what the plugin of JPEG XL says without one."""
-    icc: bytes | None = image.info.get("icc_profile")
-    if icc and image.format == "JXL":
-        with suppress(ImageCms.PyCMSError, OSError):
-            described = ImageCms.ImageCmsProfile(io.BytesIO(icc))
-            if ImageCms.getProfileDescription(described).strip() == "sRGB":
-                return None
-    return icc
-
-
 def _deep_png(file: Opened, image: Image.Image, *, lenient: bool) -> Stored:
     """Read a PNG of 16 bits; `image` is what Pillow makes of it, with everything but the pixels."""
+    icc = profile_of(image, file.name, file.file)
     try:
         image.load()  # finds damage, and text behind the pixels
-        picture, orientation = about(image, profile(image), 16)
+        picture, orientation = about(image, file.name, icc, 16, file.file)
     except Exception as error:  # decoders raise nearly anything on a damaged file
-        raise refusals.damaged(file.name, error, "PNG") from error
+        raise refusals.undecoded(file.name, error, "PNG") from error
     samples = tiff_reading.decode_by_libvips(file, image.size, lenient=lenient)
     return Stored.of(tiff_reading.upright(samples, orientation), picture)
 
 
-def _decoded(image: Image.Image, name: str) -> Stored:
+def _decoded(image: Image.Image, name: str, file: BinaryIO | None = None) -> Stored:
     """Decode what has 8 bits per channel; `name` starts the messages."""
-    icc = profile(image)
+    icc = profile_of(image, name, file)
     _check_mode(image, icc, name)
     mode = _MODES.get(image.mode, "RGB")
     if image.has_transparency_data:
@@ -149,7 +151,7 @@ def _decoded(image: Image.Image, name: str) -> Stored:
             converted, icc = _to_srgb(image, icc, name)
         else:
             converted = image if image.mode == mode else image.convert(mode)
-        picture, orientation = about(image, icc, 8)
+        picture, orientation = about(image, name, icc, 8, file)
         if orientation in _UPRIGHT:
             converted = converted.transpose(_UPRIGHT[orientation])
         samples: Any = np.asarray(converted)
@@ -158,7 +160,7 @@ def _decoded(image: Image.Image, name: str) -> Stored:
     except UnsupportedImageError:
         raise
     except Exception as error:  # decoders raise nearly anything on a damaged file
-        raise refusals.damaged(name, error, image.format) from error
+        raise refusals.undecoded(name, error, image.format) from error
     return Stored.of(samples.reshape(*samples.shape[:2], -1), picture)
 
 

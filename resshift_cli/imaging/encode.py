@@ -26,6 +26,7 @@ from resshift_cli.imaging.formats import (
     Format,
     SaveOptions,
 )
+from resshift_cli.imaging.icc import is_srgb
 from resshift_cli.imaging.metadata import Description
 from resshift_cli.imaging.picture import Picture, Pixels, Samples, levels
 
@@ -106,9 +107,9 @@ def _unsuited(picture: Picture, kind: Format) -> str | None:
     profile_is_gray = picture.icc is not None and picture.icc[16:20] == b"GRAY"
     if picture.has_alpha and not kind.alpha:
         return f"{kind.name} has no transparency, and the image does"
-    if picture.icc is not None and not kind.profile:
+    if picture.icc is not None and not kind.profile and not is_srgb(picture.icc):
         return f"{kind.name} can't hold the image's colour profile"
-    if profile_is_gray and not kind.gray:
+    if profile_is_gray and not kind.gray and kind.profile:
         return f"{kind.name} has no gray, which the image's colour profile is for"
     return None
 

@@ -95,7 +95,8 @@ class Loaded:
     @property
     def warnings(self) -> list[str]:
         """What has to be told of it."""
-        return [self.picture.damage] if self.picture.damage else []
+        damage = [self.picture.damage] if self.picture.damage else []
+        return [*damage, *self.picture.warnings]
 
 
 @dataclass(frozen=True, slots=True)

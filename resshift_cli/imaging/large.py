@@ -10,6 +10,7 @@ from typing import BinaryIO
 from PIL import Image
 
 from resshift_cli.imaging import decode, refusals, rows, streaming, tiff, tiff_reading
+from resshift_cli.imaging.colourspace import profile_of
 from resshift_cli.imaging.opening import Opened, check_size, decoding, frame_count
 from resshift_cli.imaging.picture import Picture, blank
 from resshift_cli.imaging.rows import InFile
@@ -73,7 +74,8 @@ def _by_pillow(file: Opened) -> tuple[Picture, InFile, int] | None:
     if image.mode not in ("L", "RGB", "I;16") or image.has_transparency_data or depth < 8:
         return None
     channels = 3 if image.mode == "RGB" else 1
-    about, orientation = decode.about(image, decode.profile(image), depth)
+    icc = profile_of(image, file.name, file.file)
+    about, orientation = decode.about(image, file.name, icc, depth, file.file)
     return about, InFile(file.source, (height, width, channels), about.format), orientation
 
 

@@ -7,7 +7,6 @@ result.
 
 from __future__ import annotations
 
-import re
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -17,7 +16,9 @@ from PIL import ExifTags, Image
 from PIL.PngImagePlugin import PngInfo
 
 from resshift_cli.imaging import tiff
+from resshift_cli.imaging.companions import Companion
 from resshift_cli.imaging.picture import Picture
+from resshift_cli.imaging.xmp import of_size, without_promises
 
 COMMENT = "Comment"
 """The keyword of PNG's text that is the comment of a JPEG or GIF."""
@@ -54,10 +55,14 @@ LYING = (5, 6, 7, 8)
 
 def exif_of(image: Image.Image) -> tuple[int, bytes | None]:
     """An open file's orientation, and the EXIF worth keeping."""
+    # What XMP says of orientation, viewers pass over; Pillow would take it for EXIF's.
+    packets = {key: image.info.pop(key) for key in ("xmp", _XMP_KEYWORD) if key in image.info}
     try:
         source = image.getexif()
     except Exception:  # Pillow raises nearly anything on damaged EXIF
         return 1, None
+    finally:
+        image.info.update(packets)
     return exif(source)
 
 
@@ -126,30 +131,14 @@ def exif_for(block: bytes | None, note: str, size: tuple[int, int], max_bytes: i
     return noted if len(noted) <= max_bytes else plain
 
 
-def xmp_for(packet: bytes | None, size: tuple[int, int]) -> bytes | None:
-    """The XMP of an upright result of (height, width); the rest of it stays as it is."""
-    if packet is None:
-        return None
-    height, width = size
-    for name, value in (
-        (b"tiff:Orientation", 1),
-        (b"tiff:ImageWidth", width),
-        (b"tiff:ImageLength", height),
-        (b"exif:PixelXDimension", width),
-        (b"exif:PixelYDimension", height),
-    ):
-        packet = re.sub(
-            rb"(" + name + rb"""\s*(?:=\s*["']|>\s*))\d+""", rb"\g<1>%d" % value, packet
-        )
-    return packet
-
-
-def xmp(image: Image.Image) -> bytes | None:
-    """An open file's XMP packet."""
+def xmp(image: Image.Image) -> tuple[bytes | None, frozenset[Companion]]:
+    """An open file's XMP packet, without what it promises of other things there, and those."""
     packet = image.info.get("xmp") or image.info.get(_XMP_KEYWORD)
     if isinstance(packet, str):
         packet = packet.encode("utf-8", "surrogateescape")
-    return packet if isinstance(packet, bytes) and packet else None
+    if not isinstance(packet, bytes) or not packet:
+        return None, frozenset()
+    return without_promises(packet)
 
 
 def iptc(image: Image.Image) -> bytes | None:
@@ -206,7 +195,7 @@ class Description:
         return cls(
             icc=picture.icc,
             exif=exif_for(picture.exif, picture.note, size, max_exif),
-            xmp=xmp_for(picture.xmp, size),
+            xmp=None if picture.xmp is None else of_size(picture.xmp, size),
             iptc=picture.iptc,
             dpi=picture.dpi,
             text=picture.text,

@@ -60,12 +60,16 @@ def _png(file: BinaryIO) -> Iterator[int]:
         (length,) = struct.unpack(">I", head[:4])
         if head[4:] in _PNG_CARRIED:
             yield length
+        if head[4:] == b"IEND":  # there may be anything behind it, and no end of that
+            return
         file.seek(length + 4, os.SEEK_CUR)
 
 
 def _webp(file: BinaryIO) -> Iterator[int]:
+    file.seek(4)
+    end = 8 + int.from_bytes(file.read(4), "little")
     file.seek(12)
-    while len(head := file.read(8)) == 8:
+    while file.tell() < end and len(head := file.read(8)) == 8:
         (length,) = struct.unpack("<I", head[4:])
         if head[:4] in _WEBP_CARRIED:
             yield length

@@ -5,6 +5,7 @@ A file is read by its content, whatever its name says.
 
 from __future__ import annotations
 
+import io
 import logging
 import threading
 import warnings
@@ -70,6 +71,10 @@ _OTHERS = (
     (0, b"P6\n", "a PPM"),
     (0, b"\0\0\1\0", "an ICO"),
 )
+
+# What the decoders of these formats take into memory whole, whatever of it is the image.
+_READ_WHOLE = ("WEBP", "AVIF", "HEIF", "JXL")
+_MOST_BYTES = 1 << 30
 
 _decoder = threading.RLock()
 
@@ -216,7 +221,7 @@ def frame_count(image: Image.Image, name: str) -> int:
     try:
         return 1 if _is_photo_with_extras(image) else int(getattr(image, "n_frames", 1))
     except Exception as error:  # decoders raise nearly anything on a damaged file
-        raise refusals.damaged(name, error, image.format) from error
+        raise refusals.undecoded(name, error, image.format) from error
 
 
 def check_size(width: int, height: int, name: str, max_pixels: int) -> None:
@@ -248,6 +253,7 @@ def _identified(opened: Opened) -> Image.Image:
                 raise missing_extra(name, extra)
             formats = (kind,)
     try:
+        _check_bytes(opened)
         if formats == ("JXL",):
             check_size(*jxl.size(file), name, opened.max_pixels)
         file.seek(0)
@@ -264,7 +270,17 @@ def _identified(opened: Opened) -> Image.Image:
     except UnidentifiedImageError as error:
         raise _unidentified(opened) from error
     except Exception as error:  # decoders raise nearly anything on a damaged file
-        raise refusals.damaged(name, error) from error
+        raise refusals.undecoded(name, error) from error
+
+
+def _check_bytes(opened: Opened) -> None:
+    """Refuse a file with far more bytes than its format needs for an image."""
+    signatures = (*_SIGNATURES, *(known[:3] for known in _EXTRAS))
+    kinds = [kind for at, first, kind in signatures if opened.start.startswith(first, at)]
+    size = opened.file.seek(0, io.SEEK_END)
+    if size > _MOST_BYTES and kinds and kinds[0] in _READ_WHOLE:
+        claim = f"{size >> 20} MB, of at most {_MOST_BYTES >> 20} in its format"
+        raise refusals.too_large(opened.name, claim)
 
 
 def _unidentified(opened: Opened) -> ImageUnreadableError | UnsupportedImageError:

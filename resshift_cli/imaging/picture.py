@@ -33,6 +33,7 @@ class Picture:
         iptc: IPTC records.
         text: by keyword, as in a PNG; "Comment" is a JPEG's or GIF's comment.
         damage: what was wrong with the file, if it was read nonetheless.
+        warnings: what else has to be told of how it was read.
         format: of the file, as Pillow calls it.
     """
 
@@ -46,6 +47,7 @@ class Picture:
     iptc: bytes | None = None
     text: Mapping[str, str] = field(default_factory=dict)
     damage: str = ""
+    warnings: tuple[str, ...] = ()
     format: str = ""
 
     def __post_init__(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from resshift_cli.errors import ImageUnreadableError, UnsupportedImageError, printable
@@ -18,6 +19,13 @@ _RAW_EXTENSIONS = frozenset({
 # fmt: on
 
 
+# How decoders say that they, and not the file, are the reason.
+_BEYOND_DECODER = re.compile(
+    "Unsupported BMP|Unsupported JPEG process|[Nn]ot implemented|support is not configured"
+    "|planes not supported|[Uu]nsupported (?:codec|feature|image)|decoder .* not available"
+)
+
+
 class DamagedImageError(ImageUnreadableError):
     """A file that is cut short, or has wrong bytes in it."""
 
@@ -27,8 +35,21 @@ def empty(name: str) -> ImageUnreadableError:
     return ImageUnreadableError(f"{name} is empty (0 bytes).", hint="Copy or download it again.")
 
 
+def undecoded(
+    name: str, error: BaseException, kind: str | None = None
+) -> ImageUnreadableError | UnsupportedImageError:
+    """What to raise for an error of the decoder of the format `kind`: of it, or of the file."""
+    if _BEYOND_DECODER.search(str(error)):
+        detail = printable(str(error).strip().splitlines()[-1].strip()).rstrip(".")
+        return UnsupportedImageError(
+            f"{name} is of a kind that is not handled ({detail}).",
+            hint="Save it as PNG with an image editor first.",
+        )
+    return damaged(name, error, kind)
+
+
 def damaged(name: str, error: BaseException, kind: str | None = None) -> ImageUnreadableError:
-    """What to raise for an error of the decoder of the format `kind`."""
+    """What to say of a file that the decoder of the format `kind` finds wrong."""
     if "MAX_TEXT_" in str(error):  # the limits of Pillow for text of PNG
         return too_much_metadata(name)
     detail = printable(error).rstrip(".") or type(error).__name__

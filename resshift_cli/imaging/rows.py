@@ -70,8 +70,9 @@ class InFile:
         """The same as uint8 or uint16, as they are in the file."""
         from resshift_cli.imaging import vips
 
-        # What the decoder of JPEG only warns of, another one might make other pixels of.
-        strict = self.kind in ("JPEG", "MPO")
+        # What the decoder of JPEG only warns of, another one might make other pixels of; of a
+        # TIFF's tiles that can't be decoded there is a warning only.
+        strict = self.kind in ("JPEG", "MPO", "TIFF")
         height = max(1, _BAND // self.shape[1])
         with self.source.open() as file:
             try:
@@ -79,7 +80,7 @@ class InFile:
             except MemoryError as error:
                 raise refusals.no_memory(self.source.name) from error
             except Exception as error:  # decoders raise nearly anything on a damaged file
-                raise refusals.damaged(self.source.name, error, self.kind) from error
+                raise refusals.undecoded(self.source.name, error, self.kind) from error
 
     def __iter__(self) -> Iterator[Pixels]:
         """The pixels from the top."""

@@ -23,6 +23,8 @@ from resshift_cli.errors import (
 )
 
 _BLOCK = 1 << 20  # bytes
+MOST_STDIN = 4 << 30
+"""Bytes that are taken from stdin, and kept in the folder of temporary files."""
 
 
 class State(NamedTuple):
@@ -90,7 +92,7 @@ def stdin() -> Iterator[Source]:
 
     Raises:
         InputMissingError: stdin is closed, or can't be read.
-        ImageUnreadableError: nothing comes in.
+        ImageUnreadableError: nothing comes in, or more than `MOST_STDIN`.
         OutputError: the file can't be written.
     """
     if sys.stdin is None:
@@ -98,7 +100,14 @@ def stdin() -> Iterator[Source]:
     source = Path("<stdin>")
     with tempfile.TemporaryFile(prefix="resshift-") as spool:
         try:
+            taken = 0
             while block := _read_stdin():
+                taken += len(block)
+                if taken > MOST_STDIN:
+                    raise ImageUnreadableError(
+                        f"More than {MOST_STDIN >> 30} GB came in on stdin.",
+                        hint="Give the name of a file instead of -.",
+                    )
                 spool.write(block)
             spool.flush()
         except OSError as error:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import BinaryIO
 
 import numpy as np
@@ -13,12 +14,16 @@ from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
 from resshift_cli.errors import UnsupportedImageError
 from resshift_cli.imaging import metadata, refusals, tiff
+from resshift_cli.imaging.icc import SRGB_CURVE
 from resshift_cli.imaging.opening import Opened, check_size
 from resshift_cli.imaging.picture import Picture, Samples, blank
 from resshift_cli.imaging.rows import Stored
 
 # Bits and kind (1 for integers from 0, 3 for floats) of the samples that are read.
 _SAMPLES = {(1, 1), (2, 1), (4, 1), (8, 1), (16, 1), (16, 3), (32, 3)}
+
+
+_BY_PILLOW = {50000: "ZSTD", 34925: "LZMA"}  # which libvips comes without
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +72,7 @@ class Page:
             bits, sample_format = tiff.bits(tags), tags.get(tiff.SAMPLE_FORMAT, (1,))[0]
             size = tiff.size(tags)
         except Exception as error:  # damaged tags may be anything
-            raise refusals.damaged(name, error) from error
+            raise refusals.undecoded(name, error) from error
         check_size(*size, name, self.file.max_pixels)
         if (bits, sample_format) not in _SAMPLES:
             rare = " of a rare kind" * (bits < 32)
@@ -77,10 +82,27 @@ class Page:
             raise refusals.other_colours(name, what)
         if tags.next and not first_frame:
             raise refusals.several(name, "several pages")
-        missing = _missing(self.file.file, tags) if lenient else 0
-        samples = decode_by_libvips(self.file, size, lenient=lenient, missing=missing)
+        if tags.get(tiff.COMPRESSION) in _BY_PILLOW:
+            packing = _BY_PILLOW[tags[tiff.COMPRESSION]]
+            raise refusals.too_deep(name, f"{bits} bits per channel, packed by {packing}")
+        samples = self._samples(size, lenient=lenient)
         about, orientation = self.about()
+        if samples.dtype == np.float32 and about.icc is None:
+            samples, about = (
+                _from_light(samples),
+                replace(about, warnings=(_taken_for_light(name),)),
+            )
         return Stored.of(upright(samples, orientation), about)
+
+    def _samples(self, size: tuple[int, int], *, lenient: bool) -> Samples:
+        if not tiff.has_tiled_planes(self.tags):
+            missing = _missing(self.file.file, self.tags) if lenient else 0
+            return decode_by_libvips(self.file, size, lenient=lenient, missing=missing)
+        from resshift_cli.imaging import vips
+
+        numbers = range(self.tags[tiff.SAMPLES])
+        planes = (tiff.plane(self.file.file, self.tags, number) for number in numbers)
+        return _decoded(self.file, lambda: vips.decode_planes(planes, size))
 
 
 def for_libvips(file: Opened) -> Page | None:
@@ -93,6 +115,9 @@ def for_libvips(file: Opened) -> Page | None:
     try:
         tags, exif = tiff.first_tags(file.file)
         packed = tags.get(tiff.COMPRESSION, 1) != 1
+        packed = packed and not (
+            tiff.has_tiled_planes(tags) or tags.get(tiff.COMPRESSION) in _BY_PILLOW
+        )
         suited = tiff.bits(tags) > 8 or (packed and tiff.is_gray_or_rgb(tags))
         return Page(file, tags, exif) if suited else None
     except Exception:  # Pillow raises nearly anything on damaged tags
@@ -110,12 +135,17 @@ def decode_by_libvips(
     """
     from resshift_cli.imaging import vips
 
+    return _decoded(file, lambda: vips.decode(file.file, size, lenient=lenient, missing=missing))
+
+
+def _decoded(file: Opened, decode: Callable[[], Samples]) -> Samples:
+    """What libvips makes of a file, in floats from 0 to 1 if it is in floats."""
     try:
-        samples = vips.decode(file.file, size, lenient=lenient, missing=missing)
+        samples = decode()
     except MemoryError as error:
         raise refusals.no_memory(file.name) from error
     except Exception as error:  # decoders raise nearly anything on a damaged file
-        raise refusals.damaged(file.name, error, "TIFF") from error
+        raise refusals.undecoded(file.name, error, "TIFF") from error
     if samples.dtype != np.float32:
         return samples
     low, high = float(samples.min()), float(samples.max())
@@ -136,6 +166,20 @@ def upright(pixels: Samples, orientation: int) -> Samples:
     if orientation in (2, 3, 6, 7):
         pixels = pixels[:, ::-1]
     return np.ascontiguousarray(pixels)
+
+
+def _from_light(samples: Samples) -> Samples:
+    """Colours, but not alpha, that are in proportion to light, as sRGB."""
+    colours = 3 if samples.shape[2] >= 3 else 1
+    coded = SRGB_CURVE.of_light(samples[..., :colours])
+    return np.concatenate([coded, samples[..., colours:]], axis=2)
+
+
+def _taken_for_light(name: str) -> str:
+    return (
+        f"{name} holds floats without a colour profile, which were taken for linear light and are"
+        " sRGB in the result; give it a profile if they are something else."
+    )
 
 
 def _missing(file: BinaryIO, tags: ImageFileDirectory_v2) -> int:

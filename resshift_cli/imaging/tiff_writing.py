@@ -24,7 +24,7 @@ from resshift_cli.imaging.metadata import Description
 Levels = NDArray[np.uint8] | NDArray[np.uint16]
 Order = Literal["<", ">"]
 
-_BYTE, _LONG, _UNDEFINED, _LONG8 = 1, 4, 7, 16
+_BYTE, _UNDEFINED = 1, 7
 _STRIP = 1 << 20  # bytes of pixels in a strip
 _ORDINARY_LIMIT = 2**32 - (1 << 20)  # bytes that offsets of 32 bits reach, with some for the tags
 _PARTS = (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo)
@@ -125,7 +125,7 @@ class _Layout:
         tags = ImageFileDirectory_v2(self.head[:8] + bytes(start - 8) if self.big else self.head)
         self._describe_pixels(tags)
         for tag, numbers in ((tiff.STRIP_OFFSETS, offsets), (tiff.STRIP_BYTES, sizes)):
-            tags.tagtype[tag] = _LONG8 if self.big else _LONG
+            tags.tagtype[tag] = tiff.LONG8 if self.big else tiff.LONG
             tags[tag] = tuple(numbers)
         if self.description.dpi is not None:
             across, down = (IFDRational(Fraction(d)) for d in self.description.dpi)

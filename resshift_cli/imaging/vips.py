@@ -13,12 +13,15 @@ import logging
 import os
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
+
+MOST_BYTES = 1 << 32
+"""Of a file that is taken into memory whole: what offsets of an ordinary TIFF reach."""
 
 _ROWS = 8  # that a damaged file is decoded by
 _TYPES = {"uchar": np.uint8, "ushort": np.uint16, "float": np.float32}
@@ -49,11 +52,14 @@ def decode(
 
     if lenient:
         file.seek(0)
-        content = file.read()
+        content = file.read(MOST_BYTES)
         content = _mended(content) if content.startswith(b"\x89PNG") else content + bytes(missing)
         return _rows(_checked(pyvips.Source.new_from_memory(content), size, fail_on="none"))
+    file.seek(0)
+    # Of what it can't decode of a TIFF, libvips only warns; of a harmless profile in a PNG too.
+    fail_on = "error" if file.read(4) == b"\x89PNG" else "warning"
     with _descriptor(file) as descriptor:
-        image = _checked(pyvips.Source.new_from_descriptor(descriptor), size, fail_on="error")
+        image = _checked(pyvips.Source.new_from_descriptor(descriptor), size, fail_on=fail_on)
         pixels: NDArray[Any] = image.numpy()
     return pixels.reshape(image.height, image.width, image.bands)
 
@@ -68,6 +74,18 @@ def _checked(source: Any, size: tuple[int, int], *, fail_on: str) -> Any:
     if (image.width, image.height) != size or image.bands > 4:
         raise ValueError(f"its header tells of {image.width}x{image.height}x{image.bands} too")
     return image
+
+
+def decode_planes(planes: Iterable[bytes], size: tuple[int, int]) -> NDArray[Any]:
+    """Pixels of files of one channel each, together, as `decode` gives them."""
+    import pyvips
+
+    def decoded(content: bytes) -> NDArray[Any]:
+        source = pyvips.Source.new_from_memory(content)
+        pixels: NDArray[Any] = _checked(source, size, fail_on="warning").numpy()
+        return pixels.reshape(size[1], size[0])
+
+    return np.stack([decoded(content) for content in planes], axis=-1)
 
 
 @contextmanager

@@ -191,3 +191,71 @@ def test_a_whole_animation_is_as_it_was_where_damage_is_allowed(tmp_path: Path) 
 def test_too_many_pixels_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ImageUnreadableError, match="too large"):
         probed(animated(tmp_path / "a.gif"), max_pixels=24 * 16 - 1)
+
+
+@pytest.mark.parametrize("suffix", [".gif", ".png"])
+def test_a_transparent_colour_that_no_pixel_has_leaves_an_animation_opaque(
+    tmp_path: Path, suffix: str
+) -> None:
+    frames = [Image.new("P", (6, 6), number) for number in (0, 1)]
+    for frame in frames:
+        frame.putpalette([255, 0, 0, 0, 255, 0, 0, 0, 255])
+    if suffix == ".png":
+        frames = [frame.convert("RGB") for frame in frames]
+    clear = 2 if suffix == ".gif" else (1, 2, 3)
+    path = tmp_path / f"a{suffix}"
+    frames[0].save(path, save_all=True, append_images=frames[1:], duration=50, transparency=clear)
+    found = probed(path)
+    assert not found.alpha
+    assert [frame.pixels.shape for frame in animation.read(found)] == [(6, 6, 3)] * 2
+
+
+def test_a_frame_that_reaches_beyond_the_screen_is_cut_to_it(tmp_path: Path) -> None:
+    path = tmp_path / "a.gif"
+    frames = [Image.new("RGB", (8, 8), colour) for colour in COLOURS[:2]]
+    frames[0].save(path, save_all=True, append_images=frames[1:], duration=50)
+    content = bytearray(path.read_bytes())
+    second = content.index(b"\x2c", content.index(b"\x2c") + 1)  # its place, and size
+    content[second + 1 : second + 5] = b"\x02\0\x02\0"
+    path.write_bytes(content)
+    copied(path, tmp_path / "b.gif")
+    with Image.open(tmp_path / "b.gif") as image:
+        assert image.size == (8, 8) and getattr(image, "n_frames", 1) == 2
+
+
+@pytest.mark.parametrize("times, written", [
+    ([19] * 4, [20] * 4),
+    ([47] * 4, [50, 40, 50, 50]),
+    ([33, 33, 34], [30, 40, 30]),
+    ([16] * 3, [20] * 3),
+    ([10, 0, 100], [10, 0, 100]),
+])  # fmt: skip
+def test_frame_times_of_a_gif_keep_their_total(
+    tmp_path: Path, times: list[int], written: list[int]
+) -> None:
+    frames = [Image.new("RGB", (8, 8), (50 * number, 0, 0)) for number in range(len(times))]
+    path = tmp_path / "a.png"
+    frames[0].save(path, save_all=True, append_images=frames[1:], duration=times)
+    copied(path, tmp_path / "b.gif")
+    assert shown(tmp_path / "b.gif")[1] == written
+
+
+def test_16_bits_that_become_8_are_told_of(tmp_path: Path) -> None:
+    path = animated(tmp_path / "a.png")
+    assert next(animation.read(probed(path))).warnings == ()
+    content = path.read_bytes()
+    with opened(path) as file:
+        file.start = content[:24] + b"\x10" + content[25:]
+        found = animation.probe(file)
+    assert found is not None
+    assert "enlarged in 8" in next(animation.read(found)).warnings[0]
+
+
+def test_many_frames_of_a_few_bytes_are_refused_at_once(tmp_path: Path) -> None:
+    path = animated(tmp_path / "a.gif")
+    content = path.read_bytes()
+    third = content.rindex(b"\x21\xf9", 0, len(content) - 20)
+    path.write_bytes(content[:-1] + content[third:-1] * 300 + b";")
+    with pytest.raises(ImageUnreadableError, match="more than 40 frames"):
+        probed(path, max_pixels=16 * 24)
+    assert probed(path) is not None

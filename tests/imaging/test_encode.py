@@ -99,7 +99,7 @@ def test_pixels_of_another_shape_or_type_are_no_picture(pixels: Any) -> None:
 
 @pytest.mark.parametrize("image, name, size, message", [
     (picture_of(4), "a.jpg", None, "transparency"), (picture_of(2), "a.bmp", None, "transparency"),
-    (picture_of(icc=SRGB), "a.bmp", None, "colour profile"),
+    (picture_of(icc=SRGB[:200]), "a.bmp", None, "colour profile"),
     (picture_of(1, icc=GRAY_PROFILE), "a.webp", None, "no gray"),
     (picture_of(), "a.webp", (100, 16384), "16383 pixels"),
     (picture_of(), "a.jpg", (65501, 100), "65500 pixels"),

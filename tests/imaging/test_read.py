@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -229,3 +230,37 @@ def test_the_colours_in_8_bits_are_upright_and_rounded(tmp_path: Path) -> None:
     assert read.read_rgb8(turned).shape == (9, 4, 3)
     header = opening.read_header(turned)
     assert (header.height, header.width) == (9, 4)
+
+
+def test_an_orientation_in_xmp_alone_is_passed_over_as_viewers_do(tmp_path: Path) -> None:
+    packet = b'<rdf:Description tiff:Orientation="6"/>'
+    path = saved(Image.new("RGB", (16, 12)), tmp_path / "a.jpg", xmp=packet)
+    assert read.read(path).pixels.shape == (12, 16, 3)
+    both = saved(
+        Image.new("RGB", (16, 12)), tmp_path / "b.jpg", xmp=packet, exif=exif_with(Orientation=8)
+    )
+    assert read.read(both).pixels.shape == (16, 12, 3)
+
+
+def test_a_rare_kind_of_bmp_is_not_called_damaged(tmp_path: Path) -> None:
+    path = saved(Image.new("RGB", (4, 4)), tmp_path / "a.bmp")
+    content = bytearray(path.read_bytes())
+    content[30] = 99  # its compression
+    path.write_bytes(content)
+    with pytest.raises(UnsupportedImageError, match="of a kind that is not handled") as caught:
+        read.read(path)
+    assert "download" not in caught.value.hint
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.jpg", "a.gif", "a.bmp", "a.webp", "a.avif"])
+def test_what_lies_behind_an_image_costs_no_time(tmp_path: Path, name: str) -> None:
+    path = saved(Image.new("RGB", (8, 8)), tmp_path / name)
+    with path.open("r+b") as file:
+        file.truncate(20 << 30)  # sparse
+    started = time.monotonic()
+    if name in ("a.webp", "a.avif"):  # whose decoders would read all of it
+        with pytest.raises(ImageUnreadableError, match="20480 MB, of at most 1024"):
+            read.read(path)
+    else:
+        assert read.read(path).pixels.shape == (8, 8, 3)
+    assert time.monotonic() - started < 5

@@ -203,3 +203,10 @@ def test_a_stdin_that_can_not_be_kept_names_the_folder(
     with pytest.raises(OutputError, match="No space left") as caught, sources.stdin():
         pass
     assert str(spool_folder) in str(caught.value) and "TMPDIR" in caught.value.hint
+
+
+def test_more_than_is_sane_on_stdin_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", Stdin(b"something"))
+    monkeypatch.setattr(sources, "MOST_STDIN", 5)
+    with pytest.raises(ImageUnreadableError, match="came in on stdin"), sources.stdin():
+        pass

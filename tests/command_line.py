@@ -72,3 +72,10 @@ def files(folder: Path) -> dict[str, bytes | None]:
         str(p.relative_to(folder)): p.read_bytes() if p.is_file() else None
         for p in folder.rglob("*")
     }
+
+
+def raises(error: BaseException) -> Callable[..., Any]:
+    def function(*arguments: Any, **options: Any) -> Any:
+        raise error
+
+    return function

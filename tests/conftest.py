@@ -70,6 +70,36 @@ def resshift(capsys: pytest.CaptureFixture[str]) -> Run:
 
 
 @pytest.fixture
+def upscale(resshift: Run, tiny_weights: Path) -> Run:
+    def run(*arguments: object) -> Ran:
+        return resshift("upscale", "--weights", tiny_weights, *arguments)
+
+    return run
+
+
+@pytest.fixture
+def photo(tmp_path: Path) -> Path:
+    return make_photo(tmp_path / "photo.png", 20, 12)
+
+
+@pytest.fixture
+def troubles(tmp_path: Path, tiny_weights: Path) -> Path:
+    """A folder with a good photo and all that can be wrong with one."""
+    photo = make_photo(tmp_path / "photo.png", 20, 12)
+    data = photo.read_bytes()
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "text.png").write_text("no image")
+    (tmp_path / "empty.png").write_bytes(b"")
+    (tmp_path / "cut.png").write_bytes(data[: len(data) // 2])
+    (tmp_path / "cut.safetensors").write_bytes(tiny_weights.read_bytes()[:5000])
+    Image.new("1", (11_000, 11_000)).save(tmp_path / "large.png")
+    Image.new("CMYK", (4, 4)).save(tmp_path / "print.jpg")
+    make_photo(tmp_path / "done.png", 4, 4)
+    make_photo(tmp_path / "done_x4.png", 4, 4)
+    return tmp_path
+
+
+@pytest.fixture
 def own_folder() -> Iterator[Path]:
     """A folder of a user who is not root: permissions stop nobody else."""
     if not hasattr(os, "setresuid"):

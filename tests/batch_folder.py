@@ -22,7 +22,8 @@ def results(folder: Path) -> dict[str, bytes | None]:
 
 def lines(folder: Path) -> list[dict[str, Any]]:
     """The ledger, without what was about to be written."""
-    found = map(json.loads, (folder / ledger.NAME).read_text().splitlines())
+    book = folder / ledger.NAME
+    found = map(json.loads, book.read_text().splitlines() if book.exists() else ())
     return [line for line in found if line["status"] != "writing"]
 
 

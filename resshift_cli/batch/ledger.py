@@ -6,20 +6,22 @@ says that it is about to: a result without a later line is then known to be a ba
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
-from resshift_cli.errors import printable
-from resshift_cli.system import locks
+from resshift_cli.errors import OutputError, printable
+from resshift_cli.system import atomic, held, locks
+from resshift_cli.system.held import HeldFolder
 from resshift_cli.system.journal import Journal
 
 NAME = "resshift-batch.jsonl"
 LOCK = ".resshift-batch.lock"
 
 STATUSES = ("writing", "done", "failed")
+OTHERS = "left alone"  # of a line about files that are no images
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +50,7 @@ class Record:
             process by all images.
         warnings: what was wrong with the input, if it was read nonetheless.
         error, hint, exit_code: why it failed.
+        unknown: names of what a later version entered besides; not entered itself.
     """
 
     status: Literal["writing", "done", "failed"]
@@ -88,25 +91,37 @@ class Record:
     error: str | None = None
     hint: str | None = None
     exit_code: int | None = None
+    unknown: tuple[str, ...] = ()
 
     def facts(self) -> dict[str, Any]:
         """Names and values, without those that are not known."""
-        return {name: value for name, value in asdict(self).items() if value is not None}
+        values = asdict(self)
+        del values["unknown"]
+        return {name: value for name, value in values.items() if value is not None}
 
 
 class Ledger:
     """The ledger in a folder of results; an absent one is begun by the first line.
 
+    Args:
+        folder: of the results.
+        place: the same, held open, where results are written to it: see `opened`.
+
     Attributes:
         results: the last finished result of every input.
+        failures: why inputs failed that have no result since.
         begun: inputs whose last line says that their result was about to be written.
+        others: how many files of the folder of inputs were left alone, by extension.
 
     Raises:
-        OutputError: it is there but can't be read.
+        OutputError: it is there but can't be read, or is not ours.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, place: HeldFolder | None = None) -> None:
         self.path = folder / NAME
+        self.place = place
+        self.failures: dict[str, Record] = {}
+        self.others: dict[str, int] = {}
         self.results: dict[str, Record] = {}
         self.begun: dict[str, Record] = {}
         self._journal = Journal(
@@ -116,15 +131,36 @@ class Ledger:
             record = _parse(values)
             if record is not None:
                 self._remember(record)
+            elif values.get("status") == OTHERS:
+                self.others = _counts(values.get("others"))
 
     def append(self, record: Record) -> None:
         """Add a line; when this returns it is on the disk.
 
         Raises:
-            OutputError: it can't be written.
+            OutputError: it can't be written, or the folder is not there any more.
         """
-        self._journal.append(record.facts())
+        self._append(record.facts())
         self._remember(record)
+
+    def enter_others(self, counts: Mapping[str, int], facts: Mapping[str, Any]) -> None:
+        """Add a line about files that were left alone, unless the last one says the same.
+
+        Raises:
+            OutputError: as `append`.
+        """
+        if dict(counts) != self.others:
+            self._append({"status": OTHERS, **facts, "others": dict(counts)})
+            self.others = dict(counts)
+
+    def _append(self, values: Mapping[str, Any]) -> None:
+        if self.place is not None and not self.place.is_still_there():
+            raise OutputError(
+                f"{printable(self.path.parent)} was moved or removed while results were written "
+                "to it.",
+                hint="Where it is now, the same command goes on: name it with -o.",
+            )
+        self._journal.append(values)
 
     def _remember(self, record: Record) -> None:
         if record.status == "writing":
@@ -133,6 +169,30 @@ class Ledger:
         self.begun.pop(record.input, None)
         if record.status == "done":
             self.results[record.input] = record
+            self.failures.pop(record.input, None)
+        else:
+            self.failures[record.input] = record
+
+
+@contextmanager
+def opened(folder: Path) -> Iterator[Ledger]:
+    """Make a folder of results if need be, have it for this process alone, and read its ledger.
+
+    Raises:
+        OutputError: another batch is at work in it, it can't be written, or what is called like
+            the ledger is none of ours.
+    """
+    atomic.make_folder(folder)
+    with ExitStack() as stack:
+        try:
+            place = stack.enter_context(held.opened(folder))
+        except OSError as error:
+            raise OutputError(
+                f"{printable(folder)} can't be opened: {atomic.reason(error)}.",
+                hint="Give another folder with -o.",
+            ) from error
+        stack.enter_context(locked(folder))
+        yield Ledger(folder, place)
 
 
 def locked(folder: Path) -> AbstractContextManager[object]:
@@ -148,14 +208,32 @@ def locked(folder: Path) -> AbstractContextManager[object]:
     )
 
 
+def _counts(values: object) -> dict[str, int]:
+    """Numbers by text, as far as they are that."""
+    if not isinstance(values, dict):
+        return {}
+    return {str(name): count for name, count in values.items() if isinstance(count, int)}
+
+
 def _parse(values: Mapping[str, Any]) -> Record | None:
     """A line as a record, or None for one of another kind."""
-    known = {field.name for field in fields(Record)}
+    known = {field.name: values[field.name] for field in fields(Record) if field.name in values}
+    known["unknown"] = tuple(str(name) for name in values if name not in known)
     try:
-        record = Record(**{name: value for name, value in values.items() if name in known})
+        record = Record(**known)
     except TypeError:
         return None
-    texts = (record.input, record.output, record.folder)
-    if record.status not in STATUSES or not all(isinstance(text, str) for text in texts):
-        return None
-    return record
+    return record if _is_sound(record) else None
+
+
+def _is_sound(record: Record) -> bool:
+    """Whether what a file said is of the kinds that it should be of, as far as that matters."""
+    texts = (record.input, record.output, record.folder, record.model, record.weights)
+    return (
+        record.status in STATUSES
+        and all(isinstance(text, str) for text in texts)
+        and all(
+            isinstance(digest, str | None) for digest in (record.input_sha256, record.output_sha256)
+        )
+        and isinstance(record.warnings, list | None)
+    )

@@ -8,14 +8,14 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from resshift_cli.batch import names
 from resshift_cli.batch.groups import Group, grouped
 from resshift_cli.batch.ledger import Ledger, Record
 from resshift_cli.batch.recipe import Recipe
-from resshift_cli.batch.resume import Failure, Job, sort_out
+from resshift_cli.batch.resume import Failure, Job, Links, sort_out
 from resshift_cli.errors import ResShiftError, expected
 from resshift_cli.imaging.folders import Found
 from resshift_cli.imaging.opening import Header, read_header
@@ -101,7 +101,18 @@ class Plan:
         """Remove what a killed batch left half-written."""
         under_way = [record.output for record in ledger.begun.values()]
         to_do = [job.output for job in self.jobs]
-        atomic.remove_temporaries(self.output / name for name in (*under_way, *to_do))
+        links = Links(self.output)
+        atomic.remove_temporaries(
+            self.output / name
+            for name in (*under_way, *to_do)
+            if _is_below(name) and links.on_the_way_to(name) is None
+        )
+
+
+def _is_below(name: str) -> bool:
+    """Whether a path that a file says is one within a folder."""
+    path = PurePath(name)
+    return not path.is_absolute() and ".." not in path.parts and "\0" not in name
 
 
 def computations(header: Header) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -73,7 +74,7 @@ def sort_out(
     A result counts as finished if it was made with the same settings, from an input that has not
     changed since, and is there with its recorded size; the folder of inputs may have been moved. A
     result of this very folder that nobody has touched is made anew where its input has changed. Any
-    other file is only replaced if `overwrite` says so.
+    other file is only replaced if `overwrite` says so. What a link leads to counts as nothing.
 
     Args:
         folder: of the inputs.
@@ -87,36 +88,95 @@ def sort_out(
         OutputError: results are there that were made with other settings, and `overwrite` is
             false.
     """
+    judge = _Judge(folder, output, ledger, identity, overwrite)
     result = Sorted()
-    root = os.path.realpath(folder)
     for source, name in names.items():
-        record, begun = (
-            entry if entry and entry.output == name else None
-            for entry in (ledger.results.get(source), ledger.begun.get(source))
-        )
-        is_here = record is not None and record.folder == root
-        job = Job(source, name, folder / source, output / name, replaces=overwrite)
-        there = os.path.lexists(job.target)
-        if there and record is not None and record.output_bytes == _size(job.target):
-            change = _difference(record, identity)
+        found = judge.look(source, name)
+        if isinstance(found, Job):
+            result.jobs.append(found)
+        elif isinstance(found, Record):
+            result.finished.append(found)
+        else:
+            result.failures.append(Failure(source, name, found))
+    return result
+
+
+class _Judge:
+    """Tells one image after the other what is to become of it, see `sort_out`."""
+
+    def __init__(
+        self,
+        folder: Path,
+        output: Path,
+        ledger: Ledger,
+        identity: Mapping[str, Any],
+        overwrite: bool,
+    ) -> None:
+        self.folder, self.output, self.ledger = folder, output, ledger
+        self.identity, self.overwrite = identity, overwrite
+        self.root = os.path.realpath(folder)
+        self.links = Links(output)
+
+    def look(self, source: str, name: str) -> Job | Record | OutputError:
+        """What is to be done, what was, or why nothing can be."""
+        link = self.links.on_the_way_to(name)
+        if link is not None:
+            return OutputError(
+                f"{printable(link)} is a link, and no results are written through links.",
+                hint="Remove it, or give another folder with -o.",
+            )
+        record = self._last(self.ledger.results, source, name)
+        job = Job(source, name, self.folder / source, self.output / name, replaces=self.overwrite)
+        found = _state(job.target)
+        is_here = record is not None and record.folder == self.root
+        if record is not None and _is_as_large(found, record):
+            change = _difference(record, self.identity)
             if not change and _unchanged(record, job.source, trust_times=is_here):
-                result.finished.append(record)
-                continue
-            if change and not overwrite:
+                return record
+            if change and not self.overwrite:
                 raise OutputError(
-                    f"{printable(output)} holds results that were made otherwise: {change}.",
+                    f"{printable(self.output)} holds results that were made otherwise: {change}.",
                     hint="Give another folder with -o, or use --overwrite to replace them.",
                 )
-        begun_here = begun is not None and begun.folder == root
-        if not there or overwrite or begun_here or (is_here and _is_ours(record, job.target)):
-            result.jobs.append(replace(job, replaces=overwrite or there))
-        else:
-            error = OutputError(
-                f"{printable(job.target)} exists already.",
-                hint="Use --overwrite to replace it, or give another folder with -o.",
-            )
-            result.failures.append(Failure(source, name, error))
-    return result
+        if found is None or self.overwrite:
+            return job
+        begun = self._last(self.ledger.begun, source, name)
+        if any(
+            made is not None and made.folder == self.root and _is_made_by(made, job.target, found)
+            for made in (begun, record)
+        ):
+            return replace(job, replaces=True)
+        what = (
+            "exists already" if record is None or not is_here else "was changed since it was made"
+        )
+        return OutputError(
+            f"{printable(job.target)} {what}.",
+            hint="Use --overwrite to replace it, or give another folder with -o.",
+        )
+
+    def _last(self, records: Mapping[str, Record], source: str, name: str) -> Record | None:
+        record = records.get(source)
+        return record if record is not None and record.output == name else None
+
+
+class Links:
+    """Knows which folders below another one are links.
+
+    Args:
+        root: the folder, which may be one itself: a person has named it.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.known: dict[str, Path | None] = {"": None}
+
+    def on_the_way_to(self, place: str) -> Path | None:
+        """The first link among the folders that a path (with slashes) leads through."""
+        folder = place.rpartition("/")[0]
+        if folder not in self.known:
+            above, path = self.on_the_way_to(folder), self.root / folder
+            self.known[folder] = path if above is None and path.is_symlink() else above
+        return self.known[folder]
 
 
 def _difference(record: Record, identity: Mapping[str, Any]) -> str:
@@ -126,6 +186,9 @@ def _difference(record: Record, identity: Mapping[str, Any]) -> str:
         if before != now:
             shown = [printable("by default" if value is None else value) for value in (before, now)]
             return f"{name.replace('_', ' ')} {shown[0]}, not {shown[1]}"
+    if record.unknown:
+        names = printable(", ".join(record.unknown))
+        return f"by a later version of resshift ({printable(record.version)}), which says {names}"
     return "by other weights" if identity["weights"] not in ("", record.weights) else ""
 
 
@@ -141,16 +204,31 @@ def _unchanged(record: Record, source: Path, *, trust_times: bool) -> bool:
         return False
 
 
-def _is_ours(record: Record | None, target: Path) -> bool:
-    """Whether a result is what was once written, untouched."""
+def _is_as_large(found: os.stat_result | None, record: Record) -> bool:
+    """Whether a result is there, as far as its size tells."""
+    return (
+        found is not None and stat.S_ISREG(found.st_mode) and found.st_size == record.output_bytes
+    )
+
+
+def _is_made_by(record: Record, target: Path, found: os.stat_result) -> bool:
+    """Whether a file is what a line says was made, or was about to be, untouched.
+
+    Lines about what is about to be made have no digest if an earlier version wrote them.
+    """
+    if not stat.S_ISREG(found.st_mode):
+        return False
+    if record.output_sha256 is None:
+        return record.status == "writing"
     try:
-        return record is not None and digest(target) == record.output_sha256
+        return digest(target) == record.output_sha256
     except OSError:
         return False
 
 
-def _size(path: Path) -> int | None:
+def _state(path: Path) -> os.stat_result | None:
+    """What there is of a name, links as they are."""
     try:
-        return path.stat().st_size
+        return path.lstat()
     except OSError:
         return None

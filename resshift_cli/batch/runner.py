@@ -63,14 +63,16 @@ class Runner:
     Args:
         upscaler: the model of `plan`, loaded.
         plan: what the groups are of.
-        ledger: where it is entered.
+        ledger: where it is entered, of `ledger.opened`.
         watch: what is called meanwhile.
     """
 
     def __init__(
         self, upscaler: Upscaler, plan: Plan, ledger: Ledger, watch: Watch = UNWATCHED
     ) -> None:
-        self.worker = Worker(upscaler, plan.recipe)
+        if ledger.place is None:
+            raise ValueError("the ledger is for reading: `ledger.opened` gives one that is not")
+        self.worker = Worker(upscaler, plan.recipe, ledger.place)
         self.ledger = ledger
         self.plan = plan
         self.facts = plan.facts()
@@ -136,8 +138,8 @@ class Runner:
             facts |= {**read.facts, "seconds": round(computed.seconds, 3)}
             facts["peak_bytes"] = computed.peak_bytes
 
-        def begin() -> None:
-            self.ledger.append(Record(status="writing", time=_now(), **facts))
+        def begin(known: Mapping[str, Any]) -> None:
+            self.ledger.append(Record(status="writing", time=_now(), **facts, **known))
 
         try:
             written = self.worker.write(job, computed, begin)

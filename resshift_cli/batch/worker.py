@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from resshift_cli.batch.groups import Group
 from resshift_cli.batch.recipe import Recipe
@@ -25,7 +25,8 @@ from resshift_cli.imaging.sources import Source
 from resshift_cli.restoration.settings import single_tile, target_size
 from resshift_cli.system import atomic
 from resshift_cli.system.device import forget_peak, peak_memory
-from resshift_cli.system.digests import digest
+from resshift_cli.system.digests import digest, digest_of
+from resshift_cli.system.held import HeldFolder
 
 if TYPE_CHECKING:
     from resshift_cli.restoration.upscaler import Upscaler
@@ -81,11 +82,13 @@ class Worker:
     Args:
         upscaler: the model.
         recipe: how the results are made.
+        output: folder of the results, held open.
     """
 
-    def __init__(self, upscaler: Upscaler, recipe: Recipe) -> None:
+    def __init__(self, upscaler: Upscaler, recipe: Recipe, output: HeldFolder) -> None:
         self.upscaler = upscaler
         self.recipe = recipe
+        self.output = output
 
     def read(self, job: Job) -> Read | ResShiftError:
         """Read an image, and make sure that its result could be written."""
@@ -125,13 +128,15 @@ class Worker:
             computed.append(Computed(result, seconds, peak_memory(device)))
         return computed
 
-    def write(self, job: Job, computed: Computed, begin: Callable[[], None]) -> dict[str, Any]:
+    def write(
+        self, job: Job, computed: Computed, begin: Callable[[Mapping[str, Any]], None]
+    ) -> dict[str, Any]:
         """Write a result; one that is a stream is computed meanwhile.
 
         Args:
             job: of the image.
             computed: what was made of it.
-            begin: called just before the file is begun.
+            begin: called just before the file takes its name, with what is known of it.
 
         Returns:
             What the ledger is told of it.
@@ -144,16 +149,17 @@ class Worker:
         result = computed.result
         if isinstance(result, ResShiftError):
             raise result
+        height, width = result.size
+        facts: dict[str, Any] = {"width": width, "height": height}
+
+        def finished(file: BinaryIO) -> None:
+            facts["output_sha256"] = digest_of(file)
+            facts["output_bytes"] = file.tell()
+            begin(facts)
+
         try:
             with memory_limit(self._smaller(job)):
-                self._save(job, result, begin)
-                height, width = result.size
-                facts: dict[str, Any] = {
-                    "output_bytes": job.target.stat().st_size,
-                    "output_sha256": digest(job.target),
-                    "width": width,
-                    "height": height,
-                }
+                self._save(job, result, finished)
         except Exception as error:
             is_known = isinstance(error, DiskFullError) or atomic.is_too_large(error)
             if atomic.is_full(error) and not is_known:
@@ -164,19 +170,19 @@ class Worker:
             facts["peak_bytes"] = peak_memory(self.upscaler.device)
         return facts
 
-    def _save(self, job: Job, result: Result, begin: Callable[[], None]) -> None:
+    def _save(self, job: Job, result: Result, finished: Callable[[BinaryIO], None]) -> None:
         content = result.content()
         most = result.most if callable(content) else len(content)
-        atomic.make_folder(job.target.parent)
-        if shutil.disk_usage(job.target.parent).free < SPARE + most:
+        if shutil.disk_usage(self.output.path).free < SPARE + most:
             raise DiskFullError(job.target)
         if job.replaces and job.target.exists() and os.path.samefile(job.source, job.target):
             raise OutputError(
                 f"The result of {printable(job.source)} would replace it.",
                 hint="Give another folder with -o; inputs are never overwritten.",
             )
-        begin()
-        targets.save(content, job.target, overwrite=job.replaces)
+        targets.save_below(
+            content, self.output, job.output, overwrite=job.replaces, finished=finished
+        )
 
     def _together(
         self, group: Group, reads: Sequence[Read | ResShiftError], advance: Advance

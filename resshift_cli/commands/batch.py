@@ -94,7 +94,6 @@ def batch(
         report.settings = recipe.options()
         from resshift_cli.batch import ledger, names, plan
         from resshift_cli.imaging import folders
-        from resshift_cli.system import atomic
 
         report.output = output or names.results_folder(folder, recipe.settings.scale)
         names.check_apart(folder, report.output)
@@ -110,10 +109,8 @@ def batch(
         if dry_run:
             _forecast(make_plan(ledger.Ledger(report.output)), report, quiet=reporting.quiet)
         elif found.images or found.unreadable:
-            atomic.make_folder(report.output)
-            with ledger.locked(report.output):
+            with ledger.opened(report.output) as book:
                 work = _Work(report, model, machine, reporting, fail_fast=fail_fast)
-                book = ledger.Ledger(report.output)
                 work.do(make_plan(book), book)
     if report.failed:
         raise typer.Exit(ResShiftError.exit_code)

@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 
 from resshift_cli.errors import OutputError, printable
-from resshift_cli.imaging import encode
+from resshift_cli.imaging import encode, targets
 from resshift_cli.imaging.folders import EXTENSIONS
 from resshift_cli.imaging.picture import Picture, Pixels
-from resshift_cli.system import atomic
+from resshift_cli.system import atomic, held
 from resshift_cli.system.journal import Journal
 
 LEDGER, IMAGES = "measured.jsonl", "images"
@@ -83,8 +83,11 @@ class Book:
     def save(self, image: str, row: str, pixels: Pixels) -> None:
         """Keep an image."""
         path = self.image(image, row)
-        atomic.make_folder(path.parent)
-        encode.write(Picture(np.ascontiguousarray(pixels, np.float32)), path, overwrite=True)
+        atomic.make_folder(self.folder)
+        content = encode.encode(Picture(np.ascontiguousarray(pixels, np.float32)), path)
+        with held.opened(self.folder) as folder:
+            within = path.relative_to(self.folder).as_posix()
+            targets.save_below(content, folder, within, overwrite=True)
 
     def append(self, image: str, row: str, identity: str, values: Mapping[str, float]) -> None:
         """Keep figures."""

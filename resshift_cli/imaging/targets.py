@@ -16,7 +16,8 @@ from typing import BinaryIO
 
 from resshift_cli.errors import OutputError, UsageError, printable
 from resshift_cli.imaging.formats import AS_IT_IS, FORMATS, SaveOptions
-from resshift_cli.system import atomic
+from resshift_cli.system import atomic, held
+from resshift_cli.system.held import HeldFolder
 
 Content = bytes | memoryview | Callable[[BinaryIO], object]
 """A file's bytes, or what writes them to a new file."""
@@ -144,7 +145,7 @@ def save(content: Content, path: Path, *, overwrite: bool) -> None:
     The content goes to a file without a name, where the system has such, or else to a hidden one
     beside `path`, reaches the disk, and then takes its name in one step, so that nobody ever sees
     half a file. Whatever goes wrong, Ctrl-C included, that file is removed. Where `path` is a
-    link, what it points at is replaced.
+    link, what it points at is replaced. What replaces a file is as accessible as that was.
 
     Raises:
         OutputError: as `check_writable`, or the file appeared in the meantime and `overwrite` is
@@ -152,25 +153,73 @@ def save(content: Content, path: Path, *, overwrite: bool) -> None:
     """
     check_replaceable(path, overwrite=overwrite)
     target = _real(path)
-    temporary = atomic.temporary(target)
-    unnamed = atomic.unnamed(target.parent)
     try:
-        with unnamed or temporary.open("xb") as file:
-            _put(content, file)
-            file.flush()
-            os.fsync(file.fileno())
-            if unnamed is not None:
-                atomic.name(file, temporary if overwrite else target)
-        if overwrite:
-            os.replace(temporary, target)
-        elif unnamed is None:
-            _rename_to_new(temporary, target)
+        with held.opened(target.parent) as folder:
+            _save(content, folder, target.name, overwrite=overwrite)
     except FileExistsError as error:
         raise _exists_error(path) from error
     except OSError as error:
         raise _write_error(path, error) from error
+
+
+def save_below(
+    content: Content,
+    folder: HeldFolder,
+    name: str,
+    *,
+    overwrite: bool,
+    finished: Callable[[BinaryIO], object] = lambda file: None,
+) -> None:
+    """Save a file as `save` does, in the folder that is open or those below, through no link.
+
+    Args:
+        content: of the file.
+        folder: an open folder.
+        name: path within it, with slashes; folders are made. A link of that name is replaced.
+        overwrite: whether to replace what is there.
+        finished: called with the whole file, which can be read, just before it takes its name.
+
+    Raises:
+        OutputError: as `save`, or a folder on the way is a link.
+    """
+    path = folder.path / name
+    *parts, last = name.split("/")
+    try:
+        with held.below(folder, parts, make=True) as inner:
+            check_replaceable(path, overwrite=overwrite)
+            _save(content, inner, last, overwrite=overwrite, finished=finished)
+    except FileExistsError as error:
+        raise _exists_error(path) from error
+    except OSError as error:
+        raise _write_error(path, error) from error
+
+
+def _save(
+    content: Content,
+    folder: HeldFolder,
+    name: str,
+    *,
+    overwrite: bool,
+    finished: Callable[[BinaryIO], object] = lambda file: None,
+) -> None:
+    temporary = atomic.temporary_name(name)
+    nameless = folder.nameless()
+    try:
+        with nameless or folder.create(temporary) as file:
+            _put(content, file)
+            file.flush()
+            if overwrite:
+                held.give_access(file, folder.state(name))
+            os.fsync(file.fileno())
+            finished(file)
+            if nameless is not None:
+                folder.give_name(file, temporary if overwrite else name)
+        if overwrite:
+            folder.replace(temporary, name)
+        elif nameless is None:
+            folder.name_if_free(temporary, name)
     finally:
-        atomic.remove(temporary)
+        folder.remove(temporary)
 
 
 def check_stdout() -> None:
@@ -250,21 +299,6 @@ def check_replaceable(path: Path, *, overwrite: bool) -> None:
             f"{name} can't be written: there is no folder {folder}.",
             hint=f"Create it first (`mkdir -p {folder}`), or give a folder: -o {folder}/",
         )
-
-
-def _rename_to_new(temporary: Path, target: Path) -> None:
-    """Rename in one step unless `target` exists, also if it appeared only just now."""
-    try:
-        os.link(temporary, target)
-    except FileExistsError:
-        raise
-    except OSError:  # FAT and some network folders have no hard links
-        target.open("xb").close()  # takes the name, or raises FileExistsError
-        try:
-            os.replace(temporary, target)
-        except BaseException:
-            atomic.remove(target)
-            raise
 
 
 def _real(path: Path) -> Path:

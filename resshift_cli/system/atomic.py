@@ -97,37 +97,12 @@ def write(path: Path, content: bytes) -> None:
 
 def temporary(target: Path) -> Path:
     """A new hidden name beside `target`; short, so that a name of 255 bytes is no trouble."""
-    return target.with_name(f".{target.name[:_START]}.{secrets.token_hex(4)}.tmp")
+    return target.with_name(temporary_name(target.name))
 
 
-def unnamed(folder: Path) -> BinaryIO | None:
-    """A new file in a folder that is gone when it is closed, also by a kill, unless it is named.
-
-    Returns:
-        None where the system, or the file system, has no such files, or there is no /proc to name
-        them by.
-    """
-    flag = getattr(os, "O_TMPFILE", None)  # Linux
-    if flag is None or not os.path.isdir("/proc/self/fd"):
-        return None
-    try:
-        return os.fdopen(os.open(folder, flag | os.O_RDWR, 0o666), "w+b")
-    except OSError:  # whatever else is wrong, an ordinary file will tell
-        return None
-
-
-def name(file: BinaryIO, path: Path) -> None:
-    """Give a file of `unnamed` a name that is not taken.
-
-    Raises:
-        OSError: it is taken, or can't be given.
-    """
-    root = os.open("/", os.O_RDONLY)
-    try:
-        # Only with a folder is the link in /proc followed.
-        os.link(f"proc/self/fd/{file.fileno()}", path, src_dir_fd=root, follow_symlinks=True)
-    finally:
-        os.close(root)
+def temporary_name(name: str) -> str:
+    """The same, as a name alone."""
+    return f".{name[:_START]}.{secrets.token_hex(4)}.tmp"
 
 
 def remove(path: Path) -> None:

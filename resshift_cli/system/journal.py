@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from resshift_cli.errors import OutputError, printable
-from resshift_cli.system import atomic
+from resshift_cli.system import atomic, held
 
 
 class Journal:
@@ -28,10 +28,11 @@ class Journal:
         """All whole lines that are objects; what is torn or of another kind is passed over.
 
         Raises:
-            OutputError: it is there but can't be read.
+            OutputError: it is there but can't be read, or is not ours: see `held.open_own`.
         """
         try:
-            content = self.path.read_bytes()
+            with held.open_own(self.path, write=False) as file:
+                content = file.read()
         except FileNotFoundError:
             return
         except OSError as error:
@@ -50,12 +51,12 @@ class Journal:
         """Add a line; when this returns it is on the disk.
 
         Raises:
-            OutputError: it can't be written.
+            OutputError: it can't be written, or is not ours.
         """
         line = json.dumps(values).encode("ascii") + b"\n"
         new = not self.path.exists()
         try:
-            with self.path.open("ab+") as file:
+            with held.open_own(self.path, write=True) as file:
                 # After a line that was torn when the power went, begin a new one.
                 file.write(line if self._ends_whole(file) else b"\n" + line)
                 file.flush()

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 
 from resshift_cli.errors import OutputError, printable
-from resshift_cli.system import atomic
+from resshift_cli.system import atomic, held
 
 
 def waited_for(path: Path) -> AbstractContextManager[object]:
@@ -30,11 +30,13 @@ def at_once(path: Path, *, busy: str, hint: str) -> AbstractContextManager[objec
         hint: what helps if it can't be had.
 
     Raises:
-        OutputError: another process has it, or it can't be locked.
+        OutputError: another process has it, it can't be locked, or is not ours.
     """
     from filelock import FileLock, Timeout
 
     try:
+        with suppress(FileNotFoundError):
+            held.check_own(path, path.lstat())
         return FileLock(path, timeout=0).acquire()
     except Timeout as error:
         raise OutputError(busy, hint=f"Wait for it. {hint}") from error

@@ -45,7 +45,7 @@ def test_a_disk_that_fills_up_ends_the_batch_and_is_no_image_s_fault(
         except OSError as error:
             raise OutputError("It can't be written.", hint="Make room.") from error
 
-    monkeypatch.setattr(targets, "save", full)
+    monkeypatch.setattr(targets, "save_below", full)
     ran = batch(folder)
     assert ran.code == 6
     assert ran.err.count("There is no room for") == 1

@@ -90,10 +90,27 @@ def test_what_is_no_record_is_passed_over(tmp_path: Path, line: bytes) -> None:
     assert set(Ledger(tmp_path).results) == {"a.png", "b.png"}
 
 
-def test_what_a_later_version_adds_is_passed_over(tmp_path: Path) -> None:
+def test_what_a_later_version_adds_is_known_to_be_unknown(tmp_path: Path) -> None:
     line = json.dumps(RECORD.facts() | {"colour": "red"})
     (tmp_path / ledger.NAME).write_text(f"{line}\n")
-    assert Ledger(tmp_path).results == {"a.png": RECORD}
+    (record,) = Ledger(tmp_path).results.values()
+    assert record == replace(RECORD, unknown=("colour",))
+    assert record.facts() == RECORD.facts()
+
+
+def test_files_that_were_left_alone_are_entered_when_they_change(tmp_path: Path) -> None:
+    for counts in ({".mp4": 1}, {".mp4": 1}, {".mp4": 2}):
+        Ledger(tmp_path).enter_others(counts, {"folder": "/photos"})
+    assert Ledger(tmp_path).others == {".mp4": 2}
+    assert len((tmp_path / ledger.NAME).read_text().splitlines()) == 2
+
+
+@pytest.mark.parametrize(
+    "name", ["input", "output", "folder", "weights", "input_sha256", "warnings"]
+)
+def test_a_line_of_other_kinds_of_values_is_passed_over(tmp_path: Path, name: str) -> None:
+    (tmp_path / ledger.NAME).write_text(json.dumps(RECORD.facts() | {name: {"a": 1}}) + "\n")
+    assert Ledger(tmp_path).results == {}
 
 
 def test_a_line_of_before_there_were_options_means_their_defaults(tmp_path: Path) -> None:

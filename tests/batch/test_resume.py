@@ -72,7 +72,7 @@ def test_a_result_that_is_not_as_it_was_written_is_replaced_only_when_asked(
     (output / "a.png").write_bytes(b"edited")
     refused = batch(folder)
     assert (refused.code, (output / "a.png").read_bytes()) == (1, b"edited")
-    assert "a.png exists already. Use --overwrite" in refused.err
+    assert "a.png was changed since it was made. Use --overwrite" in refused.err
     assert batch(folder, "--overwrite").code == 0
     assert (output / "a.png").read_bytes() != b"edited"
 
@@ -165,3 +165,33 @@ def test_limits_on_what_is_read_do_not_undo_what_is_finished(batch: Run, folder:
     batch(folder)
     ran = batch(folder, "--max-pixels", 1, "--allow-truncated")
     assert "0 done, 3 finished before, 0 failed" in ran.err
+
+
+def test_results_of_a_later_version_are_not_taken_for_finished(batch: Run, folder: Path) -> None:
+    batch(folder)
+    book = folder.with_name("in_x4") / ledger.NAME
+    later = [
+        json.loads(line) | {"wrap": "x", "version": "9"}
+        for line in book.read_text().splitlines(keepends=True)
+    ]
+    book.write_text("".join(f"{json.dumps(line)}\n" for line in later))
+    before = results(book.parent)
+    refused = batch(folder)
+    assert (refused.code, results(book.parent)) == (6, before)
+    assert "made otherwise: by a later version of resshift (9), which says wrap." in refused.err
+    assert "3 done" in batch(folder, "--overwrite").err
+
+
+def test_what_was_put_where_a_killed_batch_was_about_to_write_is_not_replaced(
+    batch: Run, folder: Path
+) -> None:
+    batch(folder)
+    output = folder.with_name("in_x4")
+    book = output / ledger.NAME
+    book.write_text(
+        "".join(line for line in book.read_text().splitlines(keepends=True) if '"done"' not in line)
+    )
+    (output / "a.png").write_bytes(b"precious")
+    ran = batch(folder)
+    assert (ran.code, (output / "a.png").read_bytes()) == (1, b"precious")
+    assert "a.png exists already" in ran.err and "2 done" in ran.err

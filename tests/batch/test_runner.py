@@ -110,7 +110,7 @@ def test_the_ledger_says_what_was_made_of_what_and_how(batch: Run, folder: Path)
 def test_reading_the_next_image_and_writing_the_last_one_overlap_with_the_work(
     batch: Run, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    load, stream, save = read.load, Upscaler.stream, targets.save
+    load, stream, save = read.load, Upscaler.stream, targets.save_below
     second_is_read, second_is_begun = threading.Event(), threading.Event()
 
     def reading(file: Opened, **options: Any) -> Any:
@@ -125,13 +125,13 @@ def test_reading_the_next_image_and_writing_the_last_one_overlap_with_the_work(
             second_is_begun.set()
         return stream(self, rows, shape, *rest)
 
-    def writing(encoded: bytes, path: Path, **options: Any) -> None:
+    def writing(*given: Any, **options: Any) -> None:
         assert second_is_begun.wait(20)
-        save(encoded, path, **options)
+        save(*given, **options)
 
     monkeypatch.setattr(read, "load", reading)
     monkeypatch.setattr(Upscaler, "stream", working)
-    monkeypatch.setattr(targets, "save", writing)
+    monkeypatch.setattr(targets, "save_below", writing)
     assert batch(folder).code == 0
 
 

@@ -14,7 +14,7 @@ import pytest
 from resshift_cli.errors import OutputError, ResShiftError, UsageError
 from resshift_cli.imaging import encode, targets
 from resshift_cli.imaging.picture import Picture
-from resshift_cli.system import atomic
+from resshift_cli.system import atomic, held
 
 PICTURE = Picture(np.zeros((5, 7, 3), np.float32))
 
@@ -148,10 +148,11 @@ def test_a_folder_is_created_with_those_above_it(tmp_path: Path) -> None:
 
 
 def has_unnamed(folder: Path) -> bool:
-    file = atomic.unnamed(folder)
-    if file is not None:
-        file.close()
-    return file is not None
+    with held.opened(folder) as place:
+        file = place.nameless()
+        if file is not None:
+            file.close()
+        return file is not None
 
 
 def test_a_new_file_has_the_permissions_of_any_new_file(tmp_path: Path) -> None:
@@ -193,7 +194,7 @@ def test_a_file_that_appears_during_the_save_is_not_replaced(
 def test_a_file_system_without_hard_links_is_written_too(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(source: Path, target: Path) -> None:
+    def refuse(source: str, target: str, **folders: Any) -> None:
         raise PermissionError
 
     monkeypatch.delattr(os, "O_TMPFILE", raising=False)
@@ -214,7 +215,7 @@ def test_a_failure_or_ctrl_c_leaves_the_old_file_and_nothing_else(
     elif not has_unnamed(tmp_path):
         pytest.skip("no unnamed files here")
 
-    def fail(*arguments: Any) -> None:
+    def fail(*arguments: Any, **folders: Any) -> None:
         assert len(list(tmp_path.glob(".a.png.*.tmp"))) == (named or step == "replace")
         raise failure
 

@@ -427,7 +427,7 @@ def _origins(
     contestants: Iterable[Contestant], elsewhere: Iterable[Results]
 ) -> dict[str, dict[str, Any]]:
     """What --json says of rows beside their figures, by title."""
-    made = {
+    models = {
         title: {
             "model": one.entry.name,
             "weights": one.digest,
@@ -437,7 +437,7 @@ def _origins(
         for one in contestants
         for title, settings in one.runs.items()
     }
-    return made | {one.title: {"results": str(one.folder)} for one in elsewhere}
+    return models | {one.title: {"results": str(one.folder)} for one in elsewhere}
 
 
 def _tell(

@@ -87,10 +87,10 @@ def sheet(found: Sequence[Strip]) -> Image.Image:
     return image
 
 
-def _short(text: str, room: int, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> str:
-    """Text that can be drawn, cut where there is no more room."""
+def _short(text: str, width: int, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> str:
+    """Text that can be drawn, cut to so many pixels."""
     text = printable(text)
-    while len(text) > 1 and font.getlength(text) > room:
+    while len(text) > 1 and font.getlength(text) > width:
         text = text[:-4] + "..."
     return text
 

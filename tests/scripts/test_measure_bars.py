@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+import importlib.util
+import math
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
 import pytest
+from evaluation_study import draw
+from tiny_model import tiny_upscaler
+
+from resshift_cli.restoration import features
 
 REPOSITORY = Path(__file__).parents[2]
+
+
+needs_features = pytest.mark.skipif(
+    importlib.util.find_spec(features.PACKAGE) is None, reason="needs the extra `realism`"
+)
 
 
 @pytest.fixture(scope="module")
@@ -37,3 +48,17 @@ def test_the_character_error_counts_edits_per_character(
     bars: ModuleType, read: str, text: str, errors: int
 ) -> None:
     assert bars.character_error(read, text) == pytest.approx(errors / len(text))
+
+
+@needs_features
+def test_photos_are_measured_by_their_realism_too(
+    bars: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listed = "file,split\na.png,held-out\nb.png,training\n"
+    monkeypatch.setattr(bars, "PHOTOS", tmp_path / "photos.csv")
+    (tmp_path / "photos.csv").write_text(listed)
+    draw(tmp_path / "a.png", (140, 130))
+    figures = bars.measure_photos(tiny_upscaler(), [1], tmp_path, "mild", 128, 0)
+    assert list(figures) == ["bicubic", "1 step"]
+    realism = figures["1 step"]["realism"]
+    assert realism["patches"] == 4 and math.isfinite(realism["mean"])

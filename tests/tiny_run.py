@@ -77,6 +77,15 @@ def changed(**changes: Any) -> RunSpec:
     return replace(RUN, train=replace(RUN.train, **changes))
 
 
+def weights_of(path: Path) -> dict[str, torch.Tensor]:
+    """Those of a saved state, of its average, and of the judges if it has any."""
+    state = torch.load(path, weights_only=True)
+    parts = {"weights": state["weights"], "average": state["average"]}
+    if "adversary" in state:
+        parts["judges"] = state["adversary"]["judges"]
+    return {f"{part}.{k}": t for part, tensors in parts.items() for k, t in tensors.items()}
+
+
 def toml(value: Any) -> str:
     if isinstance(value, dict):
         given = {key: v for key, v in value.items() if v is not None}

@@ -190,7 +190,7 @@ class _Fetch:
         """The file that a run starts from."""
         if _is_file(source):
             return Path(source)
-        from resshift_cli.training.trainer import check_start
+        from resshift_cli.training.states import check_start
         from resshift_cli.weights import store
 
         entry, files = self._model(source)

@@ -60,17 +60,18 @@ class FeatureNetwork(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         weights: dict[str, Tensor] = torch.load(weights_file(), "cpu", weights_only=True)
-        self._conv_stem = _Convolution(3, STEM, 3, stride=2)
-        self._bn0 = _normalisation(STEM)
-        self._blocks = nn.ModuleList()
-        width = STEM
-        for count, kernel, stride, expansion, channels in GROUPS:
-            for number in range(count):
-                first = stride if number == 0 else 1
-                self._blocks.append(_Block(width, channels, kernel, first, expansion))
-                width = channels
+        with torch.device("meta"):  # first weights would only be replaced
+            self._conv_stem = _Convolution(3, STEM, 3, stride=2)
+            self._bn0 = _normalisation(STEM)
+            self._blocks = nn.ModuleList()
+            width = STEM
+            for count, kernel, stride, expansion, channels in GROUPS:
+                for number in range(count):
+                    first = stride if number == 0 else 1
+                    self._blocks.append(_Block(width, channels, kernel, first, expansion))
+                    width = channels
         own = {name: x for name, x in weights.items() if not name.startswith(HEAD)}
-        self.load_state_dict(own)
+        self.load_state_dict(own, assign=True)
         self.requires_grad_(False).eval()
 
     def train(self, mode: bool = True) -> Self:

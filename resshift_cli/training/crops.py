@@ -68,6 +68,25 @@ def largest(image: Photo, size: int, rng: np.random.Generator) -> Photo:
     return crop[:, ::-1] if rng.random() < 0.5 else crop
 
 
+def flat(size: int, rng: np.random.Generator) -> Photo:
+    """A made-up crop of one colour, half of them with a soft gradient: skies, walls, paper.
+
+    What is flat has to stay so, and photos have noise everywhere. Some are gray, some as bright
+    or dark as can be.
+    """
+    colour = rng.random(3) * 255
+    if rng.random() < 0.3:
+        colour[:] = colour[0]
+    if rng.random() < 0.2:
+        colour = np.round(colour / 255) * 255
+    crop = np.broadcast_to(colour, (size, size, 3)).copy()
+    if rng.random() < 0.5:
+        down, across = rng.normal(size=2) * 40 / size
+        y, x = np.mgrid[:size, :size]
+        crop += (down * y + across * x)[..., None]
+    return crop.round().clip(0, 255).astype(np.uint8)
+
+
 def _reduced(square: Photo, size: int, filtered: Image.Resampling) -> Photo:
     """A square of at least `size` as one of just that."""
     if len(square) == size:

@@ -10,7 +10,7 @@ import signal
 import threading
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -57,6 +57,7 @@ class DataSpec:
         cut: `detail`, crops in full resolution as `crops.detailed` chooses them; or `largest`,
             large squares that are reduced, see `crops.largest`.
         reduce: half of the crops of details are up to so many times as large, and reduced.
+        flat: share of crops that are made up, see `crops.flat`.
     """
 
     scale: int
@@ -66,6 +67,7 @@ class DataSpec:
     degrade: Partners
     cut: Literal["detail", "largest"] = "detail"
     reduce: float = 1.0
+    flat: float = 0.0
 
     @property
     def problem(self) -> str | None:
@@ -76,6 +78,10 @@ class DataSpec:
             return "reduce must be at least 1"
         if self.reduce > 1 and (self.cut == "largest" or isinstance(self.degrade, PairedSpec)):
             return 'reduce is for cut = "detail", and pairs can\'t be reduced'
+        if not 0 <= self.flat < 1:
+            return "flat must be at least 0 and below 1"
+        if self.flat and isinstance(self.degrade, PairedSpec):
+            return "flat crops have no partners among pairs"
         return self.degrade.problem
 
     @property
@@ -163,7 +169,9 @@ def _pair(pictures: Pictures, spec: DataSpec, rng: np.random.Generator) -> tuple
         partner = pictures.partners[index]
         pair = crops.detailed_pair(photo, partner, spec.crop, spec.crop_tries, rng)
         return to_tensor(pair[0]), to_tensor(pair[1])
-    if spec.cut == "largest":
+    if spec.flat and rng.random() < spec.flat:
+        patch = crops.flat(spec.patch, rng)
+    elif spec.cut == "largest":
         patch = crops.largest(photo, spec.patch, rng)
     else:
         patch = crops.detailed(photo, spec.patch, spec.crop_tries, rng, spec.reduce)
@@ -175,11 +183,13 @@ def _pair(pictures: Pictures, spec: DataSpec, rng: np.random.Generator) -> tuple
     return sharp, lq[..., y : y + side, x : x + side]
 
 
-def validation_pairs(pictures: Pictures, spec: DataSpec) -> list[tuple[Tensor, Tensor]]:
+def validation_pairs(
+    pictures: Pictures, spec: DataSpec, *, damaged: bool = False
+) -> list[tuple[Tensor, Tensor]]:
     """The middles of pictures, (1, 3, 256, 256), and their partners, the same every time.
 
     Partners are made as in training, but for the mild degradation: it leaves a share of the
-    pictures clean, and here it leaves all.
+    pictures clean, and here it leaves all, or, of `damaged` ones, none.
 
     Raises:
         ImageUnreadableError: a picture is damaged.
@@ -194,7 +204,9 @@ def validation_pairs(pictures: Pictures, spec: DataSpec) -> list[tuple[Tensor, T
             sharp = to_tensor(photo[y * scale :, x * scale :][:side, :side])
         else:
             sharp = to_tensor(photo[top : top + side, left : left + side])
-            kind = BicubicSpec() if isinstance(spec.degrade, MildSpec) else spec.degrade
+            kind: Degradation = spec.degrade
+            if isinstance(kind, MildSpec):
+                kind = replace(kind, share=1.0) if damaged else BicubicSpec()
             blurry = degradation.degrade(sharp, scale, kind, np.random.default_rng(index))
         pairs.append((sharp, blurry))
     return pairs

@@ -47,7 +47,7 @@ class Optimiser:
                 {"params": [weight for weight in rest if weight.ndim < 2], "weight_decay": 0.0},
             ],
             lr=train.learning_rate,
-            betas=(0.9, train.beta2),
+            betas=(train.beta1, train.beta2),
             fused=True,
         )
         self.parts: list[torch.optim.Optimizer] = [adamw]

@@ -153,7 +153,7 @@ def _taken_out() -> Iterator[None]:
     try:
         yield
     except ImageUnreadableError as error:
-        hint = "Take it out of the photos, or put a whole one there."
+        hint = "Take it out of the photos."
         raise ImageUnreadableError(str(error), hint=hint) from error
 
 

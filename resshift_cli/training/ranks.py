@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -43,10 +43,22 @@ class Ranks:
 
     def mean(self, value: Tensor) -> float:
         """A number's mean over all processes, each of which calls this."""
+        return float(self.sum(value)) / self.count
+
+    def sum(self, values: Tensor) -> Tensor:
+        """Numbers added up over all processes, each of which calls this."""
         if self.count > 1:
-            value = value.clone()
-            distributed.all_reduce(value)
-        return float(value) / self.count
+            values = values.clone()
+            distributed.all_reduce(values)
+        return values
+
+    def average(self, gradients: Iterable[Tensor | None]) -> None:
+        """Have the same mean gradients in all processes, each of which calls this."""
+        if self.count > 1:
+            for gradient in gradients:
+                if gradient is not None:
+                    distributed.all_reduce(gradient)
+                    gradient /= self.count
 
     def agree(self, what: object, message: str, *, hint: str) -> None:
         """Make sure that all processes hold the same.

@@ -12,15 +12,17 @@ from pathlib import Path
 from typing import Any, Literal
 
 from resshift_cli.diffusion import specs
-from resshift_cli.diffusion.specs import ModelSpec, SpecError, from_table
+from resshift_cli.diffusion.specs import ModelSpec, from_table
 from resshift_cli.errors import InputMissingError, UsageError, printable
 from resshift_cli.training.dataset import VALIDATION_CROP, DataSpec, Partners
 from resshift_cli.weights import registry
 
-Objective = Literal["plain", "weighted", "balanced"]
+Objective = Literal["plain", "weighted", "balanced", "absolute"]
 OptimiserName = Literal["adamw", "muon"]
 Amp = Literal["auto", "off", "bf16", "fp16"]
 
+
+LEAST_JUDGED = 32  # pixels a side, of which the judges' coarsest features see 4
 
 _COUNTS = (
     *("steps", "batch", "crop", "crop_tries", "save_every", "validate_every"),
@@ -50,6 +52,47 @@ class PerceptualSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class AdversarySpec:
+    """Judges of restored crops, and how much their word counts; see `adversary`.
+
+    Each gradient is scaled to the norm of that of fidelity, the absolute error, before its weight.
+
+    Attributes:
+        weight: of the judges' gradient.
+        learning_rate: of the judges at its peak; it rises and falls as the model's does.
+        features: weight of the gradient of the distance of features.
+        reduction: weight of the error of the reduced crops within fidelity.
+        restraint: damage of a low-resolution crop, in 8-bit levels, at which its judges' gradient
+            counts half, see `objective.detail_share`; 0 for all of it always.
+        ramp: optimiser steps over which the weight rises.
+        shift: judged crops are cut at a random offset of up to so many pixels, so that the judges
+            do not come to know any grid.
+        penalty: weight of how much the verdicts on patches change under faint noise, which keeps
+            the judges from running away.
+        keep_mean: the weights that the run starts from are those of the mean; they are kept with
+            it, as `mean.safetensors`.
+    """
+
+    weight: float
+    learning_rate: float
+    features: float = 0.0
+    reduction: float = 0.0
+    restraint: float = 0.0
+    ramp: int = 0
+    shift: int = 0
+    penalty: float = 0.0
+    keep_mean: bool = False
+
+    def problems(self) -> Iterator[str]:
+        """What is wrong with the numbers."""
+        for field in dataclasses.fields(self):
+            if getattr(self, field.name) < 0:
+                yield f"adversary.{field.name} can't be negative"
+        if self.weight == 0:
+            yield "adversary.weight must be above 0"
+
+
+@dataclass(frozen=True, slots=True)
 class TrainSpec:
     """How a model is trained.
 
@@ -58,7 +101,7 @@ class TrainSpec:
         batch: crops per optimiser step, over all processes.
         crop: side of a crop in high-resolution pixels.
         crop_tries: each crop is the most detailed of so many random ones.
-        learning_rate: peak, reached after `warmup` steps and lowered to `final_rate` along a
+        learning_rate: peak, reached after `warmup` steps and lowered to `final_rate` along half a
             cosine.
         warmup: steps of linear warm-up.
         weight_decay: on weights of two or more dimensions.
@@ -72,11 +115,14 @@ class TrainSpec:
         degrade: how low-resolution partners are made, or that they are files.
         objective: see `objective.denoising_loss`.
         perceptual: a second term of the loss.
+        adversary: judges in place of the objective, so that the model gives samples and not means.
         restraint: damage to a low-resolution image, in 8-bit levels, at which the model learns to
             add half of the detail, see `objective.detail_share`; 0 to learn all of it always.
         final_rate: learning rate at the end.
+        decay: share of the steps, at the end, in which the learning rate falls; 0 to 1.
         optimiser: `adamw`, or `muon` for the matrices within the network, see `Optimiser`.
-        beta2: how much AdamW keeps of its average of squared gradients; 0 to 1.
+        beta1: how much AdamW keeps of its average of gradients; 0 to 1.
+        beta2: and of that of squared gradients.
         accumulate: parts that each process computes its share of a batch in, one after the
             other, to save memory.
         amp: what the network computes in beside float32: `bf16`, `fp16` with scaled gradients,
@@ -85,6 +131,7 @@ class TrainSpec:
         compile: have the network compiled, which takes a minute and pays off in long runs.
         cut: how crops are cut, see `DataSpec`.
         reduce: how much of a picture may be reduced to a crop, see `DataSpec`.
+        flat: share of crops that are made up of one colour or two, see `DataSpec`.
         validate_on: held-out pictures to validate on, at most.
         samples: held-out crops on the sheet that each validation writes; 0 for no sheets.
     """
@@ -105,9 +152,12 @@ class TrainSpec:
     degrade: Partners
     objective: Objective = "balanced"
     perceptual: PerceptualSpec | None = None
+    adversary: AdversarySpec | None = None
     restraint: float = 0.0
     final_rate: float = 0.0
+    decay: float = 1.0
     optimiser: OptimiserName = "adamw"
+    beta1: float = 0.9
     beta2: float = 0.99
     accumulate: int = 1
     amp: Amp = "auto"
@@ -115,16 +165,26 @@ class TrainSpec:
     compile: bool = False
     cut: Literal["detail", "largest"] = "detail"
     reduce: float = 1.0
+    flat: float = 0.0
     validate_on: int = 100
     samples: int = 4
 
     def rate(self, step: int) -> float:
-        """The learning rate of the step after so many: a linear warm-up, then a cosine."""
+        """The learning rate of the step after so many: linear warm-up, peak, half a cosine."""
+        return self._scheduled(step, self.learning_rate, self.final_rate)
+
+    def judges_rate(self, step: int) -> float:
+        """That of the judges, which ends at 0."""
+        assert self.adversary is not None  # who else asks
+        return self._scheduled(step, self.adversary.learning_rate, 0.0)
+
+    def _scheduled(self, step: int, peak: float, final: float) -> float:
         if step < self.warmup:
-            return self.learning_rate * (step + 1) / self.warmup
+            return peak * (step + 1) / self.warmup
         done = (step - self.warmup) / max(self.steps - self.warmup, 1)
-        height = 0.5 * (1 + math.cos(math.pi * min(done, 1.0)))
-        return self.final_rate + (self.learning_rate - self.final_rate) * height
+        fallen = max(done - (1 - self.decay), 0.0) / self.decay
+        height = 0.5 * (1 + math.cos(math.pi * min(fallen, 1.0)))
+        return final + (peak - final) * height
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +218,7 @@ class RunSpec:
             train.degrade,
             train.cut,
             train.reduce,
+            train.flat,
         )
 
 
@@ -182,10 +243,8 @@ def read(path: Path) -> RunSpec:
         ) from error
     if isinstance(table.get("model"), dict):
         table["model"] = _inherited(table["model"], path)
-    try:
+    with specs.written_by_the_user():
         run = from_table(RunSpec, table, str(path))
-    except SpecError as error:
-        raise UsageError(str(error), hint="docs/training.md lists the keys.") from error
     for problem in _problems(run):
         raise UsageError(f"{printable(path)}: {problem}.", hint=f"Change it in {printable(path)}.")
     return run
@@ -217,12 +276,30 @@ def _problems(run: RunSpec) -> Iterator[str]:
         yield "last_share must be within 0..1"
     if not (0 <= train.ema < 1 and 0 <= train.beta2 < 1):
         yield "ema and beta2 must be at least 0 and below 1"
+    if not 0 < train.decay <= 1:
+        yield "decay must be above 0 and at most 1"
+    if not 0 <= train.beta1 < 1:
+        yield "beta1 must be at least 0 and below 1"
     if train.clip_norm <= 0:
         yield "clip_norm must be above 0"
     if train.perceptual is not None and train.perceptual.weight < 0:
         yield "perceptual.weight can't be negative"
+    if train.adversary is not None:
+        yield from _problems_of_judging(train, train.adversary)
     if run.data.problem is not None:
         yield run.data.problem
+
+
+def _problems_of_judging(train: TrainSpec, adversary: AdversarySpec) -> Iterator[str]:
+    yield from adversary.problems()
+    if train.accumulate > 1:
+        yield "with an adversary a batch is not computed in parts: accumulate must be 1"
+    if train.restraint:
+        yield "with an adversary the restraint is adversary.restraint"
+    if train.perceptual is not None:
+        yield "with an adversary the weight of features is adversary.features"
+    if train.crop - adversary.shift < LEAST_JUDGED:
+        yield f"crop less adversary.shift must be at least {LEAST_JUDGED}"
 
 
 def _problems_of_the_model(run: RunSpec) -> Iterator[str]:

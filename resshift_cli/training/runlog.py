@@ -20,7 +20,8 @@ from resshift_cli.system.journal import Journal
 STATE, WEIGHTS, CARD, METRICS = "state.pt", "model.safetensors", "README.md", "metrics.jsonl"
 CONFIG, ENVIRONMENT, SAMPLES = "config.toml", "environment.json", "samples"
 LOCK = ".lock"
-_FILES = (STATE, WEIGHTS, CARD, METRICS, CONFIG, ENVIRONMENT)
+MEAN = "mean.safetensors"  # what a run with an adversary started from
+_FILES = (STATE, WEIGHTS, MEAN, CARD, METRICS, CONFIG, ENVIRONMENT)
 _PACKAGES = ("torch", "numpy", "PIL", "safetensors")
 
 

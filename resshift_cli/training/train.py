@@ -13,13 +13,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from resshift_cli.errors import UsageError, printable
 from resshift_cli.system import atomic
-from resshift_cli.training import card, dataset, recipe, runlog, sheet, validation
+from resshift_cli.training import card, dataset, recipe, runlog, sheet, states, validation
+from resshift_cli.training.degradation import MildSpec
 from resshift_cli.training.photos import Pictures
 from resshift_cli.training.ranks import Ranks, joined
-from resshift_cli.training.trainer import Trainer
+from resshift_cli.training.trainer import Pair, Trainer
 
 LOG_EVERY = 50  # steps; validations and saved states are logged as well
 COLUMNS = ("degraded", "one step", "whole chain", "original")  # of a sheet of samples
@@ -92,6 +94,13 @@ def train(
             "and does not say where they are.",
             hint='Give it a key `autoencoder = "MODEL"`, or the option --autoencoder.',
         )
+    adversary = run.train.adversary
+    keeps_mean = adversary is not None and adversary.keep_mean
+    if keeps_mean and init is None and not (out / runlog.MEAN).exists():
+        raise UsageError(
+            f"{printable(config)} keeps the weights of the mean, and the run starts from none.",
+            hint="Give them with --init, or leave `keep_mean` out.",
+        )
     listed = config.parent / run.photos if run.photos else None
     training, held_out = dataset.open_pictures(photos, listed, run.data)
     ranks, perceptual = session.ranks, run.train.perceptual
@@ -105,9 +114,9 @@ def train(
             features=config.parent / perceptual.features if perceptual else None,
         )
         if (out / runlog.STATE).exists():
-            trainer.restore(out / runlog.STATE)
+            states.restore(trainer, out / runlog.STATE)
         elif init is not None:
-            trainer.start_from(init)
+            states.start_from(trainer, init)
         ranks.agree(
             (trainer.step, recipe.to_table(run), len(training)),
             "The processes of this run have different configurations, photos or states.",
@@ -127,6 +136,8 @@ def train(
             }
             runlog.note_session(out, _facts(trainer, session) | files)
             codec = "" if autoencoder is None else autoencoder.name
+            if keeps_mean and trainer.step == 0:
+                states.export(trainer, out / runlog.MEAN)
             record = _Record(out, trainer, training, held_out, codec)
             yield from _steps(trainer, training, session.workers, record)
 
@@ -152,12 +163,13 @@ def _steps(
     """The loop; only the first process has a record to keep."""
     run = trainer.run
     spec = run.train
-    started, first, losses = time.monotonic(), trainer.step, []
+    started, first = time.monotonic(), trainer.step
+    losses: list[dict[str, Tensor]] = []
     numbers = range(trainer.step, spec.steps)
     ahead = dataset.batches(training, run.data, trainer.seed, numbers, workers, trainer.share)
     with nullcontext() if record is None else record.log() as write, closing(ahead) as batches:
         for batch in batches:
-            losses.append(trainer.advance(*batch))
+            losses.append({"loss": trainer.advance(*batch)} | trainer.terms)
             last = trainer.step == spec.steps
             validates = last or trainer.step % spec.validate_every == 0
             saves = last or trainer.step % spec.save_every == 0
@@ -165,7 +177,7 @@ def _steps(
                 continue
             metrics: dict[str, float] = {
                 "step": trainer.step,
-                "loss": trainer.ranks.mean(torch.stack(losses).mean()),
+                **_means(losses, trainer.ranks),
                 "learning_rate": trainer.optimiser.learning_rate,
                 "seconds_per_step": (time.monotonic() - started) / (trainer.step - first),
             }
@@ -177,6 +189,14 @@ def _steps(
                 if saves:
                     record.save()
             yield metrics
+
+
+def _means(losses: Sequence[Mapping[str, Tensor]], ranks: Ranks) -> dict[str, float]:
+    """The mean of each term over steps and processes."""
+    return {
+        name: ranks.mean(torch.stack([terms[name] for terms in losses]).mean())
+        for name in losses[0]
+    }
 
 
 class _Record:
@@ -196,7 +216,11 @@ class _Record:
         spec = trainer.run.train
         self.out, self.trainer, self.autoencoder = out, trainer, autoencoder
         self.counts = (len(training), len(held_out))
-        self.pairs = dataset.validation_pairs(held_out.first(spec.validate_on), trainer.run.data)
+        pictures, data = held_out.first(spec.validate_on), trainer.run.data
+        self.pairs = dataset.validation_pairs(pictures, data)
+        self.damaged: list[Pair] = []
+        if trainer.adversary is not None and isinstance(data.degrade, MildSpec):
+            self.damaged = dataset.validation_pairs(pictures, data, damaged=True)
 
     def log(self) -> AbstractContextManager[Callable[[Mapping[str, float]], None]]:
         """See `runlog.log`."""
@@ -210,12 +234,16 @@ class _Record:
             atomic.make_folder(path.parent)
             rows = validation.samples(trainer, self.pairs[:samples])
             sheet.save(path, sheet.draw([list(zip(COLUMNS, row, strict=True)) for row in rows]))
-        return validation.gain(trainer, self.pairs)
+        found = validation.measure(trainer, self.pairs)
+        if self.damaged:
+            damaged = validation.measure(trainer, self.damaged)
+            found |= {f"damaged_{name}": value for name, value in damaged.items()}
+        return found
 
     def save(self) -> None:
         """Write weights, card and, last, the state: what it says was done has then been written."""
         trainer = self.trainer
-        trainer.export(self.out / runlog.WEIGHTS)
+        states.export(trainer, self.out / runlog.WEIGHTS)
         latest: dict[str, float] = {}
         for entry in runlog.measured(self.out):
             latest |= entry
@@ -229,4 +257,4 @@ class _Record:
             start=trainer.start,
             autoencoder=self.autoencoder,
         )
-        trainer.save(self.out / runlog.STATE)
+        states.save(trainer, self.out / runlog.STATE)

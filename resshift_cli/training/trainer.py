@@ -1,4 +1,4 @@
-"""The state of a training run, and one step of it: loss, gradient, optimiser, average.
+"""What a run trains, and one step of it: loss, gradient, optimiser, average.
 
 Everything random in a step follows from the run's seed and the step's number.
 """
@@ -6,7 +6,6 @@ Everything random in a step follows from the run's seed and the step's number.
 from __future__ import annotations
 
 import copy
-import pickle
 import warnings
 from contextlib import nullcontext
 from pathlib import Path
@@ -18,19 +17,13 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from resshift_cli.diffusion import chain, specs
-from resshift_cli.diffusion.specs import ModelSpec, SpecError
-from resshift_cli.errors import (
-    ModelUnavailableError,
-    OutputError,
-    ResShiftError,
-    UsageError,
-    printable,
-)
+from resshift_cli.diffusion.denoiser import Denoiser
+from resshift_cli.errors import ResShiftError, UsageError
 from resshift_cli.restoration import resize
-from resshift_cli.system import atomic
 from resshift_cli.system.device import has_fast_bf16, place
 from resshift_cli.training import network as networks
 from resshift_cli.training import objective
+from resshift_cli.training.adversary import Adversary, Judged
 from resshift_cli.training.optimiser import Optimiser
 from resshift_cli.training.ranks import Ranks
 from resshift_cli.training.recipe import Amp, RunSpec
@@ -43,30 +36,6 @@ WHOLE_SHARE = 0.98  # from this share of its detail on a crop is learned as it i
 LEAST_SCALE = 1.0  # of float16 gradients: if they overflow even so, the run has diverged
 
 
-def check_start(model: ModelSpec, start: ModelSpec, name: object) -> None:
-    """Refuse to go on from a network whose input or output means something else.
-
-    The schedule may differ: a network can be fine-tuned for another chain.
-
-    Raises:
-        SpecError: predictions, preconditioning, windows or the latent differ.
-    """
-    pairs: dict[str, tuple[object, object]] = {
-        "predict": (model.predict, start.predict),
-        "precondition": (model.precondition, start.precondition),
-        "condition": (model.condition, start.condition),
-        "denoiser.swin": (model.denoiser.swin, start.denoiser.swin),
-        "autoencoder.kind": (model.autoencoder.kind, start.autoencoder.kind),
-    }
-    for key, (ours, theirs) in pairs.items():
-        if ours != theirs:
-            raise SpecError(
-                f"{printable(name)} was trained with {key} = {theirs!r}, "
-                f"and this run has {ours!r}.",
-                hint="Give the configuration the model's own value.",
-            )
-
-
 def amp_dtype(amp: Amp, device: torch.device) -> torch.dtype | None:
     """What the network computes in beside float32, or None for float32 alone."""
     if amp == "auto":
@@ -76,8 +45,18 @@ def amp_dtype(amp: Amp, device: torch.device) -> torch.dtype | None:
     return {"off": None, "bf16": torch.bfloat16, "fp16": torch.float16}[amp]
 
 
+def _replica(denoiser: Denoiser, ranks: Ranks) -> nn.Module:
+    """A network whose gradients are those of all processes."""
+    if ranks.count == 1:
+        return denoiser
+    with warnings.catch_warnings():
+        # The new name of this argument is newer than the oldest torch that is supported.
+        warnings.simplefilter("ignore", FutureWarning)
+        return DistributedDataParallel(denoiser, broadcast_buffers=False)
+
+
 class Trainer:
-    """The state of a run: weights, their average, optimiser and step number.
+    """The state of a run: weights, their average, optimiser, judges if any, and step number.
 
     Args:
         run: the configuration.
@@ -119,11 +98,9 @@ class Trainer:
             )
         size = train.batch // self.ranks.count
         self.share = range(self.ranks.rank * size, (self.ranks.rank + 1) * size)
-        try:
+        with specs.written_by_the_user():
             self.schedule = model.schedule.build()
             self.denoiser, self.autoencoder = checkpoint.build(model)
-        except SpecError as error:  # here it is the user's own file that says so
-            raise UsageError(str(error), hint=error.hint) from error
         network = self.denoiser.network
         networks.initialise(network, preconditioned=model.precondition)
         if autoencoder is not None:
@@ -139,12 +116,13 @@ class Trainer:
         self.dtype = amp_dtype(train.amp, device)
         self.scaler = torch.amp.GradScaler(device.type, enabled=self.dtype == torch.float16)
         self.optimiser = Optimiser(network, train)
-        self.replica: nn.Module = self.denoiser
-        if self.ranks.count > 1:
-            with warnings.catch_warnings():
-                # The new name of this argument is newer than the oldest torch that is supported.
-                warnings.simplefilter("ignore", FutureWarning)
-                self.replica = DistributedDataParallel(self.denoiser, broadcast_buffers=False)
+        self.adversary: Adversary | None = None
+        self.terms: dict[str, Tensor] = {}  # of the last loss, by name, where it has several
+        if train.adversary is not None:
+            self.adversary = Adversary(
+                train.adversary, device=device, dtype=self.dtype, ranks=self.ranks
+            )
+        self.replica = _replica(self.denoiser, self.ranks)
 
     def enlarged(self, blurry: Tensor) -> Tensor:
         """The low-quality images in [0, 1] as the autoencoder takes them: at full size, [-1, 1]."""
@@ -172,14 +150,10 @@ class Trainer:
             noise: and their noise.
         """
         sharp, blurry, t, noise = (part.to(self.device) for part in (sharp, blurry, t, noise))
-        with torch.no_grad():
-            x0 = self.autoencoder.encode(sharp * 2 - 1)
-            y0 = self.autoencoder.encode(self.enlarged(blurry))
-            if self.run.train.restraint:
-                x0 = self._restrained(x0, y0, sharp, blurry, t, noise)
-        x_t = chain.shift(x0, y0, noise, self.schedule, t)
-        with self._autocast():
-            predicted = self.replica(x_t, y0, blurry * 2 - 1, self.schedule, t)
+        x0, y0 = self._encoded(sharp, blurry)
+        if self.run.train.restraint:
+            x0 = self._restrained(x0, y0, sharp, blurry, t, noise)
+        predicted = self._predicted(x0, y0, blurry, t, noise)
         loss = objective.denoising_loss(
             predicted, x0, y0, self.denoiser, self.schedule, t, self.run.train.objective
         )
@@ -191,6 +165,45 @@ class Trainer:
                 apart = self.features(restored, sharp[seen])
                 loss = loss.index_add(0, seen.nonzero()[:, 0], perceptual.weight * apart)
         return loss.mean()
+
+    @torch.no_grad()
+    def _encoded(self, sharp: Tensor, blurry: Tensor) -> Pair:
+        """(x_0, y_0)."""
+        return self.autoencoder.encode(sharp * 2 - 1), self.autoencoder.encode(
+            self.enlarged(blurry)
+        )
+
+    def _predicted(
+        self, x0: Tensor, y0: Tensor, blurry: Tensor, t: Tensor, noise: Tensor
+    ) -> Tensor:
+        """What the network takes x_0 for, at steps t."""
+        x_t = chain.shift(x0, y0, noise, self.schedule, t)
+        with self._autocast():
+            predicted: Tensor = self.replica(x_t, y0, blurry * 2 - 1, self.schedule, t)
+        return predicted
+
+    def _contested(
+        self, adversary: Adversary, sharp: Tensor, blurry: Tensor, t: Tensor, noise: Tensor
+    ) -> Tensor:
+        """Have crops judged, and their gradients go back through the network.
+
+        Returns:
+            The error of fidelity.
+        """
+        sharp, blurry, t, noise = (part.to(self.device) for part in (sharp, blurry, t, noise))
+        predicted = self._predicted(*self._encoded(sharp, blurry), blurry, t, noise)
+        restored = objective.decode(self.autoencoder, predicted.float()) / 2 + 0.5
+        restraint = adversary.spec.restraint
+        share = (
+            objective.detail_share(sharp, blurry, restraint) if restraint else t.new_ones(len(t))
+        )
+        enlarged = self.enlarged(blurry) / 2 + 0.5
+        crops = Judged(restored, sharp, enlarged, share.float(), self.run.model.scale)
+        rng = np.random.default_rng([self.seed, self.step, 2])
+        rate = self.run.train.judges_rate(self.step)
+        gradient, self.terms = adversary.contest(crops, rng, step=self.step, rate=rate)
+        restored.backward(self.scaler.scale(gradient))  # type: ignore[no-untyped-call]  # torch's own
+        return self.terms["fidelity"]
 
     def _restrained(
         self, x0: Tensor, y0: Tensor, sharp: Tensor, blurry: Tensor, t: Tensor, noise: Tensor
@@ -222,16 +235,11 @@ class Trainer:
         """
         train = self.run.train
         t, noise = (x[self.share.start : self.share.stop] for x in self.drawn())
-        size = len(sharp) // train.accumulate
-        losses = []
         self.optimiser.zero_grad()
-        for number in range(train.accumulate):
-            first = number * size
-            part = (x[first : first + size] for x in (sharp, blurry, t, noise))
-            with self._gathering(last=number == train.accumulate - 1):
-                loss = self.loss(*part) / train.accumulate
-                self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]  # torch's own
-            losses.append(loss.detach())
+        if self.adversary is not None:
+            loss = self._contested(self.adversary, sharp, blurry, t, noise)
+        else:
+            loss = self._in_parts(sharp, blurry, t, noise)
         self.optimiser.unscale(self.scaler)
         norm = nn.utils.clip_grad_norm_(self.denoiser.parameters(), train.clip_norm)
         finite = bool(torch.isfinite(norm))
@@ -251,6 +259,20 @@ class Trainer:
             torch._foreach_lerp_(
                 list(self.average.parameters()), list(self.denoiser.parameters()), 1 - decay
             )
+        return loss
+
+    def _in_parts(self, sharp: Tensor, blurry: Tensor, t: Tensor, noise: Tensor) -> Tensor:
+        """Add up the gradients of the loss, part by part, and return it."""
+        count = self.run.train.accumulate
+        size = len(sharp) // count
+        losses = []
+        for number in range(count):
+            first = number * size
+            part = (x[first : first + size] for x in (sharp, blurry, t, noise))
+            with self._gathering(last=number == count - 1):
+                loss = self.loss(*part) / count
+                self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]  # torch's own
+            losses.append(loss.detach())
         return torch.stack(losses).sum()
 
     def _autocast(self) -> torch.autocast:
@@ -267,79 +289,3 @@ class Trainer:
         t = torch.full((len(y0),), self.schedule.steps, device=self.device)
         x0: Tensor = self.average(x_t, y0, blurry * 2 - 1, self.schedule, t)
         return x0
-
-    def state(self) -> dict[str, object]:
-        """Everything that `restore` needs; all that is random follows from seed and step."""
-        return {
-            "step": self.step,
-            "seed": self.seed,
-            "start": self.start,
-            "weights": self.denoiser.state_dict(),
-            "average": self.average.state_dict(),
-            "optimiser": self.optimiser.state_dict(),
-            "scaler": self.scaler.state_dict(),
-        }
-
-    def restore(self, path: Path) -> None:
-        """Go on from a saved state.
-
-        Raises:
-            ModelUnavailableError: it is damaged, or of another model.
-            UsageError: it is of a run with another seed.
-        """
-        try:
-            state = torch.load(path, weights_only=True, map_location=self.device)
-            self.step, self.start, seed = state["step"], state["start"], state["seed"]
-            self.denoiser.load_state_dict(state["weights"])
-            self.average.load_state_dict(state["average"])
-            self.optimiser.load_state_dict(state["optimiser"])
-            if self.scaler.is_enabled() and state.get("scaler"):
-                self.scaler.load_state_dict(state["scaler"])
-        except (EOFError, KeyError, RuntimeError, ValueError, pickle.UnpicklingError) as error:
-            raise ModelUnavailableError(
-                f"{printable(path)} is damaged, or was saved by a run of another model.",
-                hint="Give another folder with --out, or delete that file to start again.",
-            ) from error
-        if seed != self.seed:
-            raise UsageError(
-                f"{printable(path)} is of a run with seed {seed}, not {self.seed}.",
-                hint=f"Give --seed {seed}, or another folder with --out.",
-            )
-
-    def start_from(self, path: Path) -> None:
-        """Take the first weights from a file.
-
-        Raises:
-            InputMissingError: there is no such file.
-            ModelUnavailableError: its weights have other names or sizes.
-            SpecError: it says that its network is used in another way.
-        """
-        if specs.SPEC_KEY in specs.read_metadata(path):
-            check_start(self.run.model, specs.read_spec(path), path)
-        checkpoint.load_network(self.denoiser.network, path)
-        self.average.load_state_dict(self.denoiser.state_dict())
-        self.start = path.name
-
-    def export(self, path: Path) -> None:
-        """Write the averaged weights in half precision, and those of the autoencoder if it has any.
-
-        Raises:
-            OutputError: they can't be written.
-        """
-        has_weights = any(True for _ in self.autoencoder.parameters())
-        codec = self.autoencoder if has_weights else None
-        checkpoint.save_model(path, self.run.model, self.average.network, codec)
-
-    def save(self, path: Path) -> None:
-        """Write what `restore` takes.
-
-        Raises:
-            OutputError: it can't be written.
-        """
-        try:
-            with atomic.replacing(path) as file:
-                torch.save(self.state(), file)  # piece by piece: a state is large
-        except RuntimeError as error:
-            if isinstance(error.__context__, OutputError):  # which torch trips over
-                raise error.__context__ from None
-            raise

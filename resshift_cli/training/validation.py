@@ -9,37 +9,52 @@ import torch
 from torch import Tensor
 
 from resshift_cli.diffusion import chain
-from resshift_cli.restoration import quality, resize
+from resshift_cli.restoration import quality, realism, resize
+from resshift_cli.training.adversary import Adversary
 from resshift_cli.training.trainer import Pair, Trainer
 
 
 @torch.no_grad()
-def gain(trainer: Trainer, pairs: Sequence[Pair]) -> dict[str, float]:
-    """Gain over bicubic in dB of PSNR-Y for the posterior mean, averaged over pictures.
+def measure(trainer: Trainer, pairs: Sequence[Pair]) -> dict[str, float]:
+    """What one step from the end of the chain is worth, over pictures.
 
     Args:
         trainer: whose averaged network enlarges.
         pairs: pictures and their low-resolution partners.
 
     Returns:
-        `gain_db`, and `worst_db` of the picture that gains least.
+        `gain_db` of PSNR-Y over bicubic in the mean, and `worst_db` of the picture that gains
+        least; with an adversary also `realism`, see `restoration.realism`.
     """
-    gains = []
+    gains, results, originals = [], [], []
     for sharp, blurry in _placed(trainer, pairs):
         bicubic = resize.enlarge(blurry, trainer.run.model.scale)
-        restored = _posterior_mean(trainer, blurry)
+        restored = _one_step(trainer, blurry)
         gains.append(quality.psnr_y(restored, sharp) - quality.psnr_y(bicubic, sharp))
-    return {"gain_db": sum(gains) / len(gains), "worst_db": min(gains)}
+        if trainer.adversary is not None:
+            results.append(_described(trainer.adversary, restored))
+            originals.append(_described(trainer.adversary, sharp))
+    found = {"gain_db": sum(gains) / len(gains), "worst_db": min(gains)}
+    if results:
+        joined = (realism.join(parts) for parts in (results, originals))
+        found["realism"] = realism.distance(*joined)
+    return found
+
+
+def _described(adversary: Adversary, image: Tensor) -> realism.Patches:
+    """Patches of an image on the levels that a file has."""
+    levels = (image.clamp(0, 1) * 255).round() / 255
+    return realism.describe(adversary.features, realism.cut(levels))
 
 
 @torch.no_grad()
 def samples(trainer: Trainer, pairs: Sequence[Pair]) -> list[list[Tensor]]:
-    """Of each pair: degraded, posterior mean, result of the whole chain, original.
+    """Of each pair: degraded, result of one step and of the whole chain, original.
 
     Each is (3, H, W) in about [0, 1]; the degraded ones are smaller.
     """
     return [
-        [blurry[0], _posterior_mean(trainer, blurry)[0], _walked(trainer, blurry)[0], sharp[0]]
+        [blurry[0], _one_step(trainer, blurry)[0], _walked(trainer, blurry)[0], sharp[0]]
         for sharp, blurry in _placed(trainer, pairs)
     ]
 
@@ -56,7 +71,7 @@ def _start(trainer: Trainer, blurry: Tensor, generator: torch.Generator) -> tupl
     return chain.prior(y0, noise, trainer.schedule, trainer.run.model.prior), y0
 
 
-def _posterior_mean(trainer: Trainer, blurry: Tensor) -> Tensor:
+def _one_step(trainer: Trainer, blurry: Tensor) -> Tensor:
     x_t, y0 = _start(trainer, blurry, torch.Generator().manual_seed(0))
     return trainer.autoencoder.decode(trainer.mean(x_t, y0, blurry)) / 2 + 0.5
 

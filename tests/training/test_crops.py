@@ -112,3 +112,13 @@ def test_a_picture_smaller_than_the_square_is_reflected() -> None:
     upright = min((crop, crop[:, ::-1]), key=lambda view: np.abs(view[:20, :28] - image).sum())
     assert np.array_equal(upright[:20, :28], image)
     assert np.array_equal(upright[20, :28], image[18])
+
+
+def test_flat_crops_have_one_colour_or_a_soft_gradient() -> None:
+    rng = np.random.default_rng(0)
+    made = [crops.flat(64, rng) for _ in range(200)]
+    assert all(crop.shape == (64, 64, 3) and crop.dtype == np.uint8 for crop in made)
+    steps = np.array([np.abs(np.diff(crop.astype(int), axis=0)).max() for crop in made])
+    assert steps.max() <= 3 and 0.3 < (steps == 0).mean() < 0.7
+    gray = [bool((crop == crop[..., :1]).all()) for crop in made]
+    assert 0.2 < np.mean(gray) < 0.5

@@ -111,6 +111,24 @@ def test_details_can_be_of_reduced_pictures() -> None:
     assert not all(same)
 
 
+def test_a_share_of_crops_can_be_flat() -> None:
+    sharp, blurry = batch(0, batch=40, flat=0.5, degrade=BicubicSpec())
+    detail = sharp.diff(dim=2).abs().amax((1, 2, 3))
+    assert 10 < (detail < 4 / 255).sum() < 30
+    flat = detail == 0
+    assert_close(blurry[flat], sharp[flat][..., ::4, ::4], rtol=0.0, atol=1 / 255)
+
+
+def test_held_out_pictures_can_be_damaged_as_mild_ones_are() -> None:
+    photos = Pictures([made_up_photo(0, 256)])
+    (clean, damaged), again = (
+        [dataset.validation_pairs(photos, SPEC, damaged=kind)[0] for kind in kinds]
+        for kinds in ((False, True), (False, True))
+    )
+    assert torch.equal(clean[0], damaged[0]) and not torch.equal(clean[1], damaged[1])
+    assert torch.equal(damaged[1], again[1][1])
+
+
 # Pairs
 
 

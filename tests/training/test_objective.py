@@ -99,6 +99,13 @@ def test_the_plain_objective_is_the_squared_error_of_the_network_s_output(
     assert_close(objective.denoising_loss(**given, kind="plain"), expected, rtol=1e-3, atol=1e-5)
 
 
+def test_the_absolute_objective_is_over_the_error_that_the_input_has() -> None:
+    given = predicted(tiny_spec())
+    del given["error"]
+    error, own = ((given[name] - given["x0"]).abs().mean((1, 2, 3)) for name in ("predicted", "y0"))
+    assert_close(objective.denoising_loss(**given, kind="absolute"), error / (own + 0.125))
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_weighted_objective_is_the_bound_s_error_of_x_0(kind: dict[str, Any]) -> None:
     given = predicted(tiny_spec(**kind))

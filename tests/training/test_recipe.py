@@ -11,9 +11,11 @@ from tiny_run import MILD, RUN, toml, write_config
 
 from resshift_cli.errors import InputMissingError, UnknownModelError, UsageError
 from resshift_cli.training import photos, recipe
+from resshift_cli.training.recipe import AdversarySpec
 from resshift_cli.training.trainer import Trainer
 from resshift_cli.weights import checkpoint, registry
 
+JUDGED = {"weight": 2.0, "learning_rate": 1e-4}
 TRAINING = Path(__file__).parents[2] / "training"
 
 
@@ -39,6 +41,8 @@ def test_the_configuration_of_the_bundled_model_is_valid() -> None:
         ({"objective": "best"}, r"run.toml.train.objective must be one of"),
         ({"amp": "fp8"}, r"run.toml.train.amp must be one of"),
         ({"degrade": {"kind": "mild"}}, r"run.toml.train.degrade lacks the key 'blur'"),
+        ({"adversary": {"weight": 2.0}}, r"train.adversary lacks the key 'learning_rate'"),
+        ({"adversary": JUDGED | {"noise": 1}}, r"train.adversary has the unknown key 'noise'"),
     ],
 )
 def test_a_key_that_does_not_fit_is_refused_with_its_table_s_name(
@@ -87,6 +91,19 @@ def test_a_missing_configuration_is_said_to_be_missing(tmp_path: Path) -> None:
         ({"beta2": -0.1}, "ema and beta2 must be at least 0 and below 1"),
         ({"clip_norm": 0.0}, "clip_norm must be above 0"),
         ({"perceptual": {"weight": -1.0, "features": "f.pt2"}}, "perceptual.weight can't be"),
+        ({"decay": 0.0}, "decay must be above 0 and at most 1"),
+        ({"beta1": 1.0}, "beta1 must be at least 0 and below 1"),
+        ({"flat": 1.0}, "flat must be at least 0 and below 1"),
+        ({"flat": 0.1, "degrade": {"kind": "paired"}}, "flat crops have no partners"),
+        ({"adversary": {"weight": 0.0, "learning_rate": 1e-4}}, "adversary.weight must be above 0"),
+        ({"adversary": JUDGED | {"penalty": -1.0}}, "adversary.penalty can't be negative"),
+        ({"adversary": JUDGED | {"shift": 40}}, "crop less adversary.shift must be at least 32"),
+        ({"adversary": JUDGED, "accumulate": 2}, "accumulate must be 1"),
+        ({"adversary": JUDGED, "restraint": 3.0}, "the restraint is adversary.restraint"),
+        (
+            {"adversary": JUDGED, "perceptual": {"weight": 1.0, "features": "f.pt2"}},
+            "the weight of features is adversary.features",
+        ),
         ({"degrade": asdict(replace(MILD, jpeg=(95, 50)))}, "two rising qualities"),
         ({"degrade": asdict(replace(MILD, noise=-1.0))}, "can't be negative"),
     ],
@@ -138,6 +155,19 @@ def test_the_learning_rate_rises_and_then_falls_along_a_cosine() -> None:
     run = replace(RUN, train=replace(RUN.train, steps=10, warmup=2, learning_rate=1.0))
     rates = [run.train.rate(step) for step in (0, 1, 2, 6, 10, 11)]
     assert rates == pytest.approx([0.5, 1.0, 1.0, 0.5, 0.0, 0.0])
+
+
+def test_the_learning_rate_can_stay_at_its_peak_until_the_last_part() -> None:
+    settings = replace(RUN.train, steps=12, warmup=2, learning_rate=1.0, decay=0.4)
+    rates = [settings.rate(step) for step in (1, 2, 8, 10, 12)]
+    assert rates == pytest.approx([1.0, 1.0, 1.0, 0.5, 0.0])
+
+
+def test_the_judges_rate_rises_and_falls_with_the_model_s() -> None:
+    judged = AdversarySpec(weight=1.0, learning_rate=0.5)
+    settings = replace(RUN.train, steps=10, warmup=2, learning_rate=1.0, adversary=judged)
+    for step in range(11):
+        assert settings.judges_rate(step) == pytest.approx(settings.rate(step) / 2)
 
 
 # Models of the registry

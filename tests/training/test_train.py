@@ -16,6 +16,7 @@ from tiny_run import (
     VQ_RUN,
     Start,
     needs_muon,
+    weights_of,
     write_config,
 )
 
@@ -42,11 +43,6 @@ def test_photos_that_are_all_too_small_are_a_usage_error(
         next(start("run"))
     assert small in str(caught.value) and "256" in caught.value.hint
     assert not (tmp_path / "run").exists()
-
-
-def weights_of(state: Path) -> dict[str, torch.Tensor]:
-    loaded = torch.load(state, weights_only=True)
-    return {f"{part}.{k}": t for part in ("weights", "average") for k, t in loaded[part].items()}
 
 
 @pytest.mark.parametrize(

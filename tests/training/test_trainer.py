@@ -28,7 +28,7 @@ from resshift_cli.errors import (
     ResShiftError,
     UsageError,
 )
-from resshift_cli.training import dataset
+from resshift_cli.training import dataset, states
 from resshift_cli.training import trainer as trainer_room
 from resshift_cli.training.degradation import BicubicSpec
 from resshift_cli.training.photos import Pictures
@@ -146,9 +146,9 @@ def test_the_scale_of_float16_gradients_is_part_of_the_state(tmp_path: Path) -> 
     trainer = Trainer(changed(amp="fp16"), seed=0, device=CPU)
     trainer.scaler.load_state_dict(trainer.scaler.state_dict() | {"scale": 2.0**40})
     trainer.advance(*batch())
-    trainer.save(tmp_path / "state.pt")
+    states.save(trainer, tmp_path / "state.pt")
     again = Trainer(changed(amp="fp16"), seed=0, device=CPU)
-    again.restore(tmp_path / "state.pt")
+    states.restore(again, tmp_path / "state.pt")
     assert again.scaler.get_scale() == 2.0**39 and again.step == 1
 
 
@@ -237,7 +237,7 @@ def test_an_autoencoder_can_come_from_the_file_of_a_model_that_holds_it(
     vq_weights: Path, tmp_path: Path
 ) -> None:
     trainer = Trainer(VQ_RUN, seed=0, device=CPU, autoencoder=vq_weights)
-    trainer.export(tmp_path / "whole.safetensors")
+    states.export(trainer, tmp_path / "whole.safetensors")
     again = Trainer(VQ_RUN, seed=1, device=CPU, autoencoder=tmp_path / "whole.safetensors")
     for name, tensor in again.autoencoder.state_dict().items():
         assert torch.equal(tensor, trainer.autoencoder.state_dict()[name].half().float())
@@ -261,7 +261,7 @@ def test_saving_a_state_takes_no_second_copy_of_it(tmp_path: Path) -> None:
     trainer = Trainer(RUN, seed=0, device=CPU)
     trainer.advance(*batch())
     tracemalloc.start()
-    trainer.save(tmp_path / "state.pt")
+    states.save(trainer, tmp_path / "state.pt")
     _, most = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert most < (tmp_path / "state.pt").stat().st_size / 3
@@ -272,13 +272,13 @@ def test_a_state_that_finds_no_room_leaves_the_one_before(tmp_path: Path) -> Non
     import resource
 
     trainer, path = Trainer(RUN, seed=0, device=CPU), tmp_path / "state.pt"
-    trainer.save(path)
+    states.save(trainer, path)
     before, limit = path.read_bytes(), resource.getrlimit(resource.RLIMIT_FSIZE)
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limit[1]))
     try:
         with pytest.raises(OutputError, match=r"state\.pt can't be written"):
-            trainer.save(path)
+            states.save(trainer, path)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limit)
     assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]

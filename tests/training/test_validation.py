@@ -22,9 +22,9 @@ def test_the_gain_is_that_of_the_averaged_network_over_bicubic(
     image = np.random.default_rng(0).integers(80, 176, (256, 256, 3), np.uint8)
     sharp = trainer.autoencoder.encode(to_tensor(image) * 2 - 1)
     monkeypatch.setattr(trainer, "average", lambda x_t, y0, *others: y0)
-    assert validation.gain(trainer, held_out(image))["gain_db"] == pytest.approx(0.0, abs=0.01)
+    assert validation.measure(trainer, held_out(image))["gain_db"] == pytest.approx(0.0, abs=0.01)
     monkeypatch.setattr(trainer, "average", lambda x_t, y0, *others: sharp.lerp(y0, 0.1))
-    assert validation.gain(trainer, held_out(image))["gain_db"] == pytest.approx(20.0, abs=2.0)
+    assert validation.measure(trainer, held_out(image))["gain_db"] == pytest.approx(20.0, abs=2.0)
 
 
 def test_validation_averages_over_the_middles_of_the_photos() -> None:
@@ -32,11 +32,11 @@ def test_validation_averages_over_the_middles_of_the_photos() -> None:
     image = made_up_photo(0, 256)
     larger = np.pad(image, ((10, 10), (20, 20), (0, 0)))
     gains = [
-        validation.gain(trainer, held_out(photo))
+        validation.measure(trainer, held_out(photo))
         for photo in (image, larger, made_up_photo(1, 256))
     ]
     assert gains[0] == gains[1]  # the middle is what counts
-    both = validation.gain(trainer, held_out(image, made_up_photo(1, 256)))
+    both = validation.measure(trainer, held_out(image, made_up_photo(1, 256)))
     assert both["gain_db"] == pytest.approx((gains[0]["gain_db"] + gains[2]["gain_db"]) / 2)
     assert both["worst_db"] == min(gains[0]["worst_db"], gains[2]["worst_db"])
 

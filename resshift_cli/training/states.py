@@ -1,0 +1,123 @@
+"""What a run goes on from and what it leaves: training states, and files of weights."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+
+import torch
+
+from resshift_cli.diffusion import specs
+from resshift_cli.diffusion.specs import ModelSpec, SpecError
+from resshift_cli.errors import ModelUnavailableError, OutputError, UsageError, printable
+from resshift_cli.system import atomic
+from resshift_cli.training.trainer import Trainer
+from resshift_cli.weights import checkpoint
+
+
+def check_start(model: ModelSpec, start: ModelSpec, name: object) -> None:
+    """Refuse to go on from a network whose input or output means something else.
+
+    The schedule may differ: a network can be fine-tuned for another chain.
+
+    Raises:
+        SpecError: predictions, preconditioning, windows or the latent differ.
+    """
+    pairs: dict[str, tuple[object, object]] = {
+        "predict": (model.predict, start.predict),
+        "precondition": (model.precondition, start.precondition),
+        "condition": (model.condition, start.condition),
+        "denoiser.swin": (model.denoiser.swin, start.denoiser.swin),
+        "autoencoder.kind": (model.autoencoder.kind, start.autoencoder.kind),
+    }
+    for key, (ours, theirs) in pairs.items():
+        if ours != theirs:
+            raise SpecError(
+                f"{printable(name)} was trained with {key} = {theirs!r}, "
+                f"and this run has {ours!r}.",
+                hint="Give the configuration the model's own value.",
+            )
+
+
+def _contents(trainer: Trainer) -> dict[str, object]:
+    """Everything that `restore` needs; all that is random follows from seed and step."""
+    judges = {} if trainer.adversary is None else {"adversary": trainer.adversary.state_dict()}
+    return judges | {
+        "step": trainer.step,
+        "seed": trainer.seed,
+        "start": trainer.start,
+        "weights": trainer.denoiser.state_dict(),
+        "average": trainer.average.state_dict(),
+        "optimiser": trainer.optimiser.state_dict(),
+        "scaler": trainer.scaler.state_dict(),
+    }
+
+
+def restore(trainer: Trainer, path: Path) -> None:
+    """Go on from a saved state.
+
+    Raises:
+        ModelUnavailableError: it is damaged, or of another model.
+        UsageError: it is of a run with another seed.
+    """
+    try:
+        state = torch.load(path, weights_only=True, map_location=trainer.device)
+        trainer.step, trainer.start, seed = state["step"], state["start"], state["seed"]
+        trainer.denoiser.load_state_dict(state["weights"])
+        trainer.average.load_state_dict(state["average"])
+        trainer.optimiser.load_state_dict(state["optimiser"])
+        if trainer.adversary is not None:
+            trainer.adversary.load_state_dict(state["adversary"])
+        if trainer.scaler.is_enabled() and state.get("scaler"):
+            trainer.scaler.load_state_dict(state["scaler"])
+    except (EOFError, KeyError, RuntimeError, ValueError, pickle.UnpicklingError) as error:
+        raise ModelUnavailableError(
+            f"{printable(path)} is damaged, or was saved by a run of another model.",
+            hint="Give another folder with --out, or delete that file to start again.",
+        ) from error
+    if seed != trainer.seed:
+        raise UsageError(
+            f"{printable(path)} is of a run with seed {seed}, not {trainer.seed}.",
+            hint=f"Give --seed {seed}, or another folder with --out.",
+        )
+
+
+def start_from(trainer: Trainer, path: Path) -> None:
+    """Take the first weights from a file.
+
+    Raises:
+        InputMissingError: there is no such file.
+        ModelUnavailableError: its weights have other names or sizes.
+        SpecError: it says that its network is used in another way.
+    """
+    if specs.SPEC_KEY in specs.read_metadata(path):
+        check_start(trainer.run.model, specs.read_spec(path), path)
+    checkpoint.load_network(trainer.denoiser.network, path)
+    trainer.average.load_state_dict(trainer.denoiser.state_dict())
+    trainer.start = path.name
+
+
+def export(trainer: Trainer, path: Path) -> None:
+    """Write the averaged weights in half precision, and those of the autoencoder if it has any.
+
+    Raises:
+        OutputError: they can't be written.
+    """
+    has_weights = any(True for _ in trainer.autoencoder.parameters())
+    codec = trainer.autoencoder if has_weights else None
+    checkpoint.save_model(path, trainer.run.model, trainer.average.network, codec)
+
+
+def save(trainer: Trainer, path: Path) -> None:
+    """Write what `restore` takes.
+
+    Raises:
+        OutputError: it can't be written.
+    """
+    try:
+        with atomic.replacing(path) as file:
+            torch.save(_contents(trainer), file)  # piece by piece: a state is large
+    except RuntimeError as error:
+        if isinstance(error.__context__, OutputError):  # which torch trips over
+            raise error.__context__ from None
+        raise

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from resshift_cli.commands import console, progress, ready
+from resshift_cli.commands import choice, console, progress, ready
 from resshift_cli.commands.groups import (
     Computation,
     Machine,
@@ -85,7 +85,7 @@ def batch(
     """
     _check_folder(folder)
     handling = writing.handling(reading)
-    entry = ready.choose(model)
+    entry = choice.choose(model)
     from resshift_cli.batch.report import Report
 
     report = Report(entry.name, folder)
@@ -110,7 +110,7 @@ def batch(
             _forecast(make_plan(ledger.Ledger(report.output)), report, quiet=reporting.quiet)
         elif found.images or found.unreadable:
             with ledger.opened(report.output) as book:
-                work = _Work(report, model, machine, reporting, fail_fast=fail_fast)
+                work = _Work(report, model, computation, machine, reporting, fail_fast)
                 work.do(make_plan(book), book)
     if report.failed:
         raise typer.Exit(ResShiftError.exit_code)
@@ -229,6 +229,7 @@ class _Work:
 
     report: Report
     model: Model
+    computation: Computation
     machine: Machine
     reporting: Reporting
     fail_fast: bool
@@ -258,7 +259,8 @@ class _Work:
             for header in (known[job.input] for job in plan.jobs):
                 if not isinstance(header, ResShiftError):
                     sizes[header.height, header.width] += header.frames
-            ready.announce(plan.recipe.entry, upscaler, plan.recipe.settings, sizes)
+            job = choice.Job(sizes, self.computation, machine)
+            choice.announce(plan.recipe.entry, plan.recipe.spec, plan.recipe.settings, job)
         with progress.bars(quiet=self.reporting.quiet) as bars:
             run = runner.Runner(upscaler, plan, book, replace(watch, bars=bars))
             run.run(plan.groups(known, upscaler.at_once), fail_fast=self.fail_fast)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from resshift_cli.commands import console, progress, ready
+from resshift_cli.commands import choice, console, progress, ready
 from resshift_cli.commands.groups import Model, Options, Reporting
 from resshift_cli.commands.options import (
     DEFAULT_MODEL,
@@ -60,7 +60,7 @@ class Candidates(Options):
         """Them, or the default one.
 
         Raises:
-            UsageError: options that exclude each other, or as `ready.choose`.
+            UsageError: options that exclude each other, or as `choice.choose`.
         """
         if self.weights is not None and (self.random or len(self.model or ()) > 1):
             raise UsageError(
@@ -71,7 +71,7 @@ class Candidates(Options):
         if self.random and names == [None]:
             names = [os.environ.get(DEFAULT_VARIABLE) or DEFAULT_MODEL]
         common = Model(weights=self.weights, registry=self.registry, offline=self.offline)
-        return [ready.choose(replace(common, model=name)) for name in names]
+        return [choice.choose(replace(common, model=name)) for name in names]
 
 
 @dataclass(frozen=True, slots=True)

@@ -117,6 +117,11 @@ def duration(seconds: float) -> str:
     return f"{seconds / 3600:.1f} h"
 
 
+def elapsed(seconds: float) -> str:
+    """How long something took, for people: 12.3 s, 7:12, 1:02:05."""
+    return f"{seconds:.1f} s" if seconds < 60 else clock(seconds)
+
+
 def clock(seconds: float) -> str:
     """A duration as m:ss or h:mm:ss."""
     minutes, rest = divmod(round(seconds), 60)

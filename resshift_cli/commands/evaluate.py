@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from resshift_cli import __version__
-from resshift_cli.commands import console, progress, ready
+from resshift_cli.commands import choice, console, progress, ready
 from resshift_cli.commands.groups import Machine, Model, Options, Placement, Reporting
 from resshift_cli.commands.options import (
     CropOption,
@@ -70,14 +70,14 @@ class Candidates(Options):
     def entries(self) -> list[ModelEntry]:
         """Them, or the default one."""
         common = Model(registry=self.registry, offline=self.offline)
-        entries = [ready.choose(replace(common, model=name)) for name in self.model or ()]
+        entries = [choice.choose(replace(common, model=name)) for name in self.model or ()]
         for path in self.weights or ():
             try:
-                entries.append(ready.choose(replace(common, weights=path)))
+                entries.append(choice.choose(replace(common, weights=path)))
             except UsageError as error:  # here --model does not say what a file is like
                 hint = "Have it say so: resshift models convert FILE OUT.safetensors --like MODEL."
                 raise UsageError(str(error), hint=hint) from error
-        return entries or [ready.choose(common)]
+        return entries or [choice.choose(common)]
 
     def folders(self) -> dict[str, Path]:
         """Where the results that were made elsewhere lie, by the names that they are to have.

@@ -100,7 +100,7 @@ def spread(command: Callable[..., None]) -> Callable[..., None]:
 
 @dataclass(frozen=True, slots=True)
 class Model(Options):
-    """Which model is used, and from where; see `ready.choose`."""
+    """Which model is used, and from where; see `choice.candidate`."""
 
     panel = "Which model"
 

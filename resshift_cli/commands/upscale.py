@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from resshift_cli import __version__
-from resshift_cli.commands import console, progress, ready
+from resshift_cli.commands import choice, console, progress, ready
 from resshift_cli.commands.exits import explain
 from resshift_cli.commands.groups import (
     Computation,
@@ -60,7 +60,7 @@ def upscale(
     """
     handling = writing.handling(reading)
     to_stdout = _check_streams(inputs, output, as_json=reporting.as_json)
-    entry = ready.choose(model)
+    entry = choice.candidate(model)
     report = Report(__version__, entry.name)
     quiet = reporting.quiet
     try:
@@ -72,10 +72,13 @@ def upscale(
         ):
             with console.waiting("Checking the images", quiet=quiet):
                 tasks, sizes = _check(sources, outputs, scale, report, handling, writing.overwrite)
+            job = choice.Job(sizes, computation, machine)
+            entry = choice.settle(entry, model, job)
+            report.model = entry.name
             upscaler = ready.load(entry, machine, offline=model.offline, quiet=quiet)
             settings = upscaler.settings(**computation.arguments())
             if not quiet:
-                ready.announce(entry, upscaler, settings, sizes)
+                choice.announce(entry, upscaler.spec, settings, job)
             run = Run(entry, upscaler, settings, handling, report, reporting)
             run.enlarge_each(tasks)
     except ResShiftError as error:
@@ -318,7 +321,7 @@ class Run:
         steps = f"{self.settings.steps} step{'s' * (self.settings.steps != 1)}"
         console.note(
             f"{source} {width}x{height} -> {target} {wide}x{tall}, {self.entry.name}, {steps}, "
-            f"{device} {precision}, {seconds:.1f} s"
+            f"{device} {precision}, {console.elapsed(seconds)}"
         )
         if not self.reporting.as_json and task.overwrite is not None:
             console.result(target)

@@ -38,3 +38,8 @@ def test_a_table_in_a_pipe_has_one_line_per_row(capsys: pytest.CaptureFixture[st
 @pytest.mark.parametrize("seconds, shown", [(0.4, "0:00"), (59.6, "1:00"), (3725, "1:02:05")])
 def test_durations_read_like_a_clock(seconds: float, shown: str) -> None:
     assert console.clock(seconds) == shown
+
+
+@pytest.mark.parametrize("seconds, shown", [(17.04, "17.0 s"), (432, "7:12"), (3725, "1:02:05")])
+def test_what_took_minutes_is_told_in_minutes(seconds: float, shown: str) -> None:
+    assert console.elapsed(seconds) == shown

@@ -1,0 +1,190 @@
+"""Which model does the work, and what is told of the time that it will take.
+
+A model that was named is never replaced. The default one is, by the bundled one, where fetching it
+is impossible, or nobody would want to wait for it unasked; one line says so.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from resshift_cli.commands import console, ready
+from resshift_cli.commands.groups import Computation, Machine, Model
+from resshift_cli.commands.options import DEFAULT_MODEL, DEFAULT_VARIABLE
+from resshift_cli.errors import UsageError
+
+if TYPE_CHECKING:
+    from resshift_cli.diffusion.specs import ModelSpec
+    from resshift_cli.restoration.rates import Machine as Measured
+    from resshift_cli.restoration.settings import Settings
+    from resshift_cli.weights.registry import ModelEntry
+
+REACHABLE_WITHIN = 3.0  # seconds that the default model's sources get to answer
+LONG = 120.0  # seconds of work that are worth a line
+UNASKED = 600.0  # seconds of work that a model nobody named is fetched for
+QUICK = 2e6  # pixels times steps that a small network does sooner on any machine
+FEWER_STEPS = (4, 1)  # what is worth naming in place of more
+WORTH = 0.7  # of the time is what something faster may take to be named
+
+
+@dataclass(frozen=True)
+class Job:
+    """Images to be enlarged, as far as the time depends on it.
+
+    Attributes:
+        sizes: how many there are of every height and width.
+        computation: what is asked for.
+        machine: where it is computed.
+    """
+
+    sizes: Mapping[tuple[int, int], int]
+    computation: Computation
+    machine: Machine
+
+    @property
+    def pixels(self) -> int:
+        """Of all images."""
+        return sum(count * height * width for (height, width), count in self.sizes.items())
+
+    @cached_property
+    def measured(self) -> Measured:
+        """How fast the machine is."""
+        ready.import_torch()
+        from resshift_cli.restoration import rates
+        from resshift_cli.system.device import choose_device, choose_dtype
+
+        device = choose_device(self.machine.device)
+        with console.waiting("Measuring this machine"):
+            return rates.measure(device, choose_dtype(self.machine.precision, device))
+
+    def seconds(
+        self, spec: ModelSpec, *, steps: int | None = None, scale: float | None = None
+    ) -> float:
+        """About what a model takes for it, in as many steps as are asked for or it has."""
+        measured = self.measured
+        from resshift_cli.restoration import estimate, settings
+
+        steps = min(spec.steps, steps or self.computation.steps or spec.steps)
+        scale = scale or self.computation.scale
+        how = settings.settings(spec, name="the model", scale=scale, steps=steps)
+        return sum(
+            count * estimate.estimate(spec, measured, how, height=height, width=width).seconds
+            for (height, width), count in self.sizes.items()
+        )
+
+
+def candidate(which: Model) -> ModelEntry:
+    """The model that the options of `upscale` mean; no network is touched.
+
+    Raises:
+        UsageError: no such model, or one of another task; a weight file that fits several.
+        InputMissingError, ModelUnavailableError: a weight file that can't be used.
+    """
+    from resshift_cli.weights import registry, store
+
+    if which.weights is not None:
+        like = registry.find(which.model, which.registry) if which.model else None
+        return store.own(which.weights, like, registry.models(which.registry).values())
+    entry = registry.find(_named(which) or DEFAULT_MODEL, which.registry)
+    if entry.task not in registry.UPSCALING:
+        raise UsageError(
+            f"'{entry.name}' is for {entry.task}, which `resshift upscale` does not do.",
+            hint="`resshift models list` shows the models for enlarging.",
+        )
+    return entry
+
+
+def settle(entry: ModelEntry, which: Model, job: Job | None = None) -> ModelEntry:
+    """The candidate, or what takes the place of a default model that is not here.
+
+    Args:
+        entry: the candidate.
+        which: the options that it comes from.
+        job: what is to be done, where that is known.
+    """
+    from resshift_cli.weights import registry, store
+
+    if _named(which) or which.weights is not None or store.located(entry):
+        return entry
+    spec = ready.known_spec(entry)
+    seconds = job.seconds(spec) if job and spec else 0.0
+    time = f"would take about {console.duration(seconds)} here" if seconds else ""
+    if which.offline:
+        why = "can't be fetched offline"
+    elif seconds > UNASKED:
+        why = "nobody named it"
+    elif not store.reachable(entry, within=REACHABLE_WITHIN):
+        why = "its sources can't be reached"
+    else:
+        return entry
+    bundled = registry.bundled()
+    size = console.size(sum(file.bytes for file in entry.files))
+    terms = entry.licence if entry.commercial else f"{entry.licence}, no commercial use"
+    facts = ", ".join(filter(None, (f"{size} to fetch", terms, time)))
+    console.note(
+        f"{entry.name}, the default model, is not here and {why}: using {bundled.name}, which is "
+        f"bundled. The other one ({facts}) is fetched by `resshift models pull {entry.name}`, or "
+        f"named with --model."
+    )
+    return bundled
+
+
+def choose(which: Model) -> ModelEntry:
+    """The model to be used for work whose extent is not known; see `candidate` and `settle`."""
+    return settle(candidate(which), which)
+
+
+def announce(entry: ModelEntry, spec: ModelSpec, settings: Settings, job: Job) -> None:
+    """Before work of many minutes, say what it will take, and what is faster.
+
+    Args:
+        entry: the model.
+        spec: how it is run.
+        settings: how the images are enlarged.
+        job: what is to be done.
+    """
+    small = spec.autoencoder.kind != "vq"
+    if small and job.pixels * settings.steps < QUICK:
+        return
+    expected = job.seconds(spec)
+    if expected < LONG:
+        return
+    ways = [
+        f"{way} (about {console.duration(seconds)})"
+        for way, seconds in _faster(entry, spec, settings, job)
+        if seconds < WORTH * expected
+    ]
+    advice = f" Faster: {'; '.join(ways)}." if ways else ""
+    console.note(f"This will take about {console.duration(expected)} on this machine.{advice}")
+
+
+def _faster(
+    entry: ModelEntry, spec: ModelSpec, settings: Settings, job: Job
+) -> Iterator[tuple[str, float]]:
+    """What else could be asked for, and what it would take."""
+    from resshift_cli.weights import registry
+
+    for steps in FEWER_STEPS:
+        if steps < settings.steps:
+            yield f"--steps {steps}", job.seconds(spec, steps=steps)
+    if settings.scale > spec.scale:
+        yield f"--scale {spec.scale}", job.seconds(spec, scale=spec.scale)
+    for known in registry.shipped().values():
+        other = ready.known_spec(known) if known.commercial and known.name != entry.name else None
+        if other is not None and known.task == entry.task:
+            yield f"--model {known.name}, {_remark(known, other)}", job.seconds(other)
+
+
+def _remark(entry: ModelEntry, spec: ModelSpec) -> str:
+    """What speaks for a model that anybody may use."""
+    if entry.weights.sources[0].kind == "bundled":
+        return "bundled"
+    return f"{spec.steps} steps, free for commercial use"
+
+
+def _named(which: Model) -> str | None:
+    return which.model or os.environ.get(DEFAULT_VARIABLE)

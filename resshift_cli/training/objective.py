@@ -14,10 +14,12 @@ from resshift_cli.diffusion.autoencoder import Autoencoder, VQAutoencoder
 from resshift_cli.diffusion.denoiser import Denoiser
 from resshift_cli.diffusion.schedule import ShiftSchedule
 from resshift_cli.errors import InputMissingError, ModelUnavailableError, printable
+from resshift_cli.restoration import quality
 from resshift_cli.restoration.resize import shrink
 from resshift_cli.training.recipe import Objective
 
-_LEAST_ERROR = 0.125  # of flat crops, which would else outweigh all others
+_LEAST_ERROR = 2 / 255  # of flat crops, which would else outweigh all others
+_LUMA_RANGE = 219  # levels of black to white
 _BORDER = 2  # low-resolution pixels that the bicubic reduction reaches beyond
 _EXPORT = "torch.export.save(torch.export.export(network, (crops,)), FILE) writes one."
 
@@ -60,13 +62,12 @@ def denoising_loss(
     t: Tensor,
     kind: Objective,
 ) -> Tensor:
-    """Error of each crop, (N,), squared but for one kind, in the mean over its latent.
+    """Squared error of each crop, (N,), in the mean over its latent.
 
     `plain` is the error of the network's output (equation 12 of the paper). `weighted` is the
     error of x_0 times `bound_weights`. `balanced` is `plain`, where each crop counts in proportion
     to 1 / (energy of its residual): decibels are relative, and otherwise the few busiest crops
-    would drown all others. `absolute` is the absolute error of x_0 in the mean, over that which the
-    input has: it leads to the median, which is a little sharper than the mean.
+    would drown all others.
 
     Args:
         predicted: x_0 as the network has it, (N, C, H, W).
@@ -75,11 +76,9 @@ def denoising_loss(
         denoiser: what predicted it.
         schedule: the chain.
         t: int64 (N,), 1-based steps.
-        kind: which of the four.
+        kind: which of the three.
     """
     error = predicted - x0
-    if kind == "absolute":
-        return error.abs().mean((1, 2, 3)) / ((y0 - x0).abs().mean((1, 2, 3)) + _LEAST_ERROR)
     if kind == "weighted":
         weights = bound_weights(schedule)
         of_step = torch.tensor([weights[step - 1] for step in t.tolist()], device=t.device)
@@ -88,6 +87,24 @@ def denoising_loss(
     if kind == "balanced":
         loss = loss / ((y0 - x0).square().mean((1, 2, 3)) + 0.5)
     return loss
+
+
+def absolute_loss(restored: Tensor, sharp: Tensor, enlarged: Tensor) -> Tensor:
+    """Absolute error of each crop's pixels, (N,), over that which the enlarged input has.
+
+    It leads to the median of what may be, not the mean. Half of it is of the three channels, half
+    of the luma, in which people see detail. As with the balanced objective each crop counts in
+    proportion to what is to be mended of it.
+
+    Args:
+        restored: (N, 3, H, W) in about [0, 1].
+        sharp: the originals.
+        enlarged: the low-resolution images at full size.
+    """
+    luma = (quality.luma(restored) - quality.luma(sharp)).abs().mean((1, 2, 3)) / _LUMA_RANGE
+    channels = (restored - sharp).abs().mean((1, 2, 3))
+    own = (enlarged - sharp).abs().mean((1, 2, 3))
+    return (channels + luma) / 2 / (own + _LEAST_ERROR)
 
 
 def detail_share(sharp: Tensor, blurry: Tensor, restraint: float) -> Tensor:

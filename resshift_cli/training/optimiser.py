@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from resshift_cli.diffusion.denoiser import SwinUNet
 from resshift_cli.errors import UsageError
+from resshift_cli.training.muon import Muon32
 from resshift_cli.training.recipe import TrainSpec
 
 _NARROW = 16  # below it, a matrix has too few directions for Muon to pay off
@@ -34,7 +35,7 @@ class Optimiser:
 
     def __init__(self, network: SwinUNet, train: TrainSpec) -> None:
         self.network = network
-        chosen = list(_inner_matrices(network)) if train.optimiser == "muon" else []
+        chosen = [] if train.optimiser == "adamw" else list(_inner_matrices(network))
         self._flat = [(weight, nn.Parameter(_matrix(weight.detach()))) for weight in chosen]
         taken = {id(weight) for weight in chosen}
         rest = [weight for weight in network.parameters() if id(weight) not in taken]
@@ -51,19 +52,11 @@ class Optimiser:
             fused=True,
         )
         self.parts: list[torch.optim.Optimizer] = [adamw]
-        if chosen:
-            if not hasattr(torch.optim, "Muon"):
-                raise UsageError(
-                    f'optimiser = "muon" needs torch 2.9 or newer; this is {torch.__version__}.',
-                    hint='Update torch, or train with optimiser = "adamw".',
-                )
-            muon = torch.optim.Muon(
-                [flat for _, flat in self._flat],
-                lr=train.learning_rate,
-                weight_decay=train.weight_decay,
-                adjust_lr_fn="match_rms_adamw",
-            )
-            self.parts.append(muon)
+        matrices = [flat for _, flat in self._flat]
+        if train.optimiser == "muon32":
+            self.parts.append(Muon32(matrices, train.learning_rate, train.weight_decay))
+        elif train.optimiser == "muon":
+            self.parts.append(_muon_of_torch(matrices, train))
 
     @property
     def learning_rate(self) -> float:
@@ -101,6 +94,20 @@ class Optimiser:
         """
         for part, state in zip(self.parts, states, strict=True):
             part.load_state_dict(state)
+
+
+def _muon_of_torch(matrices: list[nn.Parameter], train: TrainSpec) -> torch.optim.Optimizer:
+    if not hasattr(torch.optim, "Muon"):
+        raise UsageError(
+            f'optimiser = "muon" needs torch 2.9 or newer; this is {torch.__version__}.',
+            hint='Update torch, or train with optimiser = "muon32".',
+        )
+    return torch.optim.Muon(
+        matrices,
+        lr=train.learning_rate,
+        weight_decay=train.weight_decay,
+        adjust_lr_fn="match_rms_adamw",
+    )
 
 
 def _inner_matrices(network: SwinUNet) -> Iterator[Tensor]:

@@ -18,7 +18,7 @@ from resshift_cli.training.dataset import VALIDATION_CROP, DataSpec, Partners
 from resshift_cli.weights import registry
 
 Objective = Literal["plain", "weighted", "balanced", "absolute"]
-OptimiserName = Literal["adamw", "muon"]
+OptimiserName = Literal["adamw", "muon", "muon32"]
 Amp = Literal["auto", "off", "bf16", "fp16"]
 
 
@@ -113,14 +113,15 @@ class TrainSpec:
         save_every: optimiser steps between saved states.
         validate_every: optimiser steps between validations.
         degrade: how low-resolution partners are made, or that they are files.
-        objective: see `objective.denoising_loss`.
+        objective: see `objective.denoising_loss`; `absolute` is `objective.absolute_loss`.
         perceptual: a second term of the loss.
         adversary: judges in place of the objective, so that the model gives samples and not means.
         restraint: damage to a low-resolution image, in 8-bit levels, at which the model learns to
             add half of the detail, see `objective.detail_share`; 0 to learn all of it always.
         final_rate: learning rate at the end.
         decay: share of the steps, at the end, in which the learning rate falls; 0 to 1.
-        optimiser: `adamw`, or `muon` for the matrices within the network, see `Optimiser`.
+        optimiser: `adamw`, or `muon` for the matrices within the network, see `Optimiser`; `muon32`
+            is the same in float32, see `muon`.
         beta1: how much AdamW keeps of its average of gradients; 0 to 1.
         beta2: and of that of squared gradients.
         accumulate: parts that each process computes its share of a batch in, one after the
@@ -284,6 +285,8 @@ def _problems(run: RunSpec) -> Iterator[str]:
         yield "clip_norm must be above 0"
     if train.perceptual is not None and train.perceptual.weight < 0:
         yield "perceptual.weight can't be negative"
+    if train.objective == "absolute" and train.restraint:
+        yield "the absolute objective is of pixels, and the restraint of latents"
     if train.adversary is not None:
         yield from _problems_of_judging(train, train.adversary)
     if run.data.problem is not None:

@@ -154,9 +154,13 @@ class Trainer:
         if self.run.train.restraint:
             x0 = self._restrained(x0, y0, sharp, blurry, t, noise)
         predicted = self._predicted(x0, y0, blurry, t, noise)
-        loss = objective.denoising_loss(
-            predicted, x0, y0, self.denoiser, self.schedule, t, self.run.train.objective
-        )
+        if self.run.train.objective == "absolute":
+            enlarged = self.enlarged(blurry) / 2 + 0.5
+            loss = objective.absolute_loss(self._pixels(predicted), sharp, enlarged)
+        else:
+            loss = objective.denoising_loss(
+                predicted, x0, y0, self.denoiser, self.schedule, t, self.run.train.objective
+            )
         perceptual = self.run.train.perceptual
         if self.features is not None and perceptual is not None:
             seen = t <= self.schedule.steps - perceptual.but_last
@@ -182,6 +186,10 @@ class Trainer:
             predicted: Tensor = self.replica(x_t, y0, blurry * 2 - 1, self.schedule, t)
         return predicted
 
+    def _pixels(self, latent: Tensor) -> Tensor:
+        """What it decodes to, with its gradient, in about [0, 1]."""
+        return objective.decode(self.autoencoder, latent.float()) / 2 + 0.5
+
     def _contested(
         self, adversary: Adversary, sharp: Tensor, blurry: Tensor, t: Tensor, noise: Tensor
     ) -> Tensor:
@@ -192,7 +200,7 @@ class Trainer:
         """
         sharp, blurry, t, noise = (part.to(self.device) for part in (sharp, blurry, t, noise))
         predicted = self._predicted(*self._encoded(sharp, blurry), blurry, t, noise)
-        restored = objective.decode(self.autoencoder, predicted.float()) / 2 + 0.5
+        restored = self._pixels(predicted)
         restraint = adversary.spec.restraint
         share = (
             objective.detail_share(sharp, blurry, restraint) if restraint else t.new_ones(len(t))

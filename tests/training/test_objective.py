@@ -100,10 +100,14 @@ def test_the_plain_objective_is_the_squared_error_of_the_network_s_output(
 
 
 def test_the_absolute_objective_is_over_the_error_that_the_input_has() -> None:
-    given = predicted(tiny_spec())
-    del given["error"]
-    error, own = ((given[name] - given["x0"]).abs().mean((1, 2, 3)) for name in ("predicted", "y0"))
-    assert_close(objective.denoising_loss(**given, kind="absolute"), error / (own + 0.125))
+    sharp, enlarged = torch.rand(2, 2, 3, 16, 16)
+    gray = torch.tensor([0.5, -0.2]).view(2, 1, 1, 1)
+    own = (enlarged - sharp).abs().mean((1, 2, 3)) + 2 / 255
+    found = objective.absolute_loss(sharp + gray, sharp, enlarged)
+    assert_close(found, torch.tensor([0.5, 0.2]) / own)  # of gray, channels and luma alike
+    blue = torch.tensor([0.0, 0.0, 0.3]).view(1, 3, 1, 1)
+    found = objective.absolute_loss(sharp + blue, sharp, enlarged)
+    assert_close(found, torch.full((2,), (0.1 + 0.3 * 24.966 / 219) / 2) / own)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -10,10 +10,12 @@ from tiny_run import (
     changed,
     needs_muon,
 )
+from torch.testing import assert_close
 
 from resshift_cli.errors import (
     UsageError,
 )
+from resshift_cli.training.muon import Muon32, orthogonal
 from resshift_cli.training.trainer import Trainer
 
 
@@ -63,3 +65,32 @@ def test_muon_is_refused_where_torch_has_none(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.delattr(torch.optim, "Muon", raising=False)
     with pytest.raises(UsageError, match="muon.* needs torch 2.9"):
         Trainer(changed(optimiser="muon"), seed=0, device=CPU)
+
+
+def test_orthogonal_matrices_have_singular_values_near_1() -> None:
+    for shape in ((3, 16, 40), (2, 40, 16)):
+        found = orthogonal(torch.randn(shape, generator=torch.Generator().manual_seed(0)))
+        values = torch.linalg.svdvals(found)
+        assert found.shape == shape and values.min() > 0.6 and values.max() < 1.3
+    assert not orthogonal(torch.zeros(1, 4, 4)).any()
+
+
+@needs_muon
+def test_muon_in_float32_follows_that_of_torch() -> None:
+    """Rounding in bfloat16 apart."""
+    drawn = torch.randn(5, 32, 24, generator=torch.Generator().manual_seed(0))
+    moved = []
+    for kind in ("muon", "muon32"):
+        weights = [torch.nn.Parameter(x.clone()) for x in drawn[:2]]
+        optimiser = (
+            Muon32(weights, 1e-2, 0.1)
+            if kind == "muon32"
+            else torch.optim.Muon(weights, 1e-2, 0.1, adjust_lr_fn="match_rms_adamw")
+        )
+        for gradient in drawn[2:]:
+            for weight in weights:
+                weight.grad = gradient.clone()
+            optimiser.step()
+        moved.append(torch.stack([w.detach() for w in weights]) - drawn[:2])
+    assert_close(moved[1], moved[0], rtol=0.0, atol=1e-3)
+    assert moved[0].abs().max() > 0.015

@@ -98,6 +98,7 @@ def test_a_missing_configuration_is_said_to_be_missing(tmp_path: Path) -> None:
         ({"adversary": {"weight": 0.0, "learning_rate": 1e-4}}, "adversary.weight must be above 0"),
         ({"adversary": JUDGED | {"penalty": -1.0}}, "adversary.penalty can't be negative"),
         ({"adversary": JUDGED | {"shift": 40}}, "crop less adversary.shift must be at least 32"),
+        ({"objective": "absolute", "restraint": 3.0}, "is of pixels, and the restraint of latents"),
         ({"adversary": JUDGED, "accumulate": 2}, "accumulate must be 1"),
         ({"adversary": JUDGED, "restraint": 3.0}, "the restraint is adversary.restraint"),
         (

@@ -47,7 +47,7 @@ def test_photos_that_are_all_too_small_are_a_usage_error(
 
 @pytest.mark.parametrize(
     ("stop", "optimiser"),
-    [(2, "adamw"), (4, "adamw"), pytest.param(4, "muon", marks=needs_muon)],
+    [(2, "adamw"), (4, "muon32"), pytest.param(4, "muon", marks=needs_muon)],
 )
 def test_an_interrupted_run_goes_on_to_the_very_same_weights(
     start: Start, tmp_path: Path, stop: int, optimiser: str

@@ -16,105 +16,25 @@ random, roughly as often as the script has them.
 from __future__ import annotations
 
 import math
-import subprocess
 from pathlib import Path
 from typing import Annotated
 
 import numpy as np
 import typer
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
-
-WIDTH, HEIGHT = 960, 720
-SUPERSAMPLING = 2
-
-LATIN = "eeeeetttaaaoooiiinnnsssrrrhhdlucmfpgwybvk" * 3 + "xjqz"
-ACCENTED = LATIN + "äöüßéèàçñôåøłęřšž"
-CYRILLIC = "оооеееаааииинннтттсссррввлкмдпуяыьгзбчйхжшюцщэф"
-GREEK = "αααεεειιοοοννττσσςρρηυλκπμγδθχφωβξζψ"
-HEBREW = "ייווההלאארתתבשמנכדעפחקגסטזצ"
-ARABIC = "ااالللييمممننووترربهعدسكفقحجشطصخ"
-DEVANAGARI = "कखगचजटडतथदनपबमयरलवशसह"
-THAI = "กนรอมาเงลยวดทสตคปบ"
-KANA = (
-    "あいうえおかきくけこさしすせそたちつてとなにのはまみもやよらりるれわ"
-    "アイウカキクシスタテトナニノマラリルレ"
+from writing import (
+    HEIGHT,
+    LATIN,
+    SCRIPTS,
+    SUPERSAMPLING,
+    WEIGHTS,
+    WIDTH,
+    Colour,
+    colours,
+    font_files,
+    line,
+    word,
 )
-CHINESE = "".join(chr(code) for code in range(0x4E00, 0x5A00))
-KOREAN = "".join(chr(code) for code in range(0xAC00, 0xD7A0, 7))
-
-# What is written with, and the fonts, by family, that can.
-SCRIPTS = [
-    (LATIN, ["DejaVu Sans", "DejaVu Serif", "Liberation Sans", "Liberation Serif", "C059", "P052"]),
-    (LATIN, ["DejaVu Sans Mono", "Liberation Mono", "Comic Neue", "URW Gothic", "Z003"]),
-    (ACCENTED, ["DejaVu Sans", "DejaVu Serif", "Noto Serif", "Noto Sans"]),
-    (CYRILLIC, ["DejaVu Sans", "DejaVu Serif", "Noto Serif", "Liberation Serif"]),
-    (GREEK, ["DejaVu Sans", "DejaVu Serif", "Noto Sans"]),
-    (HEBREW, ["Noto Sans Hebrew"]),
-    (ARABIC, ["Noto Sans Arabic"]),
-    (DEVANAGARI, ["Noto Sans Devanagari"]),
-    (THAI, ["Noto Sans Thai"]),
-    (KANA, ["IPAGothic"]),
-    (CHINESE, ["WenQuanYi Zen Hei"]),
-    (KOREAN, ["NanumGothic", "NanumMyeongjo"]),
-]
-WEIGHTS = np.array([8, 5, 3, 3, 1, 1, 1, 1, 1, 2, 2, 1], dtype=float)
-LETTERS_ONLY = {HEBREW, ARABIC, DEVANAGARI, THAI}  # these fonts have no digits or full stops
-
-Colour = tuple[int, int, int]
-
-
-def font_files() -> dict[str, list[str]]:
-    """Files of every installed family."""
-    listed = subprocess.run(
-        ["fc-list", "--format", "%{family[0]}\t%{file}\t%{index}\n"],
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout
-    files: dict[str, list[str]] = {}
-    for line in sorted(listed.splitlines()):
-        family, file, index = line.split("\t")
-        if index == "0" and file.endswith((".ttf", ".otf", ".ttc", ".t1")):
-            files.setdefault(family, []).append(file)
-    return files
-
-
-def word(letters: str, rng: np.random.Generator) -> str:
-    """A word of random letters, or a number."""
-    length = int(rng.integers(1, 10))
-    text = "".join(letters[int(i)] for i in rng.integers(len(letters), size=length))
-    kind = rng.random()
-    if letters in LETTERS_ONLY:
-        return text
-    if kind < 0.15:
-        return text.capitalize()
-    if kind < 0.22:
-        return text.upper()
-    if kind < 0.30:
-        return str(int(rng.integers(0, 10 ** min(length, 6))))
-    return text + (str(rng.choice(list(",.;:!?"))) if kind > 0.88 else "")
-
-
-def line(letters: str, rng: np.random.Generator) -> str:
-    """Some words."""
-    return " ".join(word(letters, rng) for _ in range(int(rng.integers(2, 16))))
-
-
-def colours(rng: np.random.Generator) -> tuple[Colour, Colour]:
-    """Paper and ink: mostly dark on light, sometimes the reverse, sometimes any two."""
-    kind = rng.random()
-    light = tuple(int(v) for v in 255 - rng.integers(0, 40, size=3))
-    dark = tuple(int(v) for v in rng.integers(0, 60, size=3))
-    if kind < 0.35:
-        return (255, 255, 255), (0, 0, 0)
-    if kind < 0.6:
-        return light, dark  # type: ignore[return-value]  # of three
-    if kind < 0.8:
-        return dark, light  # type: ignore[return-value]
-    paper, ink = rng.integers(0, 256, size=(2, 3))
-    if abs(int(paper.sum()) - int(ink.sum())) < 200:
-        ink = 255 - paper
-    return tuple(map(int, paper)), tuple(map(int, ink))  # type: ignore[return-value]
 
 
 def block_of_text(
@@ -197,6 +117,58 @@ def curve(rng: np.random.Generator, scale: int) -> list[tuple[float, float]]:
     return [(x, y) for x, y in points * scale]
 
 
+def hatch(
+    page: Image.Image,
+    shape: list[tuple[float, float]],
+    ink: tuple[int, int, int],
+    rng: np.random.Generator,
+) -> None:
+    """Slanted lines within a shape."""
+    scale = SUPERSAMPLING
+    mask = Image.new("L", page.size)
+    ImageDraw.Draw(mask).polygon(shape, fill=255)
+    lines = Image.new("L", page.size)
+    pen = ImageDraw.Draw(lines)
+    x0, y0, x1, y1 = mask.getbbox() or (0, 0, 1, 1)
+    gap, slant = int(rng.integers(3, 14)) * scale, int(rng.integers(-200, 200)) * scale
+    for x in range(x0 - abs(slant), x1 + abs(slant), gap):
+        pen.line((x, y0, x + slant, y1), 255, int(rng.integers(1, 5)))
+    page.paste(ink, (0, 0), Image.composite(lines, Image.new("L", page.size), mask))
+
+
+def screen_tone(
+    draw: ImageDraw.ImageDraw, ink: tuple[int, int, int], rng: np.random.Generator
+) -> None:
+    """Rows of dots, every other one shifted by half of their distance."""
+    scale = SUPERSAMPLING
+    x, y = rng.uniform((0, 0), (WIDTH, HEIGHT)) * scale
+    step, radius = rng.uniform(4, 12) * scale, rng.uniform(1, 3) * scale
+    for i in range(16):
+        for j in range(12):
+            cx, cy = x + (i + (j % 2) / 2) * step, y + j * step
+            draw.ellipse((cx - radius, cy - radius, cx + radius, cy + radius), ink)
+
+
+def speak(
+    draw: ImageDraw.ImageDraw,
+    ink: tuple[int, int, int],
+    width: int,
+    rng: np.random.Generator,
+    fonts: dict[str, list[str]],
+) -> None:
+    """A balloon with two lines of words."""
+    scale = SUPERSAMPLING
+    x, y = rng.uniform((0, 0), (WIDTH - 200, HEIGHT - 80)) * scale
+    draw.ellipse((x, y, x + 220 * scale, y + 90 * scale), (255, 255, 255), ink, width)
+    font = ImageFont.truetype(
+        str(rng.choice(fonts["Comic Neue"])), int(rng.integers(12, 26)) * scale
+    )
+    for row in range(2):
+        words = " ".join(word(LATIN, rng).upper() for _ in range(2))[:12]
+        middle = (x + 110 * scale, y + (32 + 26 * row) * scale)
+        draw.text(middle, words, (0, 0, 0), font, anchor="mm")
+
+
 def drawing(rng: np.random.Generator, fonts: dict[str, list[str]]) -> Image.Image:
     """Outlined shapes, hatching, dots and speech balloons, as comics and diagrams have them."""
     scale = SUPERSAMPLING
@@ -214,33 +186,12 @@ def drawing(rng: np.random.Generator, fonts: dict[str, list[str]]) -> Image.Imag
             draw.line([*shape, shape[0]], ink, width, joint="curve")
         elif kind < 0.55:
             draw.line(shape, ink, width, joint="curve")
-        elif kind < 0.75:  # hatching, within a shape
-            mask = Image.new("L", page.size)
-            ImageDraw.Draw(mask).polygon(shape, fill=255)
-            lines = Image.new("L", page.size)
-            pen = ImageDraw.Draw(lines)
-            x0, y0, x1, y1 = mask.getbbox() or (0, 0, 1, 1)
-            gap, slant = int(rng.integers(3, 14)) * scale, int(rng.integers(-200, 200)) * scale
-            for x in range(x0 - abs(slant), x1 + abs(slant), gap):
-                pen.line((x, y0, x + slant, y1), 255, int(rng.integers(1, 5)))
-            page.paste(ink, (0, 0), Image.composite(lines, Image.new("L", page.size), mask))
-        elif kind < 0.85:  # screen tone
-            x, y = rng.uniform((0, 0), (WIDTH, HEIGHT)) * scale
-            step, radius = rng.uniform(4, 12) * scale, rng.uniform(1, 3) * scale
-            for i in range(16):
-                for j in range(12):
-                    cx, cy = x + (i + (j % 2) / 2) * step, y + j * step
-                    draw.ellipse((cx - radius, cy - radius, cx + radius, cy + radius), ink)
-        elif kind < 0.92:  # speech
-            x, y = rng.uniform((0, 0), (WIDTH - 200, HEIGHT - 80)) * scale
-            draw.ellipse((x, y, x + 220 * scale, y + 90 * scale), (255, 255, 255), ink, width)
-            font = ImageFont.truetype(
-                str(rng.choice(fonts["Comic Neue"])), int(rng.integers(12, 26)) * scale
-            )
-            for row in range(2):
-                words = " ".join(word(LATIN, rng).upper() for _ in range(2))[:12]
-                middle = (x + 110 * scale, y + (32 + 26 * row) * scale)
-                draw.text(middle, words, (0, 0, 0), font, anchor="mm")
+        elif kind < 0.75:
+            hatch(page, shape, ink, rng)
+        elif kind < 0.85:
+            screen_tone(draw, ink, rng)
+        elif kind < 0.92:
+            speak(draw, ink, width, rng, fonts)
         else:
             x, y = rng.uniform((0, 0), (WIDTH, HEIGHT)) * scale
             w, h = rng.uniform(10, 240, size=2) * scale

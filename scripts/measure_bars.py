@@ -27,8 +27,8 @@ from typing import Annotated, Any
 
 import numpy as np
 import typer
-from draw_pages import font_files
 from PIL import Image, ImageDraw, ImageFont
+from writing import font_files
 
 from resshift_cli.evaluation import metrics
 from resshift_cli.evaluation.comparison import Study

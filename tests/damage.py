@@ -364,6 +364,14 @@ def _exif_in_a_circle() -> bytes:
 
 def strange() -> Iterator[Damaged]:
     """What has an image's name and is none, what would fill the memory, and absurd metadata."""
+    yield from _of_other_kinds()
+    yield from _by_other_names()
+    yield from _bombs()
+    yield from _absurd_metadata()
+
+
+def _of_other_kinds() -> Iterator[Damaged]:
+    """What is no image, or none that is read, under an image's name."""
     samples = {sample.kind: sample for sample in whole()}
     archive = io.BytesIO()
     with zipfile.ZipFile(archive, "w") as opened:
@@ -392,7 +400,9 @@ def strange() -> Iterator[Damaged]:
     yield Damaged("icon.png", _saved(Image.new("RGB", (16, 16)), "ICO"), unsupported)
     yield Damaged("photoshop.png", b"8BPS\0\x01" + bytes(100), unsupported)
 
-    # By another name, an image is still what its content says.
+
+def _by_other_names() -> Iterator[Damaged]:
+    """An image is what its content says, by any name."""
     names = (".png", ".jpg", ".webp", ".tif")
     for sample in whole():
         if not sample.moves:
@@ -400,7 +410,10 @@ def strange() -> Iterator[Damaged]:
                 name = f"{sample.kind} named{suffix}".replace(" ", "_")
                 yield Damaged(name, sample.content, frozenset({READ, UNWRITABLE}), of=sample)
 
-    # Bombs: 169 million pixels are more than are read by default, and 16 kB of PNG hold them.
+
+def _bombs() -> Iterator[Damaged]:
+    """Small files that unfold: 16 kB of PNG hold more pixels than are read by default."""
+    refused = frozenset({UNREADABLE})
     yield Damaged("bomb.png", _bomb(13_000), refused)
     yield Damaged("bomb_of_1_bit.png", _bomb(24_000, bits=1), refused)
     pour = chunk(b"zTXt", b"Comment\0\0" + zlib.compress(bytes(300_000_000), 9))
@@ -411,8 +424,11 @@ def strange() -> Iterator[Damaged]:
     pour = chunk(b"iCCP", b"Profile\0\0" + zlib.compress(bytes(300_000_000), 9))
     yield Damaged("profile_bomb.png", png(pour), frozenset({READ, UNREADABLE}))
 
-    # Metadata that is too much, too deep, or nonsense.
-    fine = frozenset({READ})
+
+def _absurd_metadata() -> Iterator[Damaged]:
+    """Metadata that is too much, too deep, or nonsense."""
+    samples = {sample.kind: sample for sample in whole()}
+    refused, fine = frozenset({UNREADABLE}), frozenset({READ})
     small = Image.new("RGB", (4, 4), "teal")
     circle = _exif_in_a_circle()
     yield Damaged("circle.png", png(chunk(b"eXIf", circle)), fine)

@@ -103,6 +103,19 @@ def feature_extractor(spec: DenoiserSpec) -> tuple[nn.Module, int]:
     return (nn.Sequential(*layers) if layers else nn.Identity()), channels
 
 
+def _swin(spec: DenoiserSpec, channels: int, level: int) -> SwinLayer:
+    return SwinLayer(
+        channels,
+        dim=spec.swin_embed_dim,
+        depth=spec.swin_depth,
+        window=spec.window,
+        head_dim=spec.num_head_channels,
+        mlp_ratio=spec.mlp_ratio,
+        convention=spec.swin,
+        resolution=LATENT_SIDE >> level,
+    )
+
+
 class SwinUNet(nn.Module):
     """U-Net of residual blocks with a Swin layer per level; names as in the published files.
 
@@ -121,19 +134,6 @@ class SwinUNet(nn.Module):
             nn.Linear(time_channels, time_channels),
         )
         self.feature_extractor, lq_channels = feature_extractor(spec)
-
-        def swin(channels: int, level: int) -> SwinLayer:
-            return SwinLayer(
-                channels,
-                dim=spec.swin_embed_dim,
-                depth=spec.swin_depth,
-                window=spec.window,
-                head_dim=spec.num_head_channels,
-                mlp_ratio=spec.mlp_ratio,
-                convention=spec.swin,
-                resolution=LATENT_SIDE >> level,
-            )
-
         widths = [spec.model_channels * mult for mult in spec.channel_mult]
         last = len(widths) - 1
         inputs = spec.latent_channels + lq_channels + spec.noise_channels
@@ -145,7 +145,7 @@ class SwinUNet(nn.Module):
                 layers: list[nn.Module] = [ResBlock(channels, width, time_channels)]
                 channels = width
                 if i == 0 and level in spec.swin_levels:
-                    layers.append(swin(channels, level))
+                    layers.append(_swin(spec, channels, level))
                 self.input_blocks.append(Stage(*layers))
                 skips.append(channels)
             if level != last:
@@ -154,7 +154,7 @@ class SwinUNet(nn.Module):
 
         self.middle_block = Stage(
             ResBlock(channels, channels, time_channels),
-            swin(channels, last),
+            _swin(spec, channels, last),
             ResBlock(channels, channels, time_channels),
         )
 
@@ -164,7 +164,7 @@ class SwinUNet(nn.Module):
                 layers = [ResBlock(channels + skips.pop(), width, time_channels)]
                 channels = width
                 if i == 0 and level in spec.swin_levels:
-                    layers.append(swin(channels, level))
+                    layers.append(_swin(spec, channels, level))
                 if i == spec.num_res_blocks and level > 0:
                     layers.append(Upsample(channels))
                 self.output_blocks.append(Stage(*layers))

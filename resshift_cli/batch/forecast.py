@@ -23,21 +23,20 @@ def forecast(plan: Plan, known: Headers) -> dict[str, Any]:
         known: headers of its jobs.
 
     Returns:
-        images to do, images of `unknown` size, what is `refused`, seconds, peak_bytes of memory,
-        disk_bytes that the results may take, and free_bytes.
+        images to do, what is `refused`, seconds, peak_bytes of memory, disk_bytes that the results
+        may take, and free_bytes.
     """
-    seconds, peak = _estimate(
-        plan, [header for header in known.values() if isinstance(header, Header)]
-    )
+    sound = {name: header for name, header in known.items() if isinstance(header, Header)}
+    refused = {failure.input: failure.error for failure in plan.failures}
+    refused |= {name: why for name, why in known.items() if isinstance(why, ResShiftError)}
+    seconds, peak = _estimate(plan, list(sound.values()))
+    to_do = [job for job in plan.jobs if job.input in sound]
     return {
-        "images": len(plan.jobs),
-        "unknown": sum(isinstance(header, ResShiftError) for header in known.values()),
-        "refused": [
-            {"input": failure.input, "message": str(failure.error)} for failure in plan.failures
-        ],
+        "images": len(to_do),
+        "refused": [{"input": name, **error.facts()} for name, error in refused.items()],
         "seconds": round(seconds, 1),
         "peak_bytes": peak,
-        "disk_bytes": disk_bytes(plan.jobs, plan.recipe.settings.scale),
+        "disk_bytes": disk_bytes(to_do, plan.recipe.settings.scale),
         "free_bytes": free_bytes(plan.output),
     }
 

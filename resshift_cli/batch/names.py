@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
+from glob import escape
 from pathlib import Path
 
 from resshift_cli.errors import UsageError, printable
@@ -20,17 +22,39 @@ def results_folder(folder: Path, scale: float) -> Path:
     return whole.with_name(f"{whole.name}_x{scale:g}")
 
 
-def check_apart(folder: Path, results: Path) -> None:
+def check_apart(folder: Path, results: Path, inputs: Iterable[str]) -> None:
     """Refuse results that would fall among the inputs.
+
+    Args:
+        folder: of the inputs.
+        results: folder of the results; it may lie in that, or that in it.
+        inputs: paths within `folder`, with slashes: results lie in folders of the same names.
 
     Raises:
         UsageError: they would.
     """
-    if Path(os.path.realpath(folder)).is_relative_to(os.path.realpath(results)):
+    whole, root = Path(os.path.realpath(folder)), Path(os.path.realpath(results))
+    if not whole.is_relative_to(root):
+        return
+    within = whole.relative_to(root).as_posix()
+    if within == "." or any(name.startswith(f"{within}/") for name in inputs):
         raise UsageError(
             f"The results in {printable(results)} would fall among the inputs.",
             hint="Give another folder with -o; it may lie within the input folder.",
         )
+
+
+def ledgers_beside(folder: Path, name: str) -> list[Path]:
+    """Folders that hold results of a folder by their names, as `results_folder` gives them.
+
+    Args:
+        folder: of the inputs.
+        name: of the file that such folders have.
+    """
+    whole = results_folder(folder, 1)
+    stem = whole.name.removesuffix("1")
+    found = (path for path in whole.parent.glob(f"{escape(stem)}*") if (path / name).exists())
+    return sorted(path for path in found if re.fullmatch(r"[\d.]+", path.name.removeprefix(stem)))
 
 
 def name_outputs(

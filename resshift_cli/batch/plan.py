@@ -17,6 +17,7 @@ from resshift_cli.batch.ledger import Ledger, Record
 from resshift_cli.batch.recipe import Recipe
 from resshift_cli.batch.resume import Failure, Job, Links, sort_out
 from resshift_cli.errors import ResShiftError, expected
+from resshift_cli.imaging import animation
 from resshift_cli.imaging.folders import Found
 from resshift_cli.imaging.opening import Header, read_header
 from resshift_cli.restoration import settings
@@ -37,6 +38,7 @@ class Plan:
         jobs: what is to be done.
         finished: records of what is.
         failures: what can't be done, unreadable folders included.
+        others: how many files were left alone because of their names, by extension.
     """
 
     folder: Path
@@ -45,6 +47,7 @@ class Plan:
     jobs: list[Job]
     finished: list[Record]
     failures: list[Failure]
+    others: Mapping[str, int]
 
     @property
     def images(self) -> int:
@@ -63,9 +66,15 @@ class Plan:
     def _header(self, source: Path) -> Header | ResShiftError:
         handling = self.recipe.handling
         try:
-            return read_header(
+            header = read_header(
                 source, max_pixels=handling.max_pixels, first_frame=handling.first_frame
             )
+            if header.frames > 1:
+                target = names.name_outputs(
+                    [source.name], scale=self.recipe.settings.scale, options=handling.options
+                )[source.name]
+                animation.check_target(Path(target), options=handling.options)
+            return header
         except Exception as error:  # decoders raise nearly anything on a damaged file
             return expected(error)
 
@@ -139,4 +148,5 @@ def make(folder: Path, ledger: Ledger, recipe: Recipe, found: Found, *, overwrit
     )
     state = sort_out(folder, output, outputs, ledger, recipe.identity(), overwrite=overwrite)
     closed = [Failure(place, "", error) for place, error in found.unreadable.items()]
-    return Plan(folder, output, recipe, state.jobs, state.finished, closed + state.failures)
+    failures = closed + state.failures
+    return Plan(folder, output, recipe, state.jobs, state.finished, failures, found.others)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from resshift_cli import __version__
+from resshift_cli.batch.table import Row
 
 if TYPE_CHECKING:
     from resshift_cli.batch.ledger import Record
@@ -22,8 +24,7 @@ class Report:
         folder: of the inputs, as it was given.
         output: folder of the results, likewise.
         settings: all that the results depend on.
-        found: images in the folder.
-        skipped: those that were finished before.
+        plan: what was found, once it is known.
         results: what was done, as the ledger has it.
         failures: what failed, likewise, unreadable folders included.
         errors: what ended the batch.
@@ -34,21 +35,30 @@ class Report:
     folder: Path
     output: Path | None = None
     settings: dict[str, Any] = field(default_factory=dict)
-    found: int = 0
-    skipped: int = 0
+    plan: Plan | None = None
     results: list[Record] = field(default_factory=list)
     failures: list[Record] = field(default_factory=list)
     errors: list[dict[str, Any]] = field(default_factory=list)
     forecast: dict[str, Any] | None = None
 
-    def begin(self, plan: Plan) -> None:
-        """Take over what was found, and what was finished before."""
-        self.found = plan.images
-        self.skipped = len(plan.finished)
-
     def add(self, record: Record) -> None:
         """Take over what became of an image."""
         (self.failures if record.status == "failed" else self.results).append(record)
+
+    @property
+    def found(self) -> int:
+        """Images in the folder."""
+        return 0 if self.plan is None else self.plan.images
+
+    @property
+    def skipped(self) -> int:
+        """Images that were finished before."""
+        return 0 if self.plan is None else len(self.plan.finished)
+
+    @property
+    def others(self) -> Mapping[str, int]:
+        """How many files were left alone because of their names, by extension."""
+        return {} if self.plan is None else self.plan.others
 
     @property
     def done(self) -> int:
@@ -64,6 +74,20 @@ class Report:
     def warnings(self) -> list[str]:
         """What was wrong with images that were done nonetheless."""
         return [warning for record in self.results for warning in record.warnings or ()]
+
+    def rows(self) -> Iterator[Row]:
+        """What became of every image."""
+        told = set()
+        for status, records in (("done", self.results), ("failed", self.failures)):
+            for record in records:
+                told.add(record.input)
+                yield Row.of(record, status)
+        if self.plan is not None:
+            for record in self.plan.finished:
+                yield Row.of(record, "finished before")
+            for job in self.plan.jobs:
+                if job.input not in told:
+                    yield Row(job.input, job.output, "not done")
 
     def document(self) -> dict[str, Any]:
         """As one JSON object."""
@@ -83,6 +107,7 @@ class Report:
                 "failed": self.failed,
                 "left": left,
             },
+            "others": dict(self.others),
             **forecast,
             "results": [record.facts() for record in self.results],
             "failures": [record.facts() for record in self.failures],

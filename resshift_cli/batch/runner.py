@@ -43,16 +43,25 @@ UNWATCHED = Watch()
 
 
 def enter(
-    failures: Sequence[Failure], ledger: Ledger, facts: Mapping[str, Any], watch: Watch = UNWATCHED
+    plan: Plan, failures: Sequence[Failure], ledger: Ledger, watch: Watch = UNWATCHED
 ) -> None:
-    """Enter what can't be done in the ledger.
+    """Enter in the ledger what can't be done, and what was left alone.
+
+    Args:
+        plan: of the batch.
+        failures: those of its failures that are to be entered.
+        ledger: where.
+        watch: what is told of it.
 
     Raises:
         OutputError: the ledger can't be written.
     """
+    facts = plan.facts()
+    about = {name: facts[name] for name in ("folder", "version")}
+    ledger.enter_others(plan.others, {**about, "time": _now()})
     for failure in failures:
-        about = {**facts, "input": failure.input, "output": failure.output}
-        record = _failed(about, failure.error)
+        names = {"input": failure.input, "output": failure.output}
+        record = _failed({**facts, **names}, failure.error)
         ledger.append(record)
         watch.record(record)
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from resshift_cli.commands import choice, console, progress, ready
+from resshift_cli.commands import choice, console, progress, proof, ready
 from resshift_cli.commands.groups import (
     Computation,
     Machine,
@@ -30,6 +30,8 @@ from resshift_cli.commands.options import (
     HiddenOption,
     IncludeOption,
     ResultsOption,
+    TableOption,
+    VerifyOption,
 )
 from resshift_cli.errors import InputMissingError, ResShiftError, UsageError, printable
 
@@ -39,11 +41,12 @@ if TYPE_CHECKING:
     from resshift_cli.batch.recipe import Recipe
     from resshift_cli.batch.report import Report
     from resshift_cli.imaging.files import Handling
-    from resshift_cli.imaging.folders import Selection
+    from resshift_cli.imaging.folders import Found
     from resshift_cli.weights.registry import ModelEntry
     from resshift_cli.weights.store import Files
 
-SHOWN = 10  # failures that the summary tells of
+SHOWN = 10  # failures that are told of
+KINDS = 8  # extensions of files that are told of
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,19 +59,59 @@ class Inputs(Options):
     exclude: ExcludeOption = None
     hidden: HiddenOption = False
 
-    def selection(self) -> Selection:
-        """As `folders.find` takes them."""
-        from resshift_cli.imaging.folders import Selection
+    def find(self, folder: Path, results: Path, *, quiet: bool) -> Found:
+        """The inputs.
 
-        return Selection(self.include or (), self.exclude or (), self.hidden)
+        Raises:
+            InputMissingError: there are none that --include asks for.
+        """
+        from resshift_cli.imaging import folders
+
+        selection = folders.Selection(self.include or (), self.exclude or (), self.hidden)
+        with console.waiting("Looking for images", quiet=quiet):
+            found = folders.find(folder, results, selection)
+        if self.include and not found.images:
+            patterns = " or ".join(f"'{printable(pattern)}'" for pattern in self.include)
+            raise InputMissingError(
+                f"No file in {printable(folder)} is like {patterns}.",
+                hint="--include takes patterns such as '*.png'; --hidden takes hidden files, too.",
+            )
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class Course(Options):
+    """How a batch is gone about."""
+
+    panel = "How to go about it"
+
+    fail_fast: FailFastOption = False
+    dry_run: DryRunOption = False
+    verify: VerifyOption = False
+    report: TableOption = None
+
+    def check(self) -> None:
+        """Refuse what can't be.
+
+        Raises:
+            UsageError: --verify beside --dry-run, or a report of no known kind.
+        """
+        if self.dry_run and (self.verify or self.report):
+            raise UsageError(
+                "--dry-run does nothing that could be proven or reported.",
+                hint="Leave out --dry-run, or --verify and --report.",
+            )
+        if self.report is not None:
+            from resshift_cli.batch.table import check_format
+
+            check_format(self.report)
 
 
 def batch(
     folder: FolderArgument,
     *,
     output: ResultsOption = None,
-    fail_fast: FailFastOption = False,
-    dry_run: DryRunOption = False,
+    course: Course,
     inputs: Inputs,
     model: Model,
     computation: Computation,
@@ -84,34 +127,41 @@ def batch(
     others from being done; in the end the exit code is then 1.
     """
     _check_folder(folder)
+    course.check()
+    if course.verify:
+        proof.verify(folder, output, inputs.find, course.report, reporting)
+        return
     handling = writing.handling(reading)
     entry = choice.choose(model)
     from resshift_cli.batch.report import Report
 
     report = Report(entry.name, folder)
-    with _telling(report, reporting, summary=not dry_run):
-        recipe = _recipe(entry, handling, model, computation, machine, reporting, dry_run=dry_run)
+    with _telling(report, reporting, summary=not course.dry_run):
+        recipe = _recipe(
+            entry, handling, model, computation, machine, reporting, dry_run=course.dry_run
+        )
         report.settings = recipe.options()
-        from resshift_cli.batch import ledger, names, plan
-        from resshift_cli.imaging import folders
+        from resshift_cli.batch import ledger, names, plan, table
 
         report.output = output or names.results_folder(folder, recipe.settings.scale)
-        names.check_apart(folder, report.output)
-        with console.waiting("Looking for images", quiet=reporting.quiet):
-            found = folders.find(folder, report.output, inputs.selection())
+        found = inputs.find(folder, report.output, quiet=reporting.quiet)
+        names.check_apart(folder, report.output, found.images)
 
         def make_plan(book: Ledger) -> Plan:
             with console.waiting("Looking for what is finished", quiet=reporting.quiet):
-                made = plan.make(folder, book, recipe, found, overwrite=writing.overwrite)
-            report.begin(made)
-            return made
+                report.plan = plan.make(folder, book, recipe, found, overwrite=writing.overwrite)
+            return report.plan
 
-        if dry_run:
-            _forecast(make_plan(ledger.Ledger(report.output)), report, quiet=reporting.quiet)
-        elif found.images or found.unreadable:
+        if course.dry_run or not (found.images or found.unreadable):
+            made = make_plan(ledger.Ledger(report.output))
+            if course.dry_run:
+                _forecast(made, report, quiet=reporting.quiet)
+        else:
             with ledger.opened(report.output) as book:
-                work = _Work(report, model, computation, machine, reporting, fail_fast)
+                work = _Work(report, model, computation, machine, reporting, course.fail_fast)
                 work.do(make_plan(book), book)
+        if course.report is not None:
+            table.write(course.report, report.rows(), f"resshift batch {folder}")
     if report.failed:
         raise typer.Exit(ResShiftError.exit_code)
 
@@ -204,22 +254,22 @@ def _forecast(plan: Plan, report: Report, *, quiet: bool) -> None:
     )
     if quiet:
         return
+    refused = figures["refused"]
     console.note(
         f"{report.found} images in {report.folder}: {figures['images']} to do, {report.skipped} "
-        f"finished before, {len(plan.failures)} that can't be done. Nothing was written."
+        f"finished before, {len(refused)} that can't be done. Nothing was written."
     )
-    for failure in plan.failures[:SHOWN]:
-        console.error(str(failure.error), failure.error.hint)
-    if len(plan.failures) > SHOWN:
-        console.note(f"and {len(plan.failures) - SHOWN} more")
+    for why in refused[:SHOWN]:
+        console.error(why["message"], why["hint"])
+    if len(refused) > SHOWN:
+        console.note(f"and {len(refused) - SHOWN} more")
+    _tell_others(report)
     if figures["images"]:
-        unknown = figures["unknown"]
         console.note(
             f"About {console.duration(figures['seconds'])} on {plan.recipe.device} in "
             f"{precision_name(plan.recipe.dtype)}, {console.size(figures['peak_bytes'])} of memory "
             f"at the peak, and up to about {console.size(figures['disk_bytes'])} in "
-            f"{report.output}, where {console.size(figures['free_bytes'])} are free"
-            f"{f', {unknown} of unknown size not counted' if unknown else ''}."
+            f"{report.output}, where {console.size(figures['free_bytes'])} are free."
         )
 
 
@@ -242,7 +292,7 @@ class _Work:
         plan.remove_leftovers(book)
         failures = plan.failures[:1] if self.fail_fast else plan.failures
         if not plan.jobs or (self.fail_fast and failures):
-            runner.enter(failures, book, plan.facts(), watch)
+            runner.enter(plan, failures, book, watch)
             return
         every = [*(job.input for job in plan.jobs), *(record.input for record in plan.finished)]
         known = _headers(plan, every, quiet=self.reporting.quiet)
@@ -253,7 +303,7 @@ class _Work:
         upscaler = ready.load(
             plan.recipe.entry, machine, offline=self.model.offline, quiet=self.reporting.quiet
         )
-        runner.enter(failures, book, plan.facts(), watch)
+        runner.enter(plan, failures, book, watch)
         if not self.reporting.quiet:
             sizes = Counter[tuple[int, int]]()
             for header in (known[job.input] for job in plan.jobs):
@@ -267,6 +317,8 @@ class _Work:
 
     def _tell(self, record: Record) -> None:
         self.report.add(record)
+        if record.status == "failed" and self.report.failed <= SHOWN:
+            console.error(record.error or "", record.hint or "")
         if record.status == "done" and not (self.reporting.quiet or self.reporting.as_json):
             assert self.report.output is not None
             console.result(self.report.output / record.output)
@@ -284,13 +336,25 @@ class _Work:
 
 
 def _summary(report: Report) -> None:
-    if not report.found and not report.failed:
+    if report.found or report.failed:
+        console.note(
+            f"{report.found} images in {report.folder}: {report.done} done, {report.skipped} "
+            f"finished before, {report.failed} failed. Results are in {report.output}"
+        )
+    else:
         console.note(f"There are no images in {report.folder}.")
+    _tell_others(report)
+
+
+def _tell_others(report: Report) -> None:
+    """What is in the folder beside images, by extension."""
+    others = Counter(report.others)
+    if not others:
         return
-    console.note(
-        f"{report.found} images in {report.folder}: {report.done} done, {report.skipped} finished "
-        f"before, {report.failed} failed. Results are in {report.output}"
-    )
+    kinds = ", ".join(f"{kind or 'no extension'} {n}" for kind, n in others.most_common(KINDS))
+    more = ", ..." if len(others) > KINDS else ""
+    are = "other file was" if others.total() == 1 else "other files were"
+    console.note(f"{others.total()} {are} left alone: {kinds}{more}")
 
 
 def _tell_warnings(report: Report) -> None:
@@ -301,10 +365,8 @@ def _tell_warnings(report: Report) -> None:
 
 
 def _tell_failures(report: Report) -> None:
-    """Why images failed, but not for all of a thousand."""
-    for record in report.failures[:SHOWN]:
-        console.error(record.error or "", record.hint or "")
-    _tell_more(report, len(report.failures) - SHOWN, "more")
+    """Where failures are told of that were not, of more than a few."""
+    _tell_more(report, report.failed - SHOWN, "more")
 
 
 def _tell_more(report: Report, count: int, what: str) -> None:

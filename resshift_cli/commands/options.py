@@ -161,6 +161,23 @@ DryRunOption = Annotated[
         help="Tell what would be done, and about what time, memory and disk space it would take.",
     ),
 ]
+VerifyOption = Annotated[
+    bool,
+    typer.Option(
+        "--verify",
+        help="Prove that the folder is finished, by its ledger, without a model: every image has a "
+        "result that is as it was made, of an input that is as it was.",
+    ),
+]
+TableOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--report",
+        metavar="FILE.html|csv",
+        readable=False,
+        help="Write what became of every image to a file for people, too.",
+    ),
+]
 ScaleOption = Annotated[
     float | None,
     typer.Option(

@@ -40,6 +40,7 @@ from resshift_cli.evaluation.rows import Results, Row
 from resshift_cli.imaging.picture import Pixels
 from resshift_cli.restoration.realism import Patches
 from resshift_cli.system.digests import digest
+from resshift_cli.system.spreadsheet import cell
 
 MOST_PATCHES = 10_000
 """Of all images together, for realism: more make it no surer, and take long."""
@@ -220,7 +221,7 @@ class Study:
         lines.writerow(["image", "row", *(metric.name for metric in self._paired)])
         for name in self.names:
             for title, values in self.values.items():
-                lines.writerow([name, title, *values[name].values()])
+                lines.writerow([cell(name), cell(title), *values[name].values()])
         return buffer.getvalue()
 
 

@@ -168,9 +168,10 @@ def _check_mode(image: Image.Image, icc: bytes | None, name: str) -> None:
     """Refuse what has more than 8 bits, or other colours than gray and RGB."""
     if image.mode in _DEEP_MODES:
         raise refusals.too_deep(name, "16 or 32 bits per channel")
-    if image.mode not in _MODES and not (image.mode == "CMYK" and icc):
-        without = " without a colour profile" if image.mode == "CMYK" else ""
-        what = f"is in {printable(image.mode)} colours{without}, and only gray and RGB are handled"
+    if image.mode == "CMYK" and not icc:
+        raise refusals.cmyk_without_profile(name)
+    if image.mode not in _MODES and image.mode != "CMYK":
+        what = f"is in {printable(image.mode)} colours, and only gray and RGB are handled"
         raise refusals.other_colours(name, what)
 
 

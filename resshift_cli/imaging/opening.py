@@ -198,6 +198,8 @@ def read_header(
     with opened(source, max_pixels=max_pixels) as file, decoding(max_pixels=max_pixels):
         image = file.image()
         width, height = image.size
+        if image.mode == "CMYK" and not image.info.get("icc_profile"):
+            raise refusals.cmyk_without_profile(file.name)
         # Pillow would decode a PNG to find EXIF behind its pixels.
         at_hand = image.format != "PNG" or "exif" in image.info
         orientation, _ = metadata.exif_of(image) if at_hand else (1, None)

@@ -90,6 +90,12 @@ def too_deep(name: str, what: str) -> UnsupportedImageError:
     )
 
 
+def cmyk_without_profile(name: str) -> UnsupportedImageError:
+    """Ink on what paper? Only a profile tells what colours they are."""
+    what = "is in CMYK colours without a colour profile, and only gray and RGB are handled"
+    return other_colours(name, what)
+
+
 def other_colours(name: str, what: str) -> UnsupportedImageError:
     """Colours that are neither gray nor RGB."""
     return UnsupportedImageError(f"{name} {what}.", hint="Convert it to RGB (sRGB) first.")

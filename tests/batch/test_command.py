@@ -12,7 +12,7 @@ from command_line import Ran, Run, make_photo, on_a_terminal, posix
 from command_line import files as files_of
 
 from resshift_cli.batch import ledger
-from resshift_cli.commands import progress
+from resshift_cli.commands import console, progress
 
 
 def test_results_within_the_folder_are_not_taken_for_inputs(batch: Run, folder: Path) -> None:
@@ -46,6 +46,11 @@ def test_progress_goes_through_the_images_of_a_group(
         ("in/a.png", 2, "in/a.png is not a folder. `resshift upscale in/a.png`"),
         ("in -o in", 2, "would fall among the inputs"),
         ("in/sub -o in", 2, "would fall among the inputs"),
+        ("in --include *.pgn --include b*.png", 3, "No file in in is like '*.pgn' or 'b*.png'."),
+        ("in --report a.txt", 2, "a.txt is neither a .csv nor an .html file"),
+        ("in --dry-run --verify", 2, "Leave out --dry-run"),
+        ("in --verify", 2, "Beside in there is: none."),
+        ("in --verify -o in", 3, "There is no resshift-batch.jsonl in in"),
         ("in -o in/a.png", 6, "in/a.png can't be made"),
         ("in --tile 7", 2, "A tile of 7 px is smaller"),
         ("in --device cuda:99", 8, "'cuda:99' was asked for"),
@@ -61,6 +66,8 @@ def test_what_can_not_be_done_is_refused_on_one_line_and_leaves_nothing(
     words: str,
 ) -> None:
     monkeypatch.chdir(folder.parent)
+    (folder / "sub" / "sub").mkdir()
+    make_photo(folder / "sub" / "sub" / "d.png", 8, 8)
     before = files_of(folder.parent)
     ran = batch(*arguments.split())
     assert (ran.code, ran.out, len(ran.err.splitlines())) == (code, "", 1)
@@ -115,3 +122,46 @@ def test_a_terminal_shows_images_and_the_work_on_one(folder: Path, tiny_weights:
     assert re.search(r"in .*━.* \d+%.* \d/4 images.* about 0:\d\d left", shown)
     assert re.search(r"big\.png .*━.* \d+%", shown)
     assert "4 images in" in shown.split("\x1b[2K")[-1]
+
+
+def test_results_may_go_to_a_folder_above_where_none_falls_among_the_inputs(
+    batch: Run, folder: Path
+) -> None:
+    ran = batch(folder / "sub", "-o", folder)
+    assert (ran.code, (folder / "c.png").exists()) == (0, True)
+    assert "1 finished before" in batch(folder / "sub", "-o", folder).err
+
+
+def test_what_was_left_alone_is_told_of_and_entered(batch: Run, folder: Path) -> None:
+    for name in ("a.CR2", "b.mp4", "sub/c.mp4", "notes", ".DS_Store"):
+        (folder / name).touch()
+    ran = batch(folder)
+    assert ran.err.splitlines()[-1] == (
+        "4 other files were left alone: .mp4 2, .CR2 1, no extension 1"
+    )
+    others = {".CR2": 1, ".mp4": 2, "": 1}
+    assert ledger.Ledger(folder.with_name("in_x4")).others == others
+    report = json.loads(batch(folder, "--dry-run", "--json").out)
+    assert report["others"] == others
+
+
+def test_failures_are_told_as_they_happen(
+    batch: Run, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / "aa.png").write_bytes(b"no")
+    told: list[str] = []
+    error, result = console.error, console.result
+
+    def telling(message: str, hint: str) -> None:
+        told.append("failure")
+        error(message, hint)
+
+    def naming(path: Path) -> None:
+        told.append(path.name)
+        result(path)
+
+    monkeypatch.setattr(console, "error", telling)
+    monkeypatch.setattr(console, "result", naming)
+    ran = batch(folder)
+    assert told == ["a.png", "failure", "b.jpg", "c.png"]
+    assert ran.err.count("aa.png is not an image") == 1

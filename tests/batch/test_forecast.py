@@ -6,8 +6,10 @@ import json
 import re
 from pathlib import Path
 
+from batch_folder import make_animation
 from command_line import Run, make_photo
 from command_line import files as files_of
+from PIL import Image
 
 
 def test_a_dry_run_tells_what_it_would_take_and_writes_nothing(batch: Run, folder: Path) -> None:
@@ -34,3 +36,18 @@ def test_a_dry_run_knows_what_is_finished_and_what_would_be_refused(
     assert [refused["input"] for refused in report["dry_run"]["refused"]] == ["b.jpg"]
     assert report["dry_run"]["disk_bytes"] == 16 * (folder / "d.png").stat().st_size
     assert files_of(output) == before
+
+
+def test_a_dry_run_finds_what_headers_can_tell(batch: Run, folder: Path) -> None:
+    (folder / "empty.png").touch()
+    (folder / "text.png").write_text("no image")
+    Image.new("CMYK", (8, 8)).save(folder / "ink.jpg")
+    make_animation(folder / "moving.gif")
+    (folder / "nowhere.png").symlink_to("nothing")
+    before = files_of(folder.parent)
+    ran = batch(folder, "--dry-run", "--format", "jpg")
+    assert "3 to do, 0 finished before, 5 that can't be done" in ran.err
+    for words in ("empty.png is empty", "text.png is not an image", "ink.jpg is in CMYK colours"):
+        assert words in ran.err
+    assert "moving.gif.jpg: JPEG is written without animation" in ran.err
+    assert files_of(folder.parent) == before

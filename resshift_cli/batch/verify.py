@@ -1,0 +1,85 @@
+"""Whether a folder of results is whole and as it was made, by its ledger alone: no model is asked.
+
+Every input has to have a result, made of what the input is now, and untouched since.
+"""
+
+from __future__ import annotations
+
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from resshift_cli.batch.ledger import Ledger, Record
+from resshift_cli.batch.resume import Links
+from resshift_cli.imaging.folders import Found
+from resshift_cli.system import atomic
+from resshift_cli.system.digests import digest
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What is true of one input.
+
+    Attributes:
+        input: path within the folder of inputs.
+        output: path of its result within the folder of results; "" if there was none.
+        problem: why it is not proven; "" if it is.
+        is_gone: whether there is only the result any more.
+        record: what the ledger has of it.
+    """
+
+    input: str
+    output: str
+    problem: str = ""
+    is_gone: bool = False
+    record: Record | None = None
+
+
+def verify(folder: Path, found: Found, ledger: Ledger) -> Iterator[Finding]:
+    """Look at every input, and at results whose inputs are gone; both are read whole.
+
+    Args:
+        folder: of the inputs.
+        found: what is in it.
+        ledger: of the results.
+    """
+    for place, error in found.unreadable.items():
+        yield Finding(place, "", str(error))
+    links = Links(ledger.path.parent)
+    for name in found.images:
+        record = ledger.results.get(name)
+        if record is None:
+            failure = ledger.failures.get(name)
+            problem = "has no result" if failure is None else f"failed: {failure.error}"
+            yield Finding(name, "", problem, record=failure)
+            continue
+        problem = _problem_of_input(folder / name, record) or _problem_of_result(
+            ledger, record, links
+        )
+        yield Finding(name, record.output, problem, record=record)
+    for name in sorted(ledger.results.keys() - set(found.images)):
+        record = ledger.results[name]
+        problem = _problem_of_result(ledger, record, links)
+        yield Finding(name, record.output, problem, is_gone=True, record=record)
+
+
+def _problem_of_input(path: Path, record: Record) -> str:
+    try:
+        same = digest(path) == record.input_sha256
+    except OSError as error:
+        return f"can't be read: {atomic.reason(error)}"
+    return "" if same else "was changed since its result was made"
+
+
+def _problem_of_result(ledger: Ledger, record: Record, links: Links) -> str:
+    path = ledger.path.parent / record.output
+    try:
+        if links.on_the_way_to(record.output) or not stat.S_ISREG(path.lstat().st_mode):
+            return "has a link, or no file, for a result"
+        same = digest(path) == record.output_sha256
+    except (FileNotFoundError, NotADirectoryError):
+        return "has lost its result"
+    except (OSError, ValueError) as error:
+        return f"has a result that can't be read: {error}"
+    return "" if same else "has a result that was changed since it was made"

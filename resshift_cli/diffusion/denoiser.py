@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from resshift_cli.diffusion.schedule import ShiftSchedule
-from resshift_cli.diffusion.specs import LATENT_SIDE, DenoiserSpec
-from resshift_cli.diffusion.swin import GroupNorm, SiLU, SwinLayer
+from resshift_cli.diffusion.specs import LATENT_SIDE, DenoiserSpec, Norm
+from resshift_cli.diffusion.swin import SiLU, SwinLayer, normalisation
 
 
 def timestep_embedding(timesteps: Tensor, dim: int) -> Tensor:
@@ -25,14 +25,18 @@ def timestep_embedding(timesteps: Tensor, dim: int) -> Tensor:
 class ResBlock(nn.Module):
     """Two convolutions; the time embedding scales and shifts between them."""
 
-    def __init__(self, in_channels: int, out_channels: int, time_channels: int) -> None:
+    def __init__(
+        self, in_channels: int, out_channels: int, time_channels: int, norm: Norm = "group"
+    ) -> None:
         super().__init__()
         self.in_layers = nn.Sequential(
-            GroupNorm(in_channels), SiLU(), nn.Conv2d(in_channels, out_channels, 3, padding=1)
+            normalisation(in_channels, norm),
+            SiLU() if norm == "group" else nn.SiLU(),  # else the skip connection reads it too
+            nn.Conv2d(in_channels, out_channels, 3, padding=1),
         )
         self.emb_layers = nn.Sequential(nn.SiLU(), nn.Linear(time_channels, 2 * out_channels))
         self.out_layers = nn.Sequential(
-            GroupNorm(out_channels),
+            normalisation(out_channels, norm),
             SiLU(),
             nn.Dropout(0.0),  # keeps the published numbering of the layers
             nn.Conv2d(out_channels, out_channels, 3, padding=1),
@@ -142,7 +146,7 @@ class SwinUNet(nn.Module):
         skips = [channels]
         for level, width in enumerate(widths):
             for i in range(spec.num_res_blocks):
-                layers: list[nn.Module] = [ResBlock(channels, width, time_channels)]
+                layers: list[nn.Module] = [ResBlock(channels, width, time_channels, spec.norm)]
                 channels = width
                 if i == 0 and level in spec.swin_levels:
                     layers.append(_swin(spec, channels, level))
@@ -153,15 +157,15 @@ class SwinUNet(nn.Module):
                 skips.append(channels)
 
         self.middle_block = Stage(
-            ResBlock(channels, channels, time_channels),
+            ResBlock(channels, channels, time_channels, spec.norm),
             _swin(spec, channels, last),
-            ResBlock(channels, channels, time_channels),
+            ResBlock(channels, channels, time_channels, spec.norm),
         )
 
         self.output_blocks = nn.ModuleList()
         for level, width in reversed(list(enumerate(widths))):
             for i in range(spec.num_res_blocks + 1):
-                layers = [ResBlock(channels + skips.pop(), width, time_channels)]
+                layers = [ResBlock(channels + skips.pop(), width, time_channels, spec.norm)]
                 channels = width
                 if i == 0 and level in spec.swin_levels:
                     layers.append(_swin(spec, channels, level))
@@ -170,7 +174,7 @@ class SwinUNet(nn.Module):
                 self.output_blocks.append(Stage(*layers))
 
         self.out = nn.Sequential(
-            GroupNorm(channels),
+            normalisation(channels, spec.norm),
             SiLU(),
             nn.Conv2d(channels, spec.latent_channels, 3, padding=1),
         )

@@ -24,6 +24,7 @@ LATENT_SIDE = 64  # the latent size that the published layouts' tables are writt
 SPEC_KEY = "resshift"  # metadata entry of a weight file that holds the model's table as JSON
 
 Condition = Literal["pixels", "latent", "resized"]
+Norm = Literal["group", "none"]
 
 T = TypeVar("T")
 
@@ -89,6 +90,8 @@ class DenoiserSpec:
             1 a feature extractor of strided convolutions brings it down.
         lq_mask: the low-quality image has a fourth channel, the inpainting mask.
         noise_channels: extra input planes of noise (distilled students).
+        norm: `group`, or `none`: without, what a place becomes depends on its neighbourhood alone,
+            and nothing is divided by the deviation of a flat map.
     """
 
     latent_channels: int
@@ -105,6 +108,7 @@ class DenoiserSpec:
     lq_ratio: int
     lq_mask: bool
     noise_channels: int
+    norm: Norm = "group"
 
     @property
     def size_multiple(self) -> int:
@@ -313,6 +317,8 @@ def _value(hint: Any, value: Any, where: str) -> Any:
 def to_json(spec: ModelSpec) -> str:
     """The spec as it stands in a weight file's metadata."""
     table = dataclasses.asdict(spec)
+    if spec.denoiser.norm == "group":  # files of those networks stay what they were
+        del table["denoiser"]["norm"]
     return json.dumps({key: value for key, value in table.items() if value is not None})
 
 

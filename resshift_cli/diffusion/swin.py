@@ -11,6 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from resshift_cli.diffusion.specs import Norm
+
 SwinConvention = Literal["reference", "standard"]
 
 MASKED = -100.0  # added to the scores; exp() of it vanishes in every precision
@@ -27,6 +29,11 @@ class GroupNorm(nn.GroupNorm):
 
     def __init__(self, channels: int, eps: float = 1e-5) -> None:
         super().__init__(GROUPS, channels, eps=eps)
+
+
+def normalisation(channels: int, kind: Norm) -> nn.Module:
+    """What stands where a block normalises, which may be nothing."""
+    return GroupNorm(channels) if kind == "group" else nn.Identity()
 
 
 def silu(x: Tensor) -> Tensor:
@@ -217,6 +224,7 @@ class SwinBlock(nn.Module):
         odd: bool,
         convention: SwinConvention,
         resolution: int,
+        norm: Norm = "group",
     ) -> None:
         super().__init__()
         self.window = window
@@ -227,9 +235,9 @@ class SwinBlock(nn.Module):
             # Never read: it is here because the official state dicts have it.
             mask = shift_mask(resolution, resolution, window, convention)
             self.register_buffer("attn_mask", mask)
-        self.norm1 = GroupNorm(dim)
+        self.norm1 = normalisation(dim, norm)
         self.attn = WindowAttention(dim, window, head_dim)
-        self.norm2 = GroupNorm(dim)
+        self.norm2 = normalisation(dim, norm)
         self.mlp = Mlp(dim, dim * mlp_ratio)
 
     def shifts(self, height: int, width: int) -> bool:
@@ -296,6 +304,7 @@ class SwinLayer(nn.Module):
         mlp_ratio: int,
         convention: SwinConvention,
         resolution: int,
+        norm: Norm = "group",
     ) -> None:
         super().__init__()
         self.patch_embed = Projection(channels, dim)
@@ -308,6 +317,7 @@ class SwinLayer(nn.Module):
                 odd=i % 2 == 1,
                 convention=convention,
                 resolution=resolution,
+                norm=norm,
             )
             for i in range(depth)
         )

@@ -9,6 +9,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint as recomputed
 
 from resshift_cli.diffusion.denoiser import ResBlock, SwinUNet
+from resshift_cli.diffusion.specs import DenoiserSpec
 from resshift_cli.diffusion.swin import SwinBlock, SwinLayer
 
 
@@ -21,32 +22,51 @@ def initialise(network: SwinUNet, *, preconditioned: bool) -> None:
     Of the first features of a preconditioned network, half start as differences within the
     low-quality image alone: what it tells lies in faint local contrast, which the strong noise of
     the latent's many channels would drown in every mixed feature.
+
+    Without normalisation residual branches start small in place of zero, and all first features of
+    such a network are of the low-quality image.
     """
-    if preconditioned:
-        latent_channels = network.spec.latent_channels
-        with torch.no_grad():
+    plain = network.spec.norm == "none"
+    with torch.no_grad():
+        if preconditioned:
             first = network.get_parameter("input_blocks.0.0.weight")
-            half = len(first) // 2
-            first[:half, :latent_channels] = 0
-            first[:half] -= first[:half].mean((2, 3), keepdim=True)
-            first[:half] *= (first.shape[1] / (first.shape[1] - latent_channels)) ** 0.5 * 8
-            first[half:, latent_channels:] = 0
-    for module in network.modules():
-        if isinstance(module, ResBlock):
-            _zero(module.out_layers[-1])
-        elif isinstance(module, SwinBlock):
-            _zero(module.attn.proj)
-            _zero(module.mlp.fc2)
-        elif isinstance(module, SwinLayer):
-            for projection in (module.patch_embed.proj, module.patch_unembed.proj):
-                nn.init.dirac_(projection.weight)
-                nn.init.zeros_(projection.bias)  # type: ignore[arg-type]  # it has a bias
-    _zero(network.out[-1])
+            _start_plain(first, network.spec) if plain else _start(first, network.spec)
+        for module in network.modules():
+            if isinstance(module, ResBlock):
+                _shrink(module.out_layers[-1], 0.2 if plain else 0.0)
+            elif isinstance(module, SwinBlock):
+                _shrink(module.attn.proj, 0.0)
+                _shrink(module.mlp.fc2, 0.0)
+            elif isinstance(module, SwinLayer):
+                for projection in (module.patch_embed.proj, module.patch_unembed.proj):
+                    nn.init.dirac_(projection.weight)
+                    nn.init.zeros_(projection.bias)  # type: ignore[arg-type]  # it has a bias
+        _shrink(network.out[-1], 0.1 if plain else 0.0)
 
 
-def _zero(layer: nn.Module) -> None:
-    for parameter in layer.parameters():
-        nn.init.zeros_(parameter)
+def _start(first: nn.Parameter, spec: DenoiserSpec) -> None:
+    latent, half = spec.latent_channels, len(first) // 2
+    first[:half, :latent] = 0
+    first[:half] -= first[:half].mean((2, 3), keepdim=True)
+    first[:half] *= (first.shape[1] / (first.shape[1] - latent)) ** 0.5 * 8
+    first[half:, latent:] = 0
+
+
+def _start_plain(first: nn.Parameter, spec: DenoiserSpec) -> None:
+    first.zero_()
+    shown, half = first[:, spec.latent_channels :], len(first) // 2
+    nn.init.normal_(shown, std=(shown[0].numel() * 3) ** -0.5)
+    shown[:half] -= shown[:half].mean((2, 3), keepdim=True)
+    shown[:half] *= 6
+
+
+def _shrink(layer: nn.Module, factor: float) -> None:
+    """Of what it starts with, keep a share of the weights and no bias."""
+    for name, parameter in layer.named_parameters():
+        if factor and name == "weight":
+            parameter.mul_(factor)
+        else:
+            parameter.zero_()
 
 
 def recompute_activations(network: SwinUNet) -> None:

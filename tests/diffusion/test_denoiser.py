@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from typing import Literal
 
 import pytest
@@ -58,6 +59,21 @@ def tiny_inputs(side: int = 16) -> tuple[Tensor, Tensor, Tensor]:
     generator = torch.Generator().manual_seed(1)
     x_t, y0, lq = torch.randn(3, 2, 3, side, side, generator=generator)
     return x_t, y0, lq.clamp(-1, 1)
+
+
+def test_a_network_without_norms_is_local_and_reads_no_map_that_it_has_changed() -> None:
+    torch.manual_seed(0)
+    spec = small_unet_spec(channel_mult=(1,), swin_levels=(), swin="standard")
+    spec = replace(spec, norm="none", swin_depth=0, window=1)
+    network = SwinUNet(spec).eval()
+    assert not any("norm" in name for name in network.state_dict())
+    x, _, lq = tiny_inputs(32)
+    t = torch.tensor([3, 3])
+    learning = network(x, t, lq)  # with a gradient no activation is in place
+    with torch.no_grad():
+        assert torch.equal(network(x, t, lq), learning)
+        x[..., 31] += 5.0
+        assert torch.equal(network(x, t, lq)[..., :8], learning[..., :8])
 
 
 @pytest.mark.parametrize("name", UNET_SPECS)

@@ -59,6 +59,13 @@ def test_a_model_s_table_survives_json(spec: ModelSpec) -> None:
     assert from_json(to_json(spec), "here") == spec
 
 
+def test_only_a_network_without_norms_says_so_in_its_file() -> None:
+    plain = replace(tiny_spec(), denoiser=replace(tiny_spec().denoiser, norm="none"))
+    assert "norm" not in json.loads(to_json(tiny_spec()))["denoiser"]
+    assert json.loads(to_json(plain))["denoiser"]["norm"] == "none"
+    assert from_json(to_json(plain), "here") == plain
+
+
 def test_a_missing_key_is_refused_with_the_table_s_name() -> None:
     assert refused(table(scale=None)) == "[broken] lacks the key 'scale'."
     assert refused(part("tile", overlap=None)) == "[broken].tile lacks the key 'overlap'."
@@ -179,7 +186,7 @@ def test_a_broken_table_counts_as_an_unavailable_model() -> None:
 # Imports
 
 
-@pytest.mark.parametrize("room", ["", ".errors", ".schedule", ".specs"])
+@pytest.mark.parametrize("room", ["", ".errors", ".diffusion.schedule", ".diffusion.specs"])
 def test_the_ground_floor_imports_neither_torch_nor_numpy(room: str) -> None:
     code = f"import sys, resshift_cli{room}; print({{'torch', 'numpy'}} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -39,3 +39,15 @@ def test_half_of_the_first_features_are_differences_within_the_low_quality_image
     assert not weight[:16, :48].any() and not weight[16:, 48:].any()
     assert_close(weight[:16, 48:].sum((2, 3)), torch.zeros(16, 3), rtol=0.0, atol=1e-5)
     assert weight[:16, 48:].any() and weight[16:, :48].any()
+
+
+def test_a_network_without_norms_starts_small_and_with_the_low_quality_image_alone() -> None:
+    torch.manual_seed(0)
+    unet = SwinUNet(replace(RUN.model.denoiser, norm="none", swin_depth=0, window=1))
+    network.initialise(unet, preconditioned=True)
+    assert not unet.get_parameter("input_blocks.0.0.weight")[:, :48].any()
+    x, lq = torch.randn(2, 48, 16, 16), torch.rand(2, 3, 16, 16) * 2 - 1
+    t = torch.tensor([3, 3])
+    with torch.no_grad():
+        out, other = unet(x, t, lq), unet(torch.randn_like(x), t, lq)
+    assert torch.equal(out, other) and 0 < out.abs().mean() < 0.3

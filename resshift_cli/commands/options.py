@@ -67,7 +67,10 @@ def _bytes(size: str | int) -> int:
     if match is None:
         raise typer.BadParameter(f"'{size}' is no size, such as 4G or 800M.")
     number, unit = match.groups()
-    return int(float(number) * 1024 ** " KMGT".index(unit.upper() or " "))
+    count = int(float(number) * 1024 ** " KMGT".index(unit.upper() or " "))
+    if 0 < count < 1024**2:  # somebody meant another unit
+        raise typer.BadParameter(f"'{size}' is {count} bytes; give a unit, such as 4G or 800M.")
+    return count
 
 
 def _within(low: int, high: float) -> Callable[[float | None], float | None]:
@@ -395,7 +398,7 @@ FormatOption = Annotated[
     typer.Option(
         "--format",
         metavar="EXT",
-        help="Format of the results, whatever their names say: png, jpg, webp, avif, tiff, gif, "
+        help="Format of the results: png, jpg, webp, avif, tiff, gif, "
         "bmp, heic or jxl. By default as the name of the result says; on stdout as the input, "
         "and PNG in place of GIF.",
     ),

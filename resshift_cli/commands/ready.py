@@ -84,9 +84,12 @@ def load(entry: ModelEntry, machine: Machine, *, offline: bool, quiet: bool) -> 
         import_torch()
         from resshift_cli.restoration.upscaler import Upscaler
 
-        return Upscaler.load(
+        upscaler = Upscaler.load(
             entry,
             files,
             **asdict(machine),
             tell=(lambda text: None) if quiet else console.warning,
         )
+    if machine.precision == "fp16" and upscaler.device.type == "cpu" and not quiet:
+        console.warning("fp16 is slow on a CPU: --precision auto takes what is fastest here.")
+    return upscaler

@@ -62,7 +62,8 @@ def damaged(name: str, error: BaseException, kind: str | None = None) -> ImageUn
 def too_large(name: str, claim: str) -> ImageUnreadableError:
     """More pixels than were allowed; `claim` says how many, and how many that is."""
     return ImageUnreadableError(
-        f"{name} is too large: {claim}.", hint="Cut it into parts, or reduce it first."
+        f"{name} is too large: {claim}.",
+        hint="If it is what it should be, allow more pixels (--max-pixels); else reduce it first.",
     )
 
 
@@ -118,5 +119,5 @@ def raw(name: str) -> UnsupportedImageError:
     """A camera's raw file."""
     return UnsupportedImageError(
         f"{name} is a camera's raw file, which is not handled.",
-        hint="Develop it to an 8-bit TIFF or PNG first, for example with darktable or RawTherapee.",
+        hint="Develop it to a 16-bit TIFF or PNG first, for example with darktable or RawTherapee.",
     )

@@ -66,16 +66,28 @@ def output_path(
     with its 256 colours, none at all) it is `.png`.
 
     Raises:
-        UsageError: as `output_folder`.
+        UsageError: as `output_folder`, or a file is named after another format.
     """
     folder = output_folder(destination, several=several)
     if destination is not None and folder is None:
-        return Path(destination)
+        return _file(Path(destination), options)
     kept = FORMATS.get(source.suffix.lower())
     suffix = source.suffix if kept is not None and kept.implied else ".png"
     if options.format is not None:
         suffix = f".{options.format}"
     return (folder or source.parent) / f"{source.stem}_x{scale:g}{suffix}"
+
+
+def _file(path: Path, options: SaveOptions) -> Path:
+    """A result's file, unless its name says another format than the options."""
+    named = FORMATS.get(path.suffix.lower())
+    if options.format is None or named in (None, FORMATS.get(f".{options.format.lower()}")):
+        return path
+    raise UsageError(
+        f"{printable(path)} has the name of another format than {options.format}.",
+        hint=f"Call it {printable(path.with_suffix(f'.{options.format}').name)}, or leave the "
+        "format (--format) out.",
+    )
 
 
 def plan_outputs(

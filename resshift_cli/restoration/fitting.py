@@ -67,6 +67,11 @@ class Budget:
             settings = smaller
         return settings
 
+    def needs(self, settings: Settings) -> int:
+        """Bytes in all that this process takes with one tile of these settings at a time."""
+        taken = taken_memory(self.device)
+        return taken + tile_bytes(self.spec, settings.tile, 1, self.dtype, self.device)
+
     def tiles_at_once(self, tile: int) -> int:
         """Tiles of so many pixels a side per call that fit: one on a CPU, whose cores one fills."""
         count = usual_count(self.device)

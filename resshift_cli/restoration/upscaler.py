@@ -278,6 +278,11 @@ class Upscaler:
             self.engine.tell(
                 f"Memory is short: tiles of {fitted.tile} px instead of {settings.tile}."
             )
+        if self.max_memory is not None and (need := budget.needs(fitted)) > self.max_memory:
+            self.engine.tell(
+                f"Tiles of {fitted.tile} px take about {need / 1e6:.0f} MB in all, which is more "
+                "than allowed (--max-memory)."
+            )
         return fitted, self.chosen_batch or budget.tiles_at_once(fitted.tile)
 
     def _budget(self) -> Budget:

@@ -43,9 +43,10 @@ def enlarged(
 
 
 def test_little_memory_is_told_and_worked_with_by_smaller_tiles(enlarged: Enlarged) -> None:
-    ran, result = enlarged("--max-memory", "1")
+    ran, result = enlarged("--max-memory", "1M")
     assert ran.code == 0
     assert ran.err.count("Memory is short: tiles of 8 px instead of 64.\n") == 1
+    assert re.search(r"Tiles of 8 px take about \d+ MB in all, which is more than allowed", ran.err)
     by_hand, expected = enlarged("--tile", 8, "--overlap", 2, "--max-memory", "64GiB")
     assert "Memory" not in by_hand.err
     np.testing.assert_array_equal(result, expected)
@@ -53,7 +54,7 @@ def test_little_memory_is_told_and_worked_with_by_smaller_tiles(enlarged: Enlarg
 
 
 def test_little_memory_is_not_told_under_quiet(enlarged: Enlarged) -> None:
-    ran, _ = enlarged("--max-memory", "1K", "--quiet")
+    ran, _ = enlarged("--max-memory", "1M", "--quiet")
     assert ran == Ran(0, "", "")
 
 
@@ -85,6 +86,7 @@ def test_the_colour_fix_and_the_consistency_reach_the_result(
         ("--color-fix wavelets", "'wavelets' is none of none, wavelet and adain."),
         ("--consistency 1.5", "1.5 is not from 0 to 1."),
         ("--consistency nan", "nan is not from 0 to 1."),
+        ("--max-memory 4", "'4' is 4 bytes; give a unit, such as 4G or 800M."),
     ],
 )
 def test_a_wrong_value_is_refused_by_both(
@@ -98,7 +100,7 @@ def test_a_wrong_value_is_refused_by_both(
 
 @pytest.mark.parametrize(
     "size, count",
-    [("7", 7), ("800M", 800 << 20), ("1.5GiB", 3 << 29), ("2 gb", 2 << 30), ("1kb", 1024)],
+    [("3000000", 3000000), ("800M", 800 << 20), ("1.5GiB", 3 << 29), ("2 gb", 2 << 30)],
 )
 def test_a_size_is_read_as_people_write_it(size: str, count: int) -> None:
     assert options._bytes(size) == count

@@ -143,6 +143,20 @@ def test_the_format_of_the_results_can_be_chosen(upscale: Run, photo: Path) -> N
         assert not image.getexif()
 
 
+def test_a_name_of_another_format_than_the_one_asked_for_is_refused(
+    upscale: Run, photo: Path
+) -> None:
+    ran = upscale(photo, "-o", photo.with_name("large.png"), "--format", "jpg")
+    assert ran.code == 2
+    assert "Call it large.jpg, or leave the format (--format) out." in ran.err
+    assert upscale(photo, "-o", photo.with_name("large.jpeg"), "--format", "jpg").code == 0
+
+
+def test_half_precision_on_a_cpu_is_told_to_be_slow(upscale: Run, photo: Path) -> None:
+    ran = upscale(photo, "--precision", "fp16", "--device", "cpu")
+    assert "fp16 is slow on a CPU" in ran.err
+
+
 def test_still_parts_of_an_animation_stay_still(upscale: Run, tmp_path: Path) -> None:
     still = np.random.default_rng(0).integers(0, 256, (12, 20, 3), dtype=np.uint8)
     moved = still.copy()

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import psutil
 import pytest
@@ -98,7 +100,8 @@ def test_an_upscaler_keeps_to_its_cap_and_says_so() -> None:
     told: list[str] = []
     image = np.random.default_rng(0).random((40, 40, 3), dtype=np.float32)
     result = tiny_upscaler(tell=told.append, max_memory=1)(image)
-    assert told == ["Memory is short: tiles of 8 px instead of 64."]
+    assert told[0] == "Memory is short: tiles of 8 px instead of 64."
+    assert re.fullmatch(r"Tiles of 8 px take about \d{2,} MB in all, .* allowed .*", told[1])
     np.testing.assert_array_equal(result, tiny_upscaler()(image, tile=8, overlap=2))
 
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from glob import escape
 from pathlib import Path
 
 from resshift_cli.errors import UsageError, printable
 from resshift_cli.imaging import targets
-from resshift_cli.imaging.formats import AS_IT_IS, FORMATS, SaveOptions
+from resshift_cli.imaging.formats import AS_IT_IS, FORMATS, PNG, Format, SaveOptions
 
 NAME_MAX = 255  # bytes of a file's name
 
@@ -57,19 +57,36 @@ def ledgers_beside(folder: Path, name: str) -> list[Path]:
     return sorted(path for path in found if re.fullmatch(r"[\d.]+", path.name.removeprefix(stem)))
 
 
+def _any(name: str, kind: Format) -> bool:
+    return True
+
+
 def name_outputs(
-    inputs: Sequence[str], *, scale: float, options: SaveOptions = AS_IT_IS
+    inputs: Sequence[str],
+    *,
+    scale: float,
+    options: SaveOptions = AS_IT_IS,
+    can_hold: Callable[[str, Format], bool] = _any,
 ) -> dict[str, str]:
     """What the result of every input is called: as the input, if it has the format that is due.
 
     Where another format is due, its extension comes after the name: `a.gif` becomes `a.gif.png`
     beside the `a.png` of `a.png`, whether or not there is one.
+
+    Args:
+        inputs: paths within the folder.
+        scale: as `targets.output_path`.
+        options: likewise.
+        can_hold: whether a format has a place for all that an input holds; if not, and nobody asked
+            for it, PNG is due.
     """
     outputs: dict[str, str] = {}
     others = []
     for source in inputs:
         suffix = targets.output_path(Path(source), scale=scale, options=options).suffix
         due = FORMATS[suffix.lower()]
+        if options.format is None and not can_hold(source, due):
+            suffix, due = ".png", PNG
         if FORMATS.get(Path(source).suffix.lower()) is due:
             outputs[source] = source
         else:

@@ -17,8 +17,9 @@ from resshift_cli.batch.ledger import Ledger, Record
 from resshift_cli.batch.recipe import Recipe
 from resshift_cli.batch.resume import Failure, Job, Links, sort_out
 from resshift_cli.errors import ResShiftError, expected
-from resshift_cli.imaging import animation
+from resshift_cli.imaging import animation, encode
 from resshift_cli.imaging.folders import Found
+from resshift_cli.imaging.formats import Format
 from resshift_cli.imaging.opening import Header, read_header
 from resshift_cli.restoration import settings
 from resshift_cli.system import atomic
@@ -143,8 +144,13 @@ def make(folder: Path, ledger: Ledger, recipe: Recipe, found: Found, *, overwrit
         OutputError: as `resume.sort_out`.
     """
     output = ledger.path.parent
+    handling = recipe.handling
+
+    def can_hold(name: str, kind: Format) -> bool:
+        return encode.can_hold(kind, folder / name, max_pixels=handling.max_pixels)
+
     outputs = names.name_outputs(
-        found.images, scale=recipe.settings.scale, options=recipe.handling.options
+        found.images, scale=recipe.settings.scale, options=handling.options, can_hold=can_hold
     )
     state = sort_out(folder, output, outputs, ledger, recipe.identity(), overwrite=overwrite)
     closed = [Failure(place, "", error) for place, error in found.unreadable.items()]

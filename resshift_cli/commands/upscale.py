@@ -27,7 +27,7 @@ from resshift_cli.commands.options import InputsArgument, OutputOption
 from resshift_cli.errors import ResShiftError, UsageError, memory_limit, printable
 
 if TYPE_CHECKING:
-    from resshift_cli.imaging.files import Handling, Loaded, Result
+    from resshift_cli.imaging.files import Handling, Loaded, Loader, Result
     from resshift_cli.imaging.formats import SaveOptions
     from resshift_cli.imaging.sources import Source
     from resshift_cli.restoration.settings import Settings
@@ -58,6 +58,8 @@ def upscale(
     nothing else goes then: with `-o -` for any single input, without -o for an image from stdin.
     A file that is called - is given as ./-.
     """
+    from resshift_cli.imaging.files import Loader
+
     handling = writing.handling(reading)
     to_stdout = _check_streams(inputs, output, as_json=reporting.as_json)
     entry = choice.candidate(model)
@@ -71,7 +73,8 @@ def upscale(
             _planned(sources, output, scale, handling, to_stdout=to_stdout) as outputs,
         ):
             with console.waiting("Checking the images", quiet=quiet):
-                tasks, sizes = _check(sources, outputs, scale, report, handling, writing.overwrite)
+                loader = Loader(handling)
+                tasks, sizes = _check(sources, outputs, scale, report, loader, writing.overwrite)
             job = choice.Job(sizes, computation, machine)
             entry = choice.settle(entry, model, job)
             report.model = entry.name
@@ -79,7 +82,7 @@ def upscale(
             settings = upscaler.settings(**computation.arguments())
             if not quiet:
                 choice.announce(entry, upscaler.spec, settings, job)
-            run = Run(entry, upscaler, settings, handling, report, reporting)
+            run = Run(entry, upscaler, settings, loader, report, reporting)
             run.enlarge_each(tasks)
     except ResShiftError as error:
         if not report.errors:
@@ -204,7 +207,7 @@ def _check(
     outputs: Sequence[Path] | None,
     scale: float,
     report: Report,
-    handling: Handling,
+    loader: Loader,
     overwrite: bool,
 ) -> tuple[list[Task], Counter[tuple[int, int]]]:
     """Find out before the work whether every input can be read and every result written.
@@ -212,19 +215,20 @@ def _check(
     Returns the tasks, and how many images and frames of every height and width will be enlarged.
 
     Inputs are decoded, which takes little beside enlarging them, so that a damaged one is known
-    now and not hours later.
+    now and not hours later. Small ones stay with the loader.
     """
     from resshift_cli.imaging import files, targets
 
+    given = loader.handling.options
     tasks, sizes = [], Counter[tuple[int, int]]()
     for number, source in enumerate(sources):
         try:
-            loaded = files.load(source, handling)
+            loaded = loader.load(source)
             if outputs is None:
-                options = files.without_a_name(loaded, handling.options)
+                options = files.without_a_name(loaded, given)
                 task = Task(source, targets.STDOUT, options, None)
             else:
-                task = Task(source, outputs[number], handling.options, overwrite)
+                task = Task(source, outputs[number], given, overwrite)
                 targets.check_writable(task.target, overwrite=overwrite, options=task.options)
             height, width = loaded.size
             large = (max(1, round(height * scale)), max(1, round(width * scale)))
@@ -244,7 +248,7 @@ class Run:
     entry: ModelEntry
     upscaler: Upscaler
     settings: Settings
-    handling: Handling
+    loader: Loader
     report: Report
     reporting: Reporting
 
@@ -275,7 +279,7 @@ class Run:
             memory_limit(smaller),
             progress.bars(quiet=self.reporting.quiet) as bars,
         ):
-            loaded = files.load(task.source, self.handling)
+            loaded = self.loader.take(task.source)
             result = files.enlarge(
                 loaded,
                 self.upscaler.enlarging(self.settings),

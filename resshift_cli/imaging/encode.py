@@ -17,6 +17,7 @@ from PIL import Image
 
 from resshift_cli.errors import OutputError, UsageError, printable
 from resshift_cli.imaging import metadata, streaming, targets, tiff_writing
+from resshift_cli.imaging.colourspace import profile_of
 from resshift_cli.imaging.formats import (
     AS_IT_IS,
     GIF,
@@ -28,6 +29,7 @@ from resshift_cli.imaging.formats import (
 )
 from resshift_cli.imaging.icc import is_srgb
 from resshift_cli.imaging.metadata import Description
+from resshift_cli.imaging.opening import MAX_PIXELS, decoding, opened
 from resshift_cli.imaging.picture import Picture, Pixels, Samples, levels
 
 STREAMED = (PNG, TIFF, JPEG)
@@ -133,6 +135,25 @@ def _oversized(
         if len(block or b"") + head > kind.max_exif:
             return f"{kind.name} can't hold the image's {len(block or b'')} bytes of {what}"
     return None
+
+
+def can_hold(kind: Format, path: Path, *, max_pixels: int = MAX_PIXELS) -> bool:
+    """Whether a format has a place for what a file's header tells of: alpha, and its colours.
+
+    True where the header can't be read: what is wrong with the file is said when its turn comes.
+    """
+    if kind.alpha and kind.profile:
+        return True
+    try:
+        with opened(path, max_pixels=max_pixels) as file, decoding(max_pixels=max_pixels):
+            if kind is JPEG and file.start.startswith(b"\xff\xd8"):  # most are, and it holds itself
+                return True
+            image = file.image()
+            icc = profile_of(image, file.name, file.file)
+    except Exception:  # decoders raise nearly anything on a damaged file
+        return True
+    plain_colours = icc is None or is_srgb(icc)
+    return (kind.alpha or not image.has_transparency_data) and (kind.profile or plain_colours)
 
 
 def write(

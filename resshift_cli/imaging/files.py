@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import BinaryIO
@@ -23,7 +23,7 @@ from resshift_cli.imaging.animation import Animation
 from resshift_cli.imaging.formats import AS_IT_IS, FORMATS, SaveOptions, extension
 from resshift_cli.imaging.opening import MAX_PIXELS, Opened, opened
 from resshift_cli.imaging.picture import Picture, Pixels, blank, levels
-from resshift_cli.imaging.rows import InFile
+from resshift_cli.imaging.rows import InFile, Stored
 from resshift_cli.imaging.sources import Source, State
 from resshift_cli.imaging.targets import Content
 from resshift_cli.system.memory import collected
@@ -93,6 +93,13 @@ class Loaded:
         return 1 if self.animation is None else len(self.animation.milliseconds)
 
     @property
+    def held_bytes(self) -> int:
+        """Of pixels, in memory."""
+        if isinstance(self.rows, InFile):
+            return 0
+        return (self.rows.samples if isinstance(self.rows, Stored) else self.picture.pixels).nbytes
+
+    @property
     def warnings(self) -> list[str]:
         """What has to be told of it."""
         damage = [self.picture.damage] if self.picture.damage else []
@@ -142,6 +149,43 @@ def load(source: Source, handling: Handling) -> Loaded:
         raise
     source.check_unchanged(state)
     return Loaded(source, state, picture, rows, moving)
+
+
+@dataclass(slots=True)
+class Loader:
+    """Reads files that are asked for twice, before the work and for it, once: small ones are kept.
+
+    Attributes:
+        handling: how files are read.
+        room: bytes of pixels that may still be kept.
+    """
+
+    handling: Handling
+    room: int = 1 << 26
+    _kept: dict[Path, Loaded] = field(default_factory=dict, init=False)
+
+    def load(self, source: Source) -> Loaded:
+        """Read a file, and keep it if there is room.
+
+        Raises:
+            As `load`.
+        """
+        loaded = load(source, self.handling)
+        if loaded.held_bytes <= self.room:
+            self.room -= loaded.held_bytes
+            self._kept[source.path] = loaded
+        return loaded
+
+    def take(self, source: Source) -> Loaded:
+        """What was kept of a file, which is then forgotten; read again if it has changed since.
+
+        Raises:
+            As `load`.
+        """
+        kept = self._kept.pop(source.path, None)
+        if kept is None or kept.state != source.state():
+            kept = load(source, self.handling)
+        return kept
 
 
 def _read(file: Opened, handling: Handling) -> tuple[Picture, Iterable[Pixels], Animation | None]:

@@ -7,7 +7,7 @@ import os
 import pytest
 
 from resshift_cli.batch.names import name_outputs
-from resshift_cli.imaging.formats import SaveOptions
+from resshift_cli.imaging.formats import Format, SaveOptions
 
 
 @pytest.mark.parametrize(
@@ -48,3 +48,15 @@ def test_names_that_would_become_too_long_are_cut_and_still_differ() -> None:
     assert len(set(outputs)) == 4
     assert all(name.startswith("d/éé") and name.endswith(".png") for name in outputs)
     assert all(len(os.fsencode(name.removeprefix("d/"))) <= 255 for name in outputs)
+
+
+def test_what_the_format_can_not_hold_becomes_a_png_unless_a_format_was_asked_for() -> None:
+    inputs = ["clear.bmp", "plain.bmp", "clear.bmp.png"]
+
+    def can_hold(name: str, kind: Format) -> bool:
+        return not name.startswith("clear") or kind.alpha
+
+    outputs = name_outputs(inputs, scale=4, can_hold=can_hold)
+    assert list(outputs.values()) == ["plain.bmp", "clear.bmp.png", "clear.bmp.png.png"]
+    asked = name_outputs(inputs[:1], scale=4, options=SaveOptions(format="bmp"), can_hold=can_hold)
+    assert asked == {"clear.bmp": "clear.bmp"}

@@ -16,6 +16,7 @@ from resshift_cli.errors import OutputError, UnsupportedImageError
 from resshift_cli.imaging import encode, read
 from resshift_cli.imaging.decode import from_pil
 from resshift_cli.imaging.encode import to_pil
+from resshift_cli.imaging.formats import FORMATS
 from resshift_cli.imaging.picture import Picture
 
 
@@ -167,3 +168,19 @@ def test_a_disk_that_fills_up_midway_is_reported_and_leaves_nothing(
 def test_reading_and_writing_need_no_torch() -> None:
     code = "import sys, resshift_cli.imaging.files; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("mode, options, name, held", [
+    ("RGB", {}, "a.bmp", True), ("RGB", {}, "a.jpg", True),
+    ("RGBA", {}, "a.png", True), ("RGBA", {}, "a.jpg", False), ("RGBA", {}, "a.bmp", False),
+    ("RGB", {"icc_profile": SRGB}, "a.bmp", True),
+    ("RGB", {"icc_profile": SRGB[:200]}, "a.bmp", False),
+])  # fmt: skip
+def test_a_header_tells_whether_a_format_can_hold_the_image(
+    tmp_path: Path, mode: str, options: dict[str, Any], name: str, held: bool
+) -> None:
+    path = tmp_path / name  # whatever its name says, it is a PNG
+    Image.new(mode, (4, 4)).save(path, "PNG", **options)
+    assert encode.can_hold(FORMATS[path.suffix], path) == held
+    path.write_bytes(b"no image")
+    assert encode.can_hold(FORMATS[path.suffix], path)

@@ -295,3 +295,24 @@ def test_an_animation_of_hundreds_of_frames_is_not_held_as_floats(tmp_path: Path
 
     work()
     assert peak_over(work) < 2 * as_floats / 3
+
+
+def test_a_small_file_is_kept_from_the_check_to_the_work(photo: Path) -> None:
+    loader = files.Loader(Handling())
+    checked = loader.load(Source(photo))
+    assert loader.take(Source(photo)) is checked
+    assert loader.take(Source(photo)) is not checked, "it is handed out once"
+
+
+def test_a_file_that_changed_since_the_check_or_is_large_is_read_again(
+    photo: Path, large: Path
+) -> None:
+    loader = files.Loader(Handling())
+    loader.load(Source(photo))
+    Image.new("RGB", (9, 9)).save(photo)
+    assert loader.take(Source(photo)).size == (9, 9)
+    loader.room = 0
+    checked = loader.load(Source(photo))
+    assert loader.take(Source(photo)) is not checked
+    kept = loader.load(Source(large))  # whose pixels are in the file
+    assert loader.take(Source(large)) is kept

@@ -199,8 +199,8 @@ def check_target(path: Path, *, options: SaveOptions = AS_IT_IS) -> None:
     if kind not in _WRITTEN:
         raise UsageError(
             f"{printable(path)}: {kind.name} is written without animation.",
-            hint="Take only the first frame with --first-frame, or choose --format gif, webp or"
-            " png.",
+            hint="Take only the first frame (--first-frame), or choose the format gif, webp or png"
+            " (--format).",
         )
 
 
@@ -272,7 +272,7 @@ def _frames(
             raise ImageUnreadableError(
                 f"{name} is cut short or damaged at frame {number + 1}"
                 f" ({printable(error).rstrip('.') or type(error).__name__}).",
-                hint="Copy or download it again, or take the first frame with --first-frame.",
+                hint="Copy or download it again, or take the first frame only (--first-frame).",
             ) from error
         yield image if image.size == size else image.crop((0, 0, *size))
 

@@ -85,7 +85,7 @@ def check_encodable(
     if problem is not None:
         raise OutputError(
             f"{printable(path)} can't be written: {problem}.",
-            hint="Choose --format png."
+            hint="Choose PNG (--format png)."
             if options.format
             else f"Choose PNG: -o {printable(path.with_suffix('.png'))}",
         )
@@ -95,12 +95,12 @@ def _check_options(kind: Format, path: Path, options: SaveOptions) -> None:
     if options.lossless and not (kind.exact or kind.lossless):
         raise UsageError(
             f"{printable(path)}: {kind.name} is not written without loss.",
-            hint="Leave out --lossless, or choose --format png, tiff, webp or jxl.",
+            hint="Let it have loss (no --lossless), or choose png, tiff, webp or jxl (--format).",
         )
     if options.depth == 16 and not kind.deep:
         raise UsageError(
             f"{printable(path)}: {kind.name} is written in 8 bits per channel.",
-            hint="Leave out --depth, or choose --format png or tiff.",
+            hint="Ask for no depth (--depth), or choose the format png or tiff (--format).",
         )
 
 

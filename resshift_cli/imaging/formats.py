@@ -130,17 +130,22 @@ class SaveOptions:
         if self.format is not None and f".{self.format.lower()}" not in FORMATS:
             near = get_close_matches(self.format.lower().lstrip("."), _names(), n=1)
             raise UsageError(
-                f"There is no format {printable(self.format)} for --format.",
+                f"There is no format {printable(self.format)} (--format).",
                 hint=f"Did you mean {near[0]}?" if near else f"Use one of {', '.join(_names())}.",
             )
         for option, value, low, high in (
-            ("--quality", self.quality, 1, 100),
-            ("--compression", self.compression, 0, 9),
+            ("quality", self.quality, 1, 100),
+            ("compression", self.compression, 0, 9),
         ):
             if value is not None and not low <= value <= high:
-                raise UsageError(f"{option} {value} is out of range.", hint=f"Use {low} to {high}.")
+                raise UsageError(
+                    f"The {option} (--{option} {value}) is out of range.",
+                    hint=f"Use {low} to {high}.",
+                )
         if self.depth not in (None, 8, 16):
-            raise UsageError(f"--depth {self.depth} is not possible.", hint="Use 8 or 16.")
+            raise UsageError(
+                f"{self.depth} bits (--depth {self.depth}) are not possible.", hint="Use 8 or 16."
+            )
 
     def format_of(self, path: Path) -> Format:
         """The format that a result with this name is written in.

@@ -53,7 +53,7 @@ def damaged(name: str, error: BaseException, kind: str | None = None) -> ImageUn
     if "MAX_TEXT_" in str(error):  # the limits of Pillow for text of PNG
         return too_much_metadata(name)
     detail = printable(error).rstrip(".") or type(error).__name__
-    instead = ", or take what there is of it with --allow-truncated" if kind in FORGIVING else ""
+    instead = ", or take what there is of it (--allow-truncated)" if kind in FORGIVING else ""
     return DamagedImageError(
         f"{name} is cut short or damaged ({detail}).", hint=f"Copy or download it again{instead}."
     )
@@ -106,7 +106,7 @@ def several(name: str, what: str) -> UnsupportedImageError:
     """Frames or pages."""
     return UnsupportedImageError(
         f"{name} has {what}, and only single images are handled yet.",
-        hint="Take the first with --first-frame, or save the one you want as PNG first.",
+        hint="Take the first only (--first-frame), or save the one you want as PNG first.",
     )
 
 

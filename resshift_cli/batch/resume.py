@@ -11,6 +11,7 @@ from typing import Any
 
 from resshift_cli.batch.ledger import Ledger, Record
 from resshift_cli.errors import OutputError, ResShiftError, printable
+from resshift_cli.system import held
 from resshift_cli.system.digests import digest
 
 SAME = (
@@ -127,7 +128,7 @@ class _Judge:
             )
         record = self._last(self.ledger.results, source, name)
         job = Job(source, name, self.folder / source, self.output / name, replaces=self.overwrite)
-        found = _state(job.target)
+        found = held.state(job.target)
         is_here = record is not None and record.folder == self.root
         if record is not None and _is_as_large(found, record):
             change = _difference(record, self.identity)
@@ -224,11 +225,3 @@ def _is_made_by(record: Record, target: Path, found: os.stat_result) -> bool:
         return digest(target) == record.output_sha256
     except OSError:
         return False
-
-
-def _state(path: Path) -> os.stat_result | None:
-    """What there is of a name, links as they are."""
-    try:
-        return path.lstat()
-    except OSError:
-        return None

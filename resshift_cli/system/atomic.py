@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from resshift_cli.errors import OutputError, printable
+from resshift_cli.system import held
 
 _TEMPORARY = re.compile(r"\.(.*)\.[0-9a-f]{8}\.tmp", re.DOTALL)
 # What a full disk gives; not every system has all of them.
@@ -40,7 +41,8 @@ def make_folder(folder: Path) -> None:
 def replacing(path: Path) -> Iterator[BinaryIO]:
     """A new file that takes the place of `path` in the end, once it has reached the disk.
 
-    If anything is raised, the new file is removed and what was at `path` stays as it was.
+    It is as accessible as what it replaces. If anything is raised, the new file is removed and what
+    was at `path` stays as it was.
 
     Raises:
         OutputError: the file can't be written. Whatever else the caller does meanwhile raises
@@ -54,6 +56,7 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
             yield file
             with _told_of(path):
                 file.flush()
+                held.give_access(file, held.state(path))
                 os.fsync(file.fileno())
         with _told_of(path):
             os.replace(unfinished, path)

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO, BinaryIO
 
 from resshift_cli.errors import OutputError, printable
 
@@ -182,7 +182,15 @@ def below(place: HeldFolder, parts: Sequence[str], *, make: bool = False) -> Ite
         os.close(handle)
 
 
-def give_access(file: BinaryIO, like: os.stat_result | None) -> None:
+def state(path: Path) -> os.stat_result | None:
+    """What there is of a path, a link as it is; None if there is nothing, or it can't be told."""
+    try:
+        return path.lstat()
+    except OSError:
+        return None
+
+
+def give_access(file: IO[bytes], like: os.stat_result | None) -> None:
     """Give a new file the permissions of the one it replaces and, where allowed, its owner."""
     if like is None or not stat.S_ISREG(like.st_mode) or not hasattr(os, "fchown"):
         return

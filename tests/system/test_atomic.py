@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from command_line import posix
 
 from resshift_cli.errors import OutputError
 from resshift_cli.system import atomic
@@ -56,3 +57,10 @@ def test_a_full_disk_is_told_by_the_name_that_the_file_would_have(tmp_path: Path
     told = subprocess.check_output([sys.executable, "-c", code, str(tmp_path / "a")], text=True)
     assert told == f"{tmp_path / 'a'} can't be written: File too large. True\n"
     assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"old"]
+
+
+@posix
+def test_what_takes_the_place_of_a_private_file_is_as_private(tmp_path: Path) -> None:
+    (tmp_path / "models.toml").touch(0o600)
+    atomic.write(tmp_path / "models.toml", b"new")
+    assert (tmp_path / "models.toml").stat().st_mode & 0o777 == 0o600

@@ -35,6 +35,7 @@ os.environ |= {
     "HF_HOME": f"{_HOME}/huggingface",
     "HF_HUB_OFFLINE": "1",
     "RESSHIFT_CACHE": f"{_HOME}/cache",
+    "RESSHIFT_CONFIG": f"{_HOME}/resshift.toml",
     "RESSHIFT_REGISTRY": f"{_HOME}/models.toml",
     "RESSHIFT_MODEL": "tiny-x4",
 }

@@ -9,14 +9,16 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
-from typing import Annotated, NoReturn
+from contextlib import suppress
+from typing import Annotated, Any, NoReturn
 
 import typer
 
 from resshift_cli import __version__
-from resshift_cli.commands import models
+from resshift_cli.commands import console, defaults, exits, models
 from resshift_cli.commands.batch import batch
 from resshift_cli.commands.bench import bench
+from resshift_cli.commands.doctor import doctor
 from resshift_cli.commands.evaluate import evaluate
 from resshift_cli.commands.exits import BROKEN_PIPE, EPILOG, explain
 from resshift_cli.commands.groups import spread
@@ -24,18 +26,25 @@ from resshift_cli.commands.help import Command
 from resshift_cli.commands.options import CommandLine, DebugOption
 from resshift_cli.commands.train import train
 from resshift_cli.commands.upscale import upscale
+from resshift_cli.errors import OutputError, UsageError
 
 app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+WORDS = {"help": "--help", "version": "--version"}
+"""Words in place of a command, and what they stand for."""
+
+ANYWAY = frozenset({"doctor", "-h", "--help", "-V", "--version"})
+
 app.command(cls=Command)(spread(upscale))
 app.command(cls=Command)(spread(batch))
 app.add_typer(models.app, name="models")
 app.command(cls=Command)(spread(bench))
 app.command("eval", cls=Command)(spread(evaluate))
 app.command(cls=Command)(spread(train))
+app.command(cls=Command)(spread(doctor))
 
 
 def _show_version(on: bool) -> None:
@@ -49,7 +58,9 @@ def resshift(
     context: typer.Context,
     version: Annotated[
         bool,
-        typer.Option("--version", is_eager=True, callback=_show_version, help="Print the version."),
+        typer.Option(
+            "--version", "-V", is_eager=True, callback=_show_version, help="Print the version."
+        ),
     ] = False,
     debug: DebugOption = False,
 ) -> None:
@@ -61,6 +72,22 @@ def resshift(
         print(context.get_help())
 
 
+def commands() -> dict[str, Any]:
+    """The commands whose options may have other defaults, by name."""
+    group: Any = typer.main.get_command(app)
+    return {name: command for name, command in group.commands.items() if name != "models"}
+
+
+def _defaults(arguments: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Defaults of one's own; where they make no sense, help is there nevertheless."""
+    try:
+        return defaults.of_commands(commands) if defaults.there_are_any() else {}
+    except UsageError:
+        if ANYWAY.isdisjoint(arguments):
+            raise
+        return {}
+
+
 def run(arguments: Sequence[str]) -> int:
     """Run a command line, without the program's name; returns the exit code.
 
@@ -70,10 +97,15 @@ def run(arguments: Sequence[str]) -> int:
         BrokenPipeError: nobody reads what it prints.
     """
     settings = CommandLine()
+    if arguments:
+        arguments = [*arguments[1:], WORDS[arguments[0]]] if arguments[0] in WORDS else arguments
+    told = console.documents()
     try:
         command = typer.main.get_command(app)
         # Not `command()`, which would print errors in its own way and swallow Ctrl-C.
-        with command.make_context("resshift", list(arguments), obj=settings) as context:
+        with command.make_context(
+            "resshift", list(arguments), obj=settings, default_map=_defaults(arguments)
+        ) as context:
             command.invoke(context)
         if sys.stdout is not None:
             sys.stdout.flush()
@@ -82,8 +114,17 @@ def run(arguments: Sequence[str]) -> int:
     except BrokenPipeError:
         raise
     except (Exception, KeyboardInterrupt) as error:
+        if "--json" in arguments and console.documents() == told and isinstance(error, Exception):
+            _document(error)
         return explain(error, debug=settings.debug)
     return 0
+
+
+def _document(error: Exception) -> None:
+    """Tell an error as --json does, where a command did not come to that."""
+    with suppress(OutputError):  # stdout is the error, or can't be written to either
+        error_facts = {"input": None, **exits.facts(error)}
+        console.document({"version": __version__, "errors": [error_facts]})
 
 
 def main() -> NoReturn:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,11 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from resshift_cli.commands import choice, console, progress, ready
+from resshift_cli.commands import choice, console, defaults, progress, ready
 from resshift_cli.commands.groups import Model, Options, Reporting
 from resshift_cli.commands.options import (
     DEFAULT_MODEL,
-    DEFAULT_VARIABLE,
     DeviceOption,
     ModelsOption,
     OfflineOption,
@@ -69,7 +67,7 @@ class Candidates(Options):
             )
         names: Sequence[str | None] = list(dict.fromkeys(self.model or ())) or [None]
         if self.random and names == [None]:
-            names = [os.environ.get(DEFAULT_VARIABLE) or DEFAULT_MODEL]
+            names = [defaults.default_model() or DEFAULT_MODEL]
         common = Model(weights=self.weights, registry=self.registry, offline=self.offline)
         return [choice.choose(replace(common, model=name)) for name in names]
 

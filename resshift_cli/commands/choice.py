@@ -6,15 +6,14 @@ is impossible, or nobody would want to wait for it unasked; one line says so.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from resshift_cli.commands import console, ready
+from resshift_cli.commands import console, defaults, ready
 from resshift_cli.commands.groups import Computation, Machine, Model
-from resshift_cli.commands.options import DEFAULT_MODEL, DEFAULT_VARIABLE
+from resshift_cli.commands.options import DEFAULT_MODEL
 from resshift_cli.errors import UsageError
 
 if TYPE_CHECKING:
@@ -187,4 +186,4 @@ def _remark(entry: ModelEntry, spec: ModelSpec) -> str:
 
 
 def _named(which: Model) -> str | None:
-    return which.model or os.environ.get(DEFAULT_VARIABLE)
+    return which.model or defaults.default_model()

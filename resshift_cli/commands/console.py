@@ -57,8 +57,18 @@ def result(path: Path) -> None:
         print(printable(str(path)), flush=True)
 
 
+_documents = 0
+
+
+def documents() -> int:
+    """How many JSON objects were printed."""
+    return _documents
+
+
 def document(value: object) -> None:
     """One JSON object on stdout, in plain ASCII whatever the names in it."""
+    global _documents
+    _documents += 1
     print(json.dumps(value, indent=2), flush=True)
 
 

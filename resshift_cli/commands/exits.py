@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import traceback
+from typing import Any
 
-from resshift_cli.commands import console
+from resshift_cli.commands import console, wording
 from resshift_cli.commands.signals import Terminated
 from resshift_cli.errors import BUG, ResShiftError, UsageError, out_of_memory
 
@@ -33,25 +34,28 @@ def explain(error: BaseException, *, debug: bool) -> int:
         what = "Terminated" if isinstance(error, Terminated) else "Interrupted"
         console.note(f"{what}; {str(error) or 'nothing was written'}.")
         return TERMINATED if isinstance(error, Terminated) else INTERRUPTED
+    told = facts(error)
+    console.error(told["message"], told["hint"])
+    return int(told["exit_code"])
+
+
+def facts(error: BaseException) -> dict[str, Any]:
+    """What --json says of an error, and people are told: its message, hint and exit_code."""
     if isinstance(error, ResShiftError):
-        console.error(str(error), error.hint)
-        return error.exit_code
+        return error.facts()
+    traced = "Run again with --debug for the traceback."
     if out_of_memory(error):
-        console.error("There is not enough memory.", "Close other programs, or use smaller images.")
-        return ResShiftError.exit_code
-    if isinstance(error, OSError):
-        console.error(f"{error}.", "Run again with --debug for the traceback.")
-        return ResShiftError.exit_code
-    # Typer brings its own copy of click, and older ones use click itself: go by the interface.
-    format_message = getattr(error, "format_message", None)
-    if format_message is not None:
-        context = getattr(error, "ctx", None)
-        command = "resshift" if context is None else context.command_path
-        message = " ".join(format_message().split())
-        console.error(message if message.endswith(".") else f"{message}.", f"See {command} --help.")
-        return UsageError.exit_code
-    console.error(
-        f"This is a bug in resshift: {type(error).__name__}: {error}.",
-        "Run again with --debug for the traceback.",
-    )
-    return BUG
+        message, hint = (
+            "There is not enough memory.",
+            "Close other programs, or use smaller images.",
+        )
+        code = ResShiftError.exit_code
+    elif isinstance(error, OSError):
+        message, hint, code = f"{error}.", traced, ResShiftError.exit_code
+    elif wording.is_of_the_command_line(error):
+        message, hint = wording.reworded(error)
+        code = UsageError.exit_code
+    else:
+        message = f"This is a bug in resshift: {type(error).__name__}: {error}."
+        hint, code = traced, BUG
+    return {"message": message, "hint": hint, "exit_code": code}

@@ -1,4 +1,4 @@
-"""How help looks: options under the headings of their groups, plain text that suits any pipe.
+"""How help looks: options under the headings of their groups, examples, plain text for any pipe.
 
 Typer has such panels with rich, in boxes that 80 columns are too few for, and that take a tenth of
 a second to import.
@@ -9,6 +9,46 @@ from __future__ import annotations
 from typing import Any
 
 from typer.core import TyperCommand
+
+EXAMPLES = {
+    "upscale": (
+        "resshift upscale photo.jpg",
+        "resshift upscale photo.jpg --scale 2 -o large.png",
+        "resshift upscale *.jpg -o enlarged/ --model nacre-x4",
+        "resshift upscale - --steps 1 < photo.jpg > large.jpg",
+    ),
+    "batch": (
+        "resshift batch photos/",
+        "resshift batch photos/ --dry-run",
+        "resshift batch photos/ -o big/ --include '*.jpg' --exclude 'drafts/*'",
+    ),
+    "eval": (
+        "resshift eval --hq originals/ --model tiny-x4 --steps 15 --steps 1 -o report/",
+        "resshift eval --hq originals/ --lq small/ --metric psnr-y --json",
+    ),
+    "bench": (
+        "resshift bench --model tiny-x4",
+        "resshift bench --model nacre-x4 --random --precision bf16 --plain",
+    ),
+    "train": (
+        "resshift train training/tiny-x4.toml --photos photos/ --out runs/mine",
+        "resshift train training/tiny-x4.toml --photos photos/ --preview crops.png",
+    ),
+    "doctor": ("resshift doctor", "resshift doctor --offline --json"),
+    "models list": ("resshift models list", "resshift models list --task face --json"),
+    "models info": ("resshift models info nacre-x4",),
+    "models pull": ("resshift models pull nacre-x4", "resshift models pull --all"),
+    "models verify": ("resshift models verify", "resshift models verify nacre-x4"),
+    "models rm": ("resshift models rm nacre-x4",),
+    "models path": ("resshift models path tiny-x4",),
+    "models convert": ("resshift models convert mine.pth mine.safetensors --like realsr-x4-v3",),
+    "models add": (
+        "resshift models add mine --file runs/mine/model.safetensors",
+        "resshift models add hers --hub her/repo/model.safetensors --like realsr-x4-v3",
+    ),
+    "models publish": ("resshift models publish runs/mine --repo you/name",),
+}
+"""What the help of every command ends with."""
 
 
 class Command(TyperCommand):
@@ -36,3 +76,11 @@ class Command(TyperCommand):
         """Name arguments as the sections do: INPUT..., not {INPUT}..."""
         pieces: list[str] = super().collect_usage_pieces(ctx)
         return [piece.replace("{", "").replace("}", "") for piece in pieces]
+
+    def format_epilog(self, ctx: Any, formatter: Any) -> None:
+        """Write examples."""
+        formatter.write_paragraph()
+        formatter.write_text("Examples:")
+        with formatter.indentation():
+            for example in EXAMPLES.get(ctx.command_path.removeprefix("resshift "), ()):
+                formatter.write(f"{' ' * formatter.current_indent}{example}\n")

@@ -32,6 +32,13 @@ EXAMPLE_SIDE = 512  # pixels, of the photo that `info` estimates
 app = typer.Typer(rich_markup_mode=None, help="The models that --model knows.")
 
 
+@app.callback(invoke_without_command=True)
+def models(context: typer.Context) -> None:
+    """The models that --model knows; without a command, the list of them."""
+    if context.invoked_subcommand is None:
+        list_models()
+
+
 @app.command("list", cls=Command)
 def list_models(
     task: Annotated[

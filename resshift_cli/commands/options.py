@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -18,6 +18,10 @@ DEFAULT_MODEL = "realsr-x4-v2"
 DEFAULT_VARIABLE = "RESSHIFT_MODEL"
 BUNDLED_MODEL = "tiny-x4"
 MAX_PIXELS = 100_000_000
+DEVICES = ("auto", "cpu", "cuda", "mps")
+PRECISIONS = ("auto", "fp32", "bf16", "fp16")
+COLOUR_FIXES = ("none", "wavelet", "adain")
+FORMATS = ("png", "jpg", "webp", "avif", "tiff", "gif", "bmp", "heic", "jxl")
 
 
 @dataclass
@@ -40,15 +44,13 @@ def _json(on: bool) -> bool:
 
 
 def _device_name(name: str) -> str:
-    if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", name):
+    if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", name.lower()):
         raise typer.BadParameter(f"'{name}' is none of auto, cpu, cuda, cuda:N and mps.")
-    return name
+    return name.lower()
 
 
 def _precision_name(name: str) -> str:
-    if name not in ("auto", "fp32", "bf16", "fp16"):
-        raise typer.BadParameter(f"'{name}' is none of auto, fp32, bf16 and fp16.")
-    return name
+    return _one_of(PRECISIONS, name)
 
 
 def _precision_names(names: list[str] | None) -> list[str] | None:
@@ -56,9 +58,27 @@ def _precision_names(names: list[str] | None) -> list[str] | None:
 
 
 def _colour_fix(name: str) -> str:
-    if name not in ("none", "wavelet", "adain"):
-        raise typer.BadParameter(f"'{name}' is none of none, wavelet and adain.")
-    return name
+    return _one_of(COLOUR_FIXES, name)
+
+
+def _one_of(values: Sequence[str], name: str) -> str:
+    if name.lower() not in values:
+        *others, last = values
+        raise typer.BadParameter(f"'{name}' is none of {', '.join(others)} and {last}.")
+    return name.lower()
+
+
+def _factor(text: str | float) -> float:
+    """A factor such as 4, 2.5, 4x or x4."""
+    try:
+        return float(str(text).lower().strip("x"))
+    except ValueError:
+        raise typer.BadParameter(f"'{text}' is no number, such as 4 or 2.5.") from None
+
+
+def _completed(*values: str) -> Callable[[str], list[str]]:
+    """What the shell offers where one of a few values is wanted."""
+    return lambda incomplete: [value for value in values if value.startswith(incomplete)]
 
 
 def _bytes(size: str | int) -> int:
@@ -185,6 +205,7 @@ ScaleOption = Annotated[
     float | None,
     typer.Option(
         metavar="FACTOR",
+        parser=_factor,
         callback=_within(1, 16),
         help="Output over input size along each side, any number from 1 to 16. By default the "
         "model's own factor, mostly 4.",
@@ -335,6 +356,7 @@ ColorFixOption = Annotated[
     typer.Option(
         "--color-fix",
         metavar="WAY",
+        autocompletion=_completed(*COLOUR_FIXES),
         callback=_colour_fix,
         help="How results keep the colours of their input: wavelet (the low frequencies are the "
         "input's), adain (mean and contrast around every pixel are), or none.",
@@ -371,6 +393,7 @@ DeviceOption = Annotated[
     str,
     typer.Option(
         metavar="DEVICE",
+        autocompletion=_completed(*DEVICES),
         callback=_device_name,
         help="Where to compute: auto (a GPU if there is one), cpu, cuda, cuda:N or mps.",
     ),
@@ -379,6 +402,7 @@ PrecisionOption = Annotated[
     str,
     typer.Option(
         metavar="TYPE",
+        autocompletion=_completed(*PRECISIONS),
         callback=_precision_name,
         help="What to compute in: auto (the fastest that is safe on the device), fp32, bf16 or "
         "fp16.",
@@ -389,6 +413,7 @@ PrecisionsOption = Annotated[
     typer.Option(
         "--precision",
         metavar="TYPE",
+        autocompletion=_completed(*PRECISIONS),
         callback=_precision_names,
         help="auto, fp32, bf16 or fp16; may be repeated. By default fp32 and auto.",
     ),
@@ -398,6 +423,7 @@ FormatOption = Annotated[
     typer.Option(
         "--format",
         metavar="EXT",
+        autocompletion=_completed(*FORMATS),
         help="Format of the results: png, jpg, webp, avif, tiff, gif, "
         "bmp, heic or jxl. By default as the name of the result says; on stdout as the input, "
         "and PNG in place of GIF.",

@@ -177,5 +177,10 @@ def _nearest(path: Path) -> str:
         names = {p.name.lower(): p for p in islice(folder.iterdir(), 10_000) if p.is_file()}
     except OSError:
         names = {}
-    near = get_close_matches(path.name.lower(), names, n=1)
+    # A common extension makes any two names alike: the stems have to be.
+    near = [
+        name
+        for name in get_close_matches(path.name.lower(), names, n=3)
+        if get_close_matches(path.stem.lower(), [Path(name).stem], cutoff=0.65)
+    ]
     return f"Did you mean {printable(names[near[0]])}?" if near else "Check its name and folder."

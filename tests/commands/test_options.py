@@ -131,7 +131,7 @@ def test_the_version_is_printed(resshift: Run) -> None:
     assert resshift("--version") == Ran(0, f"resshift {__version__}\n", "")
 
 
-@pytest.mark.parametrize("arguments", [["models"], ["nothing"], ["train", "none.toml"]])
+@pytest.mark.parametrize("arguments", [["models", "nothing"], ["nothing"], ["train", "none.toml"]])
 def test_commands_that_make_no_sense_are_refused_with_a_pointer_to_the_help(
     resshift: Run, arguments: list[str]
 ) -> None:

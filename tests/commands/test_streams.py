@@ -26,7 +26,8 @@ def shell(line: str, folder: Path, **variables: str) -> subprocess.CompletedProc
     return subprocess.run(
         ["bash", "-c", line.replace("resshift", COMMAND)],
         capture_output=True,
-        text=True,
+        encoding="utf-8",
+        errors="replace",
         cwd=folder,
         env=os.environ | {"OMP_NUM_THREADS": "1"} | variables,
         timeout=300,

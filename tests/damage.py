@@ -91,6 +91,26 @@ def _vips(samples: NDArray[Any], suffix: str, **options: Any) -> bytes:
     return bytes(image.write_to_buffer(suffix, **options))
 
 
+def _profile_and_exif() -> dict[str, Any]:
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    exif = Image.Exif()
+    exif[0x010F], exif[0x0112], exif[0x8298] = "Maker", 6, "Somebody"
+    exif[0x8769] = {0x9003: "2020:02:02 02:02:02", 0x829A: (1, 60)}
+    return {"icc_profile": profile, "exif": exif.tobytes()}
+
+
+def _words() -> PngInfo:
+    text = PngInfo()
+    text.add_text("Title", "A slope", zip=True)
+    text.add_itxt("XML:com.adobe.xmp", "<x:xmpmeta xmlns:x='adobe:ns:meta/'/>")
+    return text
+
+
+def _profile_of_inks() -> bytes:
+    paper = pyvips.Image.black(1, 1).copy(interpretation="srgb")
+    return bytes(paper.icc_export(output_profile="cmyk", depth=8).get("icc-profile-data"))
+
+
 @cache
 def whole() -> tuple[Sample, ...]:
     """One file of every kind; those of an extra only where it is installed."""
@@ -98,16 +118,7 @@ def whole() -> tuple[Sample, ...]:
     alpha = Image.fromarray(photo(4))
     frames = [Image.fromarray(photo(seed=seed)) for seed in range(3)]
     moving: dict[str, Any] = {"save_all": True, "append_images": frames[1:], "duration": 40}
-    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
-    exif = Image.Exif()
-    exif[0x010F], exif[0x0112], exif[0x8298] = "Maker", 6, "Somebody"
-    exif[0x8769] = {0x9003: "2020:02:02 02:02:02", 0x829A: (1, 60)}
-    about: dict[str, Any] = {"icc_profile": profile, "exif": exif.tobytes()}
-    text = PngInfo()
-    text.add_text("Title", "A slope", zip=True)
-    text.add_itxt("XML:com.adobe.xmp", "<x:xmpmeta xmlns:x='adobe:ns:meta/'/>")
-    inks = pyvips.Image.black(1, 1).copy(interpretation="srgb")
-    inks = inks.icc_export(output_profile="cmyk", depth=8).get("icc-profile-data")
+    about, text, inks = _profile_and_exif(), _words(), _profile_of_inks()
     floats = (photo(bits=16) / np.float32(65535)).astype(np.float32)
 
     samples = [

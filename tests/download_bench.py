@@ -41,12 +41,14 @@ TOKEN = "hf_not_for_messages"
 WORKER = """
 import functools, json, os, resource, sys, time
 from resshift_cli.weights import download
+from resshift_cli.weights import hub
 from resshift_cli.weights import registry
 from resshift_cli.weights import release
 from resshift_cli.weights import transfer
 from resshift_cli.errors import ResShiftError
-from huggingface_hub import hf_hub_download, scan_cache_dir  # while it is read by its owner
 
+with hub.quiet():
+    from huggingface_hub import hf_hub_download, scan_cache_dir  # while they can be read
 release.READ_TIMEOUT, transfer.BACK_OFF = 1.0, 0.05
 KINDS = {"hub": registry.HubSource, "release": registry.ReleaseSource}
 NOBODY = 65534

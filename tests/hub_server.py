@@ -27,10 +27,13 @@ from server_faults import (
     Cut,
     Drip,
     Fault,
+    Headers,
     IgnoreIfRange,
     IgnoreRanges,
     InChunks,
+    Overlong,
     Place,
+    Redirect,
     Stall,
     Status,
     Unlabelled,
@@ -76,6 +79,9 @@ class Served:
         for fault in self.faults:
             here = not isinstance(fault, Status) or fault.at == place
             if isinstance(fault, kind) and fault.times > 0 and here:
+                if fault.after:
+                    fault.after -= 1
+                    continue
                 fault.times -= 1
                 return fault
         return None
@@ -164,6 +170,8 @@ class Repository:
 class HubServer(FileServer):
     """The Hub: `{repo}/resolve/{revision}/{file}`, for the revisions "main" and `COMMIT`.
 
+    The commit may be cut short.
+
     Models can be published there, by whoever has the token `writer`.
 
     Attributes:
@@ -202,7 +210,11 @@ class HubServer(FileServer):
         if name is None or not any(n.startswith(name.rsplit("/", 1)[0] + "/") for n in self.files):
             return "RepoNotFound"
         known = re.search(r"/resolve/([^/]+)/", path)
-        return "EntryNotFound" if known and known[1] in ("main", COMMIT) else "RevisionNotFound"
+        return (
+            "EntryNotFound"
+            if known and (known[1] == "main" or COMMIT.startswith(known[1]))
+            else "RevisionNotFound"
+        )
 
 
 class ReleaseServer(FileServer):
@@ -382,7 +394,9 @@ class _Handler(BaseHTTPRequestHandler):
             self._redirect(site, name, served)
 
     def _redirect(self, site: FileServer, name: str, served: Served) -> None:
-        headers = {"Location": f"{site.store_url}/objects/{name}?{SECRET}"}
+        lead = served.due(Redirect)
+        location = lead.location if lead else f"{site.store_url}/objects/{name}?{SECRET}"
+        headers = {"Location": location}
         if isinstance(site, HubServer):
             lie = served.due(ClaimLinkedSize)
             headers |= {
@@ -430,11 +444,16 @@ class _Handler(BaseHTTPRequestHandler):
         length = size - (start or 0)
         lie = served.due(ClaimLength) if self.command == "GET" else None
         length = lie.length if lie else length
+        extra = served.due(Overlong) if self.command == "GET" else None
+        length += extra.more if extra else 0
         chunked = self.command == "GET" and served.due(InChunks) is not None
+        chunked = chunked or bool(extra and extra.chunked)
         headers |= {"Transfer-Encoding": "chunked"} if chunked else {"Content-Length": str(length)}
+        told = served.due(Headers) if self.command == "GET" else None
+        headers |= told.fields if told else {}
         self._head(200 if start is None else 206, headers)
         if self.command == "GET":
-            self._send(served, path, start or 0, length, chunked)
+            self._send(served, path, start or 0, length, chunked, overlong=extra is not None)
 
     def _start(self, served: Served, etag: str) -> int | None:
         """Where the range starts that is to be sent; None for the whole file."""
@@ -444,7 +463,16 @@ class _Handler(BaseHTTPRequestHandler):
             return None
         return int(match[1])
 
-    def _send(self, served: Served, path: Path, start: int, length: int, chunked: bool) -> None:
+    def _send(
+        self,
+        served: Served,
+        path: Path,
+        start: int,
+        length: int,
+        chunked: bool,
+        *,
+        overlong: bool,
+    ) -> None:
         """Send what there is, up to a claimed length, and spoil it where that is due."""
         cut, stall, drip = served.due(Cut), served.due(Stall), served.due(Drip)
         short = cut or stall
@@ -454,6 +482,8 @@ class _Handler(BaseHTTPRequestHandler):
             while self.request_seen.sent < last:
                 piece = drip.piece if drip else PIECE
                 content = file.read(min(piece, last - self.request_seen.sent))
+                if not content and overlong:
+                    content = bytes(min(piece, last - self.request_seen.sent))
                 if not content:  # more was claimed than there is
                     self._hang_up()
                     return

@@ -16,6 +16,7 @@ class Fault:
     """Something that goes wrong with a file, for so many requests."""
 
     times: int = field(default=ALWAYS, kw_only=True)
+    after: int = field(default=0, kw_only=True)  # occasions that pass before it strikes
 
 
 @dataclass
@@ -68,6 +69,28 @@ class ClaimLinkedSize(Fault):
 @dataclass
 class Unlabelled(Fault):
     """No ETag, and nothing else to tell one version of the file from another."""
+
+
+@dataclass
+class Headers(Fault):
+    """Whatever headers, in place of the true ones or beside them."""
+
+    fields: dict[str, str]
+
+
+@dataclass
+class Redirect(Fault):
+    """The front leads to some other address."""
+
+    location: str
+
+
+@dataclass
+class Overlong(Fault):
+    """More bytes than there are, in one piece with an honest length or in chunks of none."""
+
+    more: int
+    chunked: bool = False
 
 
 @dataclass

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from resshift_cli.diffusion.schedule import ShiftSchedule
 from resshift_cli.errors import InputMissingError, ModelUnavailableError, UsageError
@@ -25,6 +25,32 @@ SPEC_KEY = "resshift"  # metadata entry of a weight file that holds the model's 
 
 Condition = Literal["pixels", "latent", "resized"]
 Norm = Literal["group", "none"]
+
+
+@dataclass(frozen=True, slots=True)
+class Within:
+    """The range that a number from a file must lie in, or the length of a list.
+
+    Networks are built, and memory is taken, by what files say: no number may ask for more than any
+    machine has. Whether the numbers make sense is told where they are used.
+    """
+
+    least: float
+    most: float
+    otherwise: str = ""
+
+
+_NO_NETWORK = "other sizes make no network"
+WIDEST, DEEPEST = 4096, 256  # channels of a layer and Swin blocks of a network, at most
+Channels = Annotated[int, Within(1, 4096, _NO_NETWORK)]
+Factor = Annotated[int, Within(1, 64, _NO_NETWORK)]
+Blocks = Annotated[int, Within(1, 8, _NO_NETWORK)]
+Level = Annotated[int, Within(0, 5, _NO_NETWORK)]
+PerLevel = Within(0, 6, _NO_NETWORK)
+Pixels = Annotated[int, Within(0, 1 << 20)]
+
+MOST_TOLD = 3  # problems of a table that are named
+_FLOATS = 10**300  # whole numbers that surely fit a float are below
 
 T = TypeVar("T")
 
@@ -52,11 +78,11 @@ def written_by_the_user() -> Iterator[None]:
 class ScheduleSpec:
     """The numbers of `ShiftSchedule.geometric`."""
 
-    steps: int
-    kappa: float
-    p: float
-    min_noise: float
-    sqrt_eta_end: float
+    steps: Annotated[int, Within(1, 1000)]
+    kappa: Annotated[float, Within(0, 100)]
+    p: Annotated[float, Within(-100, 100)]
+    min_noise: Annotated[float, Within(1e-6, 100)]
+    sqrt_eta_end: Annotated[float, Within(0, 1)]
 
     def build(self) -> ShiftSchedule:
         """Compute the schedule.
@@ -94,21 +120,31 @@ class DenoiserSpec:
             and nothing is divided by the deviation of a flat map.
     """
 
-    latent_channels: int
-    model_channels: int
-    channel_mult: tuple[int, ...]
-    num_res_blocks: int
-    swin_levels: tuple[int, ...]
-    swin_depth: int
-    swin_embed_dim: int
-    num_head_channels: int
-    window: int
-    mlp_ratio: int
+    latent_channels: Channels
+    model_channels: Channels
+    channel_mult: Annotated[tuple[Factor, ...], PerLevel]
+    num_res_blocks: Blocks
+    swin_levels: Annotated[tuple[Level, ...], PerLevel]
+    swin_depth: Blocks
+    swin_embed_dim: Channels
+    num_head_channels: Channels
+    window: Annotated[int, Within(1, 16, _NO_NETWORK)]
+    mlp_ratio: Factor
     swin: Literal["reference", "standard"]
-    lq_ratio: int
+    lq_ratio: Factor
     lq_mask: bool
-    noise_channels: int
+    noise_channels: Annotated[int, Within(0, 99)]
     norm: Norm = "group"
+
+    @property
+    def widest(self) -> int:
+        """Channels of its widest layer."""
+        return self.model_channels * max(self.channel_mult, default=0)
+
+    @property
+    def swin_blocks(self) -> int:
+        """Swin blocks on the way down and up, without those in the middle."""
+        return (2 * self.num_res_blocks + 1) * len(self.swin_levels) * self.swin_depth
 
     @property
     def size_multiple(self) -> int:
@@ -134,13 +170,18 @@ class VQSpec:
         quantize: whether `decode` snaps the latent to the nearest codes first.
     """
 
-    ch: int
-    ch_mult: tuple[int, ...]
-    num_res_blocks: tuple[int, ...]
-    z_channels: int
-    codes: int
+    ch: Channels
+    ch_mult: Annotated[tuple[Factor, ...], PerLevel]
+    num_res_blocks: Annotated[tuple[Blocks, ...], PerLevel]
+    z_channels: Annotated[int, Within(1, 256, _NO_NETWORK)]
+    codes: Annotated[int, Within(1, 1 << 16, _NO_NETWORK)]
     quantize: bool
     kind: Literal["vq"] = "vq"
+
+    @property
+    def widest(self) -> int:
+        """Channels of its widest layer."""
+        return self.ch * max(self.ch_mult, default=0)
 
     @property
     def factor(self) -> int:
@@ -157,8 +198,8 @@ class VQSpec:
 class SpaceToDepthSpec:
     """The weightless autoencoder: pixel-unshuffle by `factor`, times `latent_scale`."""
 
-    factor: int
-    latent_scale: float
+    factor: Annotated[int, Within(1, 32, _NO_NETWORK)]
+    latent_scale: Annotated[float, Within(1e-3, 1e3)]
     kind: Literal["space-to-depth"] = "space-to-depth"
 
     @property
@@ -166,13 +207,18 @@ class SpaceToDepthSpec:
         """Channels of the latent."""
         return 3 * self.factor**2
 
+    @property
+    def widest(self) -> int:
+        """Channels of its widest layer."""
+        return self.channels
+
 
 @dataclass(frozen=True, slots=True)
 class TileSpec:
     """How a large image is cut, in pixels of the low-quality image."""
 
-    size: int
-    overlap: int
+    size: Pixels
+    overlap: Pixels
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,11 +249,11 @@ class ModelSpec:
         SpecError: the parts do not fit each other.
     """
 
-    scale: int
+    scale: Annotated[int, Within(1, 64)]
     predict: Literal["x0", "residual"]
     precondition: bool
     clip_lq: bool
-    temperature: float
+    temperature: Annotated[float, Within(0, 100)]
     tile: TileSpec
     schedule: ScheduleSpec
     denoiser: DenoiserSpec
@@ -219,31 +265,36 @@ class ModelSpec:
 
     def __post_init__(self) -> None:
         """Refuse what would fail later, inside a network."""
+        for problem in self._problems():
+            raise SpecError(f"A model's table does not fit together: {problem}.", hint=_FIX_TABLE)
+
+    def _problems(self) -> Iterator[str]:
         inner, outer = self.denoiser, self.autoencoder
-        problem = None
+        if max(inner.widest, outer.widest) > WIDEST:
+            yield f"layers of more than {WIDEST} channels make no network"
+        if inner.swin_blocks > DEEPEST:
+            yield f"{inner.swin_blocks} Swin blocks make no network"
         if inner.latent_channels != outer.channels:
-            problem = (
+            yield (
                 f"the denoiser has {inner.latent_channels} latent_channels, "
                 f"but the autoencoder makes {outer.channels}"
             )
-        elif outer.factor % self.scale:
-            problem = (
+        if outer.factor % self.scale:
+            yield (
                 f"scale {self.scale} does not divide the {outer.factor} pixels per latent position "
                 "of the autoencoder"
             )
-        elif inner.lq_ratio != (self.lq_pixels if self.condition == "pixels" else 1):
-            problem = (
+        if inner.lq_ratio != (self.lq_pixels if self.condition == "pixels" else 1):
+            yield (
                 f"lq_ratio {inner.lq_ratio} does not go with scale {self.scale}, condition "
                 f"'{self.condition}' and the autoencoder's {outer.factor} pixels per position"
             )
-        elif self.condition == "latent" and inner.latent_channels != 3:
-            problem = "condition = 'latent' needs a latent of 3 channels, as many as the image has"
-        elif self.precondition and self.predict != "residual":
-            problem = "precondition goes with predict = 'residual' only"
-        elif self.max_steps is not None and not 1 <= self.max_steps <= self.schedule.steps:
-            problem = f"max_steps {self.max_steps} is outside 1 to {self.schedule.steps}"
-        if problem is not None:
-            raise SpecError(f"A model's table does not fit together: {problem}.", hint=_FIX_TABLE)
+        if self.condition == "latent" and inner.latent_channels != 3:
+            yield "condition = 'latent' needs a latent of 3 channels, as many as the image has"
+        if self.precondition and self.predict != "residual":
+            yield "precondition goes with predict = 'residual' only"
+        if self.max_steps is not None and not 1 <= self.max_steps <= self.schedule.steps:
+            yield f"max_steps {self.max_steps} is outside 1 to {self.schedule.steps}"
 
     @property
     def steps(self) -> int:
@@ -271,46 +322,72 @@ def from_table(kind: type[T], table: object, where: str) -> T:
     """
     if not isinstance(table, Mapping):
         raise SpecError(f"{where} is not a table.", hint=_FIX_TABLE)
-    hints = get_type_hints(kind)
+    hints = get_type_hints(kind, include_extras=True)
     fields = {field.name: field for field in dataclasses.fields(kind)}  # type: ignore[arg-type]  # T is always one of the dataclasses above
     required = {name for name, field in fields.items() if field.default is dataclasses.MISSING}
-    problems = [f"has the unknown key '{key}'" for key in table if key not in fields]
+    problems = [f"has the unknown key '{str(key)[:50]}'" for key in table if key not in fields]
     problems += [f"lacks the key '{key}'" for key in sorted(required - set(table))]
     if problems:
-        raise SpecError(f"{where} {' and '.join(problems)}.", hint=_FIX_TABLE)
+        raise SpecError(f"{where} {' and '.join(problems[:MOST_TOLD])}.", hint=_FIX_TABLE)
     return kind(**{key: _value(hints[key], v, f"{where}.{key}") for key, v in table.items()})
 
 
 def _value(hint: Any, value: Any, where: str) -> Any:
     origin = get_origin(hint)
+    if origin is Annotated:
+        return _bounded(get_args(hint)[1], _value(get_args(hint)[0], value, where), where)
     if origin in (Union, types.UnionType):
-        hints = [kind for kind in get_args(hint) if kind is not type(None)]  # absent is None
-        if len(hints) == 1:
-            return _value(hints[0], value, where)
-        kinds = {get_args(get_type_hints(kind)["kind"])[0]: kind for kind in hints}
-        name = value.get("kind") if isinstance(value, Mapping) else None
-        if not isinstance(name, str) or name not in kinds:
-            raise SpecError(f"{where}.kind must be one of {', '.join(kinds)}.", hint=_FIX_TABLE)
-        return from_table(kinds[name], value, where)
+        return _of_several(hint, value, where)
     if dataclasses.is_dataclass(hint):
         return from_table(hint, value, where)  # type: ignore[arg-type]  # a class, never an instance
     if origin is tuple:
-        if not isinstance(value, list | tuple):
-            raise SpecError(f"{where} must be a list.", hint=_FIX_TABLE)
-        items = get_args(hint)
-        if items[-1] is not ... and len(value) != len(items):
-            raise SpecError(f"{where} must be a list of {len(items)}.", hint=_FIX_TABLE)
-        return tuple(_value(items[0], item, where) for item in value)
+        return _items(get_args(hint), value, where)
     if origin is Literal:
         if value not in get_args(hint):
             raise SpecError(f"{where} must be one of {get_args(hint)}.", hint=_FIX_TABLE)
         return value
+    return _plain(hint, value, where)
+
+
+def _of_several(hint: Any, value: Any, where: str) -> Any:
+    """A value of one of several types, which tables tell by their `kind`."""
+    hints = [kind for kind in get_args(hint) if kind is not type(None)]  # absent is None
+    if len(hints) == 1:
+        return _value(hints[0], value, where)
+    kinds = {get_args(get_type_hints(kind)["kind"])[0]: kind for kind in hints}
+    name = value.get("kind") if isinstance(value, Mapping) else None
+    if not isinstance(name, str) or name not in kinds:
+        raise SpecError(f"{where}.kind must be one of {', '.join(kinds)}.", hint=_FIX_TABLE)
+    return from_table(kinds[name], value, where)
+
+
+def _items(items: tuple[Any, ...], value: Any, where: str) -> tuple[Any, ...]:
+    if not isinstance(value, list | tuple):
+        raise SpecError(f"{where} must be a list.", hint=_FIX_TABLE)
+    if items[-1] is not ... and len(value) != len(items):
+        raise SpecError(f"{where} must be a list of {len(items)}.", hint=_FIX_TABLE)
+    return tuple(_value(items[0], item, where) for item in value)
+
+
+def _plain(hint: Any, value: Any, where: str) -> Any:
     if hint is float and type(value) is int:
-        return float(value)
+        value = float(value) if abs(value) < _FLOATS else math.inf
     if type(value) is not hint:
         raise SpecError(f"{where} must be of type {hint.__name__}.", hint=_FIX_TABLE)
     if hint is float and not math.isfinite(value):
         raise SpecError(f"{where} must be a finite number.", hint=_FIX_TABLE)
+    return value
+
+
+def _bounded(bounds: Within, value: Any, where: str) -> Any:
+    number = len(value) if isinstance(value, tuple) else value
+    if not bounds.least <= number <= bounds.most:
+        what = "have a length" if isinstance(value, tuple) else "be"
+        why = bounds.otherwise and f": {bounds.otherwise}"
+        raise SpecError(
+            f"{where} must {what} within {bounds.least:g} to {bounds.most:g}{why}.",
+            hint=_FIX_TABLE,
+        )
     return value
 
 
@@ -330,7 +407,7 @@ def from_json(text: str, where: str) -> ModelSpec:
     """
     try:
         table = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:  # RecursionError: nested without end
         raise SpecError(f"{where} is not JSON: {error}.", hint=_FIX_TABLE) from error
     return from_table(ModelSpec, table, where)
 

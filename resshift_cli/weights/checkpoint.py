@@ -32,6 +32,7 @@ from resshift_cli.weights.registry import ModelEntry
 MASK = ".attn_mask"
 DERIVED = (".relative_position_index", MASK)  # computed from the layout, never loaded
 AUTOENCODER = "autoencoder."  # prefix of the autoencoder's tensors, where it has any
+TUNED = "vae."  # prefix of what a model's training changed in its autoencoder, where it did
 SWIN_KEY = "swin"  # metadata entry of a converted file: the convention that its masks told
 DTYPES = {  # what weights may be stored in, and how safetensors calls it
     torch.float64: "F64",
@@ -199,13 +200,15 @@ def load(
         InputMissingError: there is no such file.
         ModelUnavailableError: not a safetensors file, or tensors that do not fit the table.
     """
+    stored, _ = _header(weights)
     with _Undrawn():
         denoiser, codec = build(spec)
     load_network(denoiser.network, weights)
     if autoencoder is None:
-        _fill(codec, weights, _held(_header(weights)[0]), AUTOENCODER)
+        _fill(codec, weights, _held(stored, AUTOENCODER), AUTOENCODER)
     else:
         load_autoencoder(codec, autoencoder)
+        _overlay(codec, weights, _held(stored, TUNED))
     return denoiser.eval(), codec.eval()
 
 
@@ -223,8 +226,7 @@ def load_network(network: SwinUNet, path: Path) -> None:
             f"takes for '{network.spec.swin}'.",
             hint=f'Choose a model with swin = "{convention}" in its table.',
         )
-    outer = {name: entry for name, entry in stored.items() if not name.startswith(AUTOENCODER)}
-    _fill(network, path, outer)
+    _fill(network, path, _outer(stored))
 
 
 def load_autoencoder(codec: Autoencoder, path: Path) -> None:
@@ -235,13 +237,28 @@ def load_autoencoder(codec: Autoencoder, path: Path) -> None:
         ModelUnavailableError: not a safetensors file, or tensors that do not fit.
     """
     stored, _ = _header(path)
-    held = _held(stored)
+    held = _held(stored, AUTOENCODER)
     _fill(codec, path, held or stored, AUTOENCODER if held else "")
 
 
-def _held(stored: Mapping[str, _Stored]) -> dict[str, _Stored]:
-    """The tensors of the autoencoder that a model's file holds beside its network."""
-    return {name: entry for name, entry in stored.items() if name.startswith(AUTOENCODER)}
+def _held(stored: Mapping[str, _Stored], prefix: str) -> dict[str, _Stored]:
+    """The tensors of an autoencoder that a model's file holds beside its network."""
+    return {name: entry for name, entry in stored.items() if name.startswith(prefix)}
+
+
+def _outer(stored: Mapping[str, _Stored]) -> dict[str, _Stored]:
+    """The tensors of the network in a model's file."""
+    return {
+        name: entry for name, entry in stored.items() if not name.startswith((AUTOENCODER, TUNED))
+    }
+
+
+def _overlay(codec: Autoencoder, path: Path, stored: Mapping[str, _Stored]) -> None:
+    """Put the weights that a model was tuned with over those of its autoencoder."""
+    own = {TUNED + name: t for name, t in own_tensors(codec).items()}
+    shapes = {name: tuple(t.shape) for name, t in own.items() if name in stored}
+    refuse(path, differences({name: entry.shape for name, entry in stored.items()}, shapes))
+    _copy(own, path, stored)
 
 
 def fitting(path: Path, entries: Iterable[ModelEntry]) -> list[ModelEntry]:
@@ -259,7 +276,7 @@ def fitting(path: Path, entries: Iterable[ModelEntry]) -> list[ModelEntry]:
         ModelUnavailableError: not a safetensors file.
     """
     stored, convention = _header(path)
-    given = {name: entry.shape for name, entry in stored.items()}
+    given = {name: entry.shape for name, entry in stored.items() if not name.startswith(TUNED)}
     return [
         entry
         for entry in entries
@@ -293,6 +310,11 @@ def _fill(module: nn.Module, path: Path, stored: Mapping[str, _Stored], prefix: 
             {name: tuple(t.shape) for name, t in own.items()},
         ),
     )
+    _copy(own, path, stored)
+
+
+def _copy(own: Mapping[str, Tensor], path: Path, stored: Mapping[str, _Stored]) -> None:
+    """Copy a file's tensors, all of which fit, into those of a module."""
     flaws = []
     for name, tensor in _mapped(path, stored):
         found = flaws_of(name, tensor)

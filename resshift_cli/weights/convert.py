@@ -23,6 +23,7 @@ from resshift_cli.errors import InputMissingError, ModelUnavailableError
 from resshift_cli.weights import checkpoint
 
 WRAPPERS = ("params_ema", "state_dict", "params")  # what training code keeps weights under
+TUNED = "vae"  # and, beside them, the weights of an autoencoder that was trained as well
 
 _DAMAGED = "Fetch it again: a broken download or a web page may be in its place."
 _OTHER = "It may be another model's (--like NAME), or an autoencoder (--autoencoder)."
@@ -34,6 +35,7 @@ def convert(
     target: Path,
     expected: Mapping[str, tuple[int, ...]],
     *,
+    tunable: Mapping[str, tuple[int, ...]] | None = None,
     provenance: Mapping[str, str],
 ) -> None:
     """Write the weights in a `.pth` file as safetensors, each tensor in its own type.
@@ -45,6 +47,8 @@ def convert(
         source: what `torch.save` wrote.
         target: the safetensors file.
         expected: names and shapes that there must be, no more and no less.
+        tunable: names and shapes of an autoencoder; what the file has under `vae` must be some
+            of them, and is kept with the prefix `vae.`. Without it, an entry `vae` is left alone.
         provenance: what else goes into the metadata.
 
     Raises:
@@ -52,13 +56,17 @@ def convert(
         ModelUnavailableError: it is damaged, carries code, or holds other tensors.
         OutputError: `target` can't be written.
     """
-    content = _weights(source)
-    names = checkpoint.cleaned(source, content)
-    values = {own: content[name] for own, name in names.items()}
-    weights = {n: value for n, value in values.items() if not n.endswith(checkpoint.DERIVED)}
-    tensors = {n: value.detach() for n, value in weights.items() if isinstance(value, Tensor)}
-    checkpoint.refuse(source, _differences(weights, expected), hint=_OTHER)
-    checkpoint.refuse(source, [p for n, t in tensors.items() for p in checkpoint.flaws_of(n, t)])
+    content = _unpickle(source)
+    values = _cleaned(source, _weights(source, content))
+    tensors = _checked(source, values, expected)
+    tuned = content.get(TUNED) if tunable is not None and isinstance(content, Mapping) else None
+    if tuned is not None:
+        parts = _cleaned(source, _weights(source, tuned))
+        some = {name: shape for name, shape in (tunable or {}).items() if name in parts}
+        tensors |= {
+            checkpoint.TUNED + name: tensor
+            for name, tensor in _checked(source, parts, some).items()
+        }
     convention = convention_of(
         value
         for name, value in values.items()
@@ -68,6 +76,26 @@ def convert(
     )
     told = {} if convention is None else {checkpoint.SWIN_KEY: convention}
     checkpoint.write(target, tensors, {**provenance, **told})
+
+
+def _cleaned(source: Path, content: Mapping[str, Any]) -> dict[str, Any]:
+    """Values by their networks' names for them."""
+    return {own: content[name] for own, name in checkpoint.cleaned(source, content).items()}
+
+
+def _checked(
+    source: Path, values: Mapping[str, Any], expected: Mapping[str, tuple[int, ...]]
+) -> dict[str, Tensor]:
+    """The tensors among values, if they are what they have to be.
+
+    Raises:
+        ModelUnavailableError: they are not.
+    """
+    weights = {n: value for n, value in values.items() if not n.endswith(checkpoint.DERIVED)}
+    tensors = {n: value.detach() for n, value in weights.items() if isinstance(value, Tensor)}
+    checkpoint.refuse(source, _differences(weights, expected), hint=_OTHER)
+    checkpoint.refuse(source, [p for n, t in tensors.items() for p in checkpoint.flaws_of(n, t)])
+    return tensors
 
 
 def shapes_of_denoiser(spec: ModelSpec) -> dict[str, tuple[int, ...]]:
@@ -100,9 +128,8 @@ def _differences(
     ]
 
 
-def _weights(path: Path) -> Mapping[str, Any]:
+def _weights(path: Path, content: Any) -> Mapping[str, Any]:
     """The state dict in a file; what is stored beside it under other names is left alone."""
-    content = _unpickle(path)
     if isinstance(content, Mapping):
         inner = (content[name] for name in WRAPPERS if isinstance(content.get(name), Mapping))
         content = next(inner, content)

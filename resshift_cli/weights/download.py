@@ -202,7 +202,7 @@ def _download_from(source: HubSource | ReleaseSource, order: _Order) -> Fetched:
         OSError: the cache can't be written.
     """
     file = order.file
-    admit = _admission(source, file)
+    admit = _admission(source, order)
     with contextlib.closing(Meter(places.label(file), order.progress)) as meter:
         if isinstance(source, HubSource):
             path, promised = patiently(lambda: hub.receive(source, meter, admit), meter)
@@ -219,12 +219,20 @@ def _download_from(source: HubSource | ReleaseSource, order: _Order) -> Fetched:
     return Fetched(path, source, sha256)
 
 
-def _admission(source: Source, file: WeightFile) -> Admission:
-    """What refuses a file that the disk has no room for, or that can't be the registry's."""
+def _admission(source: Source, order: _Order) -> Admission:
+    """What refuses a file that the disk has no room for, or that can't be the expected one."""
+    file = order.file
     folder, variable = places.cache_of(source)
     limit = ABOUT * file.bytes or math.inf
+    # A file with another one's checksum is kept and shown if the registry has said what to expect.
+    first = "" if file.sha256 else checksums.expected(file, source)
 
-    def admit(size: int | None, here: int) -> int:
+    def admit(size: int | None, here: int, promised: str) -> int:
+        if first and promised not in ("", first):
+            raise Failure(
+                f"has another file now, with the SHA-256 {promised[:12]} instead of {first[:12]}",
+                hint=_hint_of_change(order),
+            )
         existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
         free = shutil.disk_usage(existing).free
         needed = (size or file.bytes) - here

@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from resshift_cli.diffusion.specs import ModelSpec, SpecError
+from resshift_cli.diffusion.specs import ModelSpec, SpecError, Within
+from resshift_cli.weights.addresses import without_login
 
-Task = Literal["real-world", "bicubic", "inpainting", "face"]
+Task = Literal["real-world", "bicubic", "inpainting", "deblurring", "face"]
 UPSCALING: tuple[Task, ...] = ("real-world", "bicubic")
 """Tasks of the models that `resshift upscale` runs."""
 
@@ -45,8 +46,8 @@ class ReleaseSource:
 
     @property
     def address(self) -> str:
-        """Where a browser finds it."""
-        return self.url
+        """Where a browser finds it; records and messages have it, so without any login."""
+        return without_login(self.url)
 
     @property
     def name(self) -> str:
@@ -113,7 +114,7 @@ class WeightFile:
     sources: tuple[Source, ...]
     licence: str
     sha256: str
-    bytes: int
+    bytes: Annotated[int, Within(0, 1 << 50)]
 
     def __post_init__(self) -> None:
         """Refuse a file that can't be had."""

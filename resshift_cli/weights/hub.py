@@ -20,9 +20,18 @@ from resshift_cli.errors import ResShiftError, UsageError
 from resshift_cli.system import atomic
 from resshift_cli.weights import addresses
 from resshift_cli.weights.entries import HubSource
-from resshift_cli.weights.transfer import TWICE, Admission, Failure, Meter, answered, causes
+from resshift_cli.weights.transfer import (
+    LONGEST_WAIT,
+    TWICE,
+    Admission,
+    Failure,
+    Meter,
+    answered,
+    causes,
+)
 
 if TYPE_CHECKING:
+    import httpx2
     from tqdm import tqdm
 
 HOME = "HF_HOME"  # environment variable: its cache elsewhere
@@ -91,7 +100,7 @@ def receive(source: HubSource, meter: Meter, admit: Admission) -> tuple[Path, st
     Args:
         source: the file.
         meter: told the progress.
-        admit: told the file's size before anything is written.
+        admit: told the file's size and checksum before anything is written.
 
     Returns:
         The path, and the SHA-256 that the Hub says the file has, or "" where it does not say.
@@ -100,7 +109,7 @@ def receive(source: HubSource, meter: Meter, admit: Admission) -> tuple[Path, st
         Failure: the Hub does not answer, or not with the file.
         OSError: the cache can't be written.
     """
-    with quiet():
+    with quiet(), _short_waits():
         from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url
 
         try:
@@ -108,7 +117,8 @@ def receive(source: HubSource, meter: Meter, admit: Admission) -> tuple[Path, st
             # network, and only warns when the disk has no room.
             url = hf_hub_url(source.repo, source.file, revision=source.revision)
             offered = get_hf_file_metadata(url)
-            meter.most = admit(offered.size, 0) + SLACK
+            promised = _promised(offered.etag)
+            meter.most = admit(offered.size, 0, promised) + SLACK
             path = hf_hub_download(
                 source.repo,
                 source.file,
@@ -122,8 +132,12 @@ def receive(source: HubSource, meter: Meter, admit: Admission) -> tuple[Path, st
             if _is_of_the_disk(error):
                 raise
             raise _failure(error) from error
-    etag = offered.etag or ""
-    return Path(path), etag if re.fullmatch("[0-9a-f]{64}", etag) else ""
+    return Path(path), promised
+
+
+def _promised(etag: str | None) -> str:
+    """What the Hub says a large file's SHA-256 is; "" for small files."""
+    return etag if etag and re.fullmatch("[0-9a-f]{64}", etag) else ""
 
 
 def drop(source: HubSource) -> int:
@@ -236,6 +250,26 @@ def quiet() -> Iterator[None]:
             yield
         finally:
             hub_logging.set_verbosity(level)
+
+
+@contextmanager
+def _short_waits() -> Iterator[None]:
+    """Keep its client from sleeping for as long as any server likes."""
+    from huggingface_hub import get_session
+
+    def shorten(response: httpx2.Response) -> None:
+        for name in ("Retry-After", "RateLimit"):
+            numbers = re.findall("[0-9]+", response.headers.get(name, ""))
+            if any(len(number) > 2 or int(number) > LONGEST_WAIT for number in numbers[-1:]):
+                del response.headers[name]
+
+    session = get_session()
+    hooks = session.event_hooks
+    session.event_hooks = {**hooks, "response": [*hooks.get("response", []), shorten]}
+    try:
+        yield
+    finally:
+        session.event_hooks = hooks
 
 
 def _bar(meter: Meter) -> type[tqdm[Any]]:

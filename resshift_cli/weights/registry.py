@@ -309,6 +309,8 @@ def _entry(
                 )
             used.append(licences[identifier])
     entry = from_table(ModelEntry, _with(table, where, name=name, licences=()), where)
+    if entry.spec is not None:
+        entry.spec.schedule.build()  # or it is refused here, where the mistake is
     return dataclasses.replace(entry, licences=tuple(used))
 
 

@@ -113,7 +113,7 @@ def receive(source: ReleaseSource, part: Path, meter: Meter, admit: Admission) -
         else:
             start = 0
             origin = _Origin(shown(source), _version(response), _length(response, part))
-        meter.most = admit(origin.size, start)
+        meter.most = admit(origin.size, start, "")
         if not start:
             part.unlink(missing_ok=True)  # first, so that no part has another one's origin
             _origin_file(part).write_text(json.dumps(asdict(origin)), encoding="utf-8")

@@ -167,9 +167,11 @@ def convert_own(
             f"'{entry.name}' does not come as .pth files.",
             hint="Name one of the published models (--like).",
         )
-    shapes = convert.shapes_of_autoencoder if autoencoder else convert.shapes_of_denoiser
+    codec = convert.shapes_of_autoencoder(spec)
+    expected = codec if autoencoder else convert.shapes_of_denoiser(spec)
     origin = {"source": source.name, "source_sha256": digests.digest(source), LIKE: entry.name}
-    convert.convert(source, target, shapes(spec), provenance=origin)
+    tunable = None if autoencoder else codec
+    convert.convert(source, target, expected, tunable=tunable, provenance=origin)
 
 
 def verify(entry: ModelEntry) -> list[Checked]:
@@ -251,13 +253,13 @@ def _convert(entry: ModelEntry, file: WeightFile, fetched: Fetched, target: Path
             f"'{entry.name}' does not say which network {file.name} belongs to.",
             hint="Give its table a `like` that names a model with the same networks.",
         )
-    shapes = (
-        convert.shapes_of_denoiser(entry.spec)
-        if file is entry.weights
-        else convert.shapes_of_autoencoder(entry.spec)
-    )
+    codec = convert.shapes_of_autoencoder(entry.spec)
+    is_network = file is entry.weights
+    expected = convert.shapes_of_denoiser(entry.spec) if is_network else codec
+    tunable = codec if is_network else None
+    told = _provenance(file, fetched)
     try:
-        convert.convert(fetched.path, target, shapes, provenance=_provenance(file, fetched))
+        convert.convert(fetched.path, target, expected, tunable=tunable, provenance=told)
     except ModelUnavailableError as error:
         error.hint = f"`resshift models rm {entry.name}` deletes it, so that it is fetched again."
         raise

@@ -14,9 +14,9 @@ from resshift_cli.system.progress import Bar, Bars
 
 T = TypeVar("T")
 
-Admission = Callable[[int | None, int], int]
-"""Told a file's size, if that is known, and how much of it is here; returns the most bytes that
-may come to be here, or raises to refuse it."""
+Admission = Callable[[int | None, int, str], int]
+"""Told a file's size, if that is known, how much of it is here, and the SHA-256 that it is said to
+have, or ""; returns the most bytes that may come to be here, or raises to refuse it."""
 
 ONCE, TWICE, PATIENT = 1, 2, 5  # tries without progress that a failure is worth
 BACK_OFF, LONGEST_WAIT = 0.5, 60.0  # seconds: before the second try, and at most

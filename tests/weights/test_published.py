@@ -118,8 +118,10 @@ LAYOUTS = {
     "inpaint-imagenet": ("unet_inpaint_imagenet", "ae_vq_f4"),
     "inpaint-face": ("unet_inpaint_face", "ae_celeba256_vq_f4_dim3_face"),
     "face": ("unet_faceir", "ae_ffhq512_vq_f8_dim8_face"),
+    "deblur": ("unet_inpaint_imagenet", "ae_vq_f4"),  # but for the mask
     "nacre-x4": ("unet_realsr_x4", "ae_vq_f4"),
     "sinsr-x4": ("unet_realsr_x4", "ae_vq_f4"),
+    "sinsr-x4-v2": ("unet_realsr_x4", "ae_vq_f4"),
     "rsd-x4": ("unet_student_concat", "ae_vq_f4"),
     "rsd-x2": ("unet_student_concat", "ae_vq_f4"),
 }
@@ -138,6 +140,11 @@ def test_every_model_s_networks_have_the_names_and_shapes_of_its_files(name: str
     expected = manifests()[unet]
     if name == "nacre-x4":  # masks are buffers of the official convention alone
         expected = {k: v for k, v in expected.items() if not k.endswith(".attn_mask")}
+    if name == "deblur":
+        masked = {k: v for k, v in expected.items() if shapes(network)[k] != v}
+        ((first, shape),) = masked.items()
+        expected = expected | {first: (shape[0], 3, *shape[2:])}
+        assert first.startswith("feature_extractor.") and shape[1] == 4
     assert shapes(network) == expected
     assert shapes(autoencoder) == manifests()[codec]
 
@@ -153,7 +160,9 @@ def test_every_model_s_networks_have_the_names_and_shapes_of_its_files(name: str
         ("inpaint-imagenet", (1, 4, 4, "pixels", "shifted", 0, True, False, "reference")),
         ("inpaint-face", (1, 4, 4, "pixels", "shifted", 0, True, False, "reference")),
         ("face", (1, 4, 4, "pixels", "shifted", 0, True, False, "reference")),
+        ("deblur", (1, 4, 4, "pixels", "shifted", 0, True, False, "reference")),
         ("nacre-x4", (4, 4, 4, "pixels", "shifted", 0, False, True, "standard")),
+        ("sinsr-x4-v2", (4, 1, 15, "pixels", "shifted", 0, True, False, "reference")),
         ("sinsr-x4", (4, 1, 15, "pixels", "shifted", 0, True, False, "reference")),
         ("rsd-x4", (4, 1, 15, "latent", "kappa", 1, False, False, "reference")),
         ("rsd-x2", (2, 1, 15, "latent", "kappa", 1, False, False, "reference")),

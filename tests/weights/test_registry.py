@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from resshift_cli.diffusion.specs import VQSpec
+from resshift_cli.diffusion.specs import TileSpec, VQSpec
 from resshift_cli.errors import InputMissingError, UnknownModelError, UsageError
 from resshift_cli.weights import registry
 from resshift_cli.weights.registry import BundledSource, HubSource, LocalSource, ReleaseSource
@@ -23,7 +23,9 @@ PUBLISHED = {
     "inpaint-imagenet": (1, 4, 4, "reference"),
     "inpaint-face": (1, 4, 4, "reference"),
     "face": (1, 4, 4, "reference"),
+    "deblur": (1, 4, 4, "reference"),
     "sinsr-x4": (4, 1, 15, "reference"),
+    "sinsr-x4-v2": (4, 1, 15, "reference"),
     "rsd-x4": (4, 1, 15, "reference"),
     "rsd-x2": (2, 1, 15, "reference"),
 }
@@ -82,6 +84,19 @@ def test_official_weights_come_from_the_release_first_and_the_mirror_next() -> N
             assert release.url.startswith("https://github.com/zsyOAOA/ResShift/releases/download/")
 
 
+def test_what_others_host_is_pinned_where_a_revision_is_known() -> None:
+    sources = {s for e in registry.shipped().values() for f in e.files for s in f.sources}
+    mirrored = {s for s in sources if isinstance(s, HubSource) and s.repo.startswith("OwlMaster/")}
+    assert len(mirrored) == 10
+    assert {source.revision for source in mirrored} == {"9a99c28"}
+
+
+def test_images_are_cut_as_the_models_authors_do() -> None:
+    tiles = {name: entry.spec.tile for name, entry in registry.shipped().items() if entry.spec}
+    assert tiles.pop("nacre-x4") == TileSpec(128, 32)
+    assert set(tiles.values()) == {TileSpec(512, 64)}
+
+
 def test_students_are_conditioned_and_started_in_their_own_way() -> None:
     for name, pixels in (("rsd-x4", 1), ("rsd-x2", 2)):
         spec = registry.find(name).spec
@@ -94,7 +109,7 @@ def test_only_permissive_weights_count_as_free_for_commercial_use() -> None:
     free = {name for name, entry in registry.models().items() if entry.commercial}
     assert free == {"tiny-x4", "nacre-x4"}
     assert registry.find("nacre-x4").licence == "Apache-2.0, MIT"
-    assert registry.find("sinsr-x4").licence == "SinSR, S-Lab-1.0"
+    assert registry.find("sinsr-x4").licence == "CC-BY-NC-SA-4.0, S-Lab-1.0"
 
 
 def test_the_bundled_file_is_there() -> None:

@@ -301,6 +301,8 @@ def _problems_of_judging(train: TrainSpec, adversary: AdversarySpec) -> Iterator
         yield "with an adversary the restraint is adversary.restraint"
     if train.perceptual is not None:
         yield "with an adversary the weight of features is adversary.features"
+    if adversary.shift % 2:
+        yield "adversary.shift must be even, since pixels are judged in squares of two"
     if train.crop - adversary.shift < LEAST_JUDGED:
         yield f"crop less adversary.shift must be at least {LEAST_JUDGED}"
 

@@ -77,17 +77,19 @@ def _one_step(trainer: Trainer, blurry: Tensor) -> Tensor:
 
 
 def _walked(trainer: Trainer, blurry: Tensor) -> Tensor:
+    """By as many steps as the model takes by default."""
     generator = torch.Generator().manual_seed(0)
+    schedule = trainer.schedule.respaced(trainer.run.model.steps)
     x_t, y0 = _start(trainer, blurry, generator)
 
     def predict(x_t: Tensor, t: int) -> Tensor:
         steps = torch.tensor([t], device=trainer.device)
-        return trainer.average(x_t, y0, blurry * 2 - 1, trainer.schedule, steps)
+        return trainer.average(x_t, y0, blurry * 2 - 1, schedule, steps)
 
     def noise(t: int) -> Tensor:
         return torch.randn(y0.shape, generator=generator).to(y0)
 
-    sampler = chain.Ancestral(trainer.schedule, trainer.run.model.temperature)
+    sampler = chain.Ancestral(schedule, trainer.run.model.temperature)
     step = partial(sampler.step, noise=noise)
-    *_, last = chain.walk(x_t, predict, step, trainer.schedule.steps)
+    *_, last = chain.walk(x_t, predict, step, schedule.steps)
     return trainer.autoencoder.decode(last.x0) / 2 + 0.5

@@ -15,6 +15,7 @@ from resshift_cli.training.recipe import AdversarySpec
 from resshift_cli.training.trainer import Trainer
 from resshift_cli.weights import checkpoint, registry
 
+HALVES = ("mean", "samples")
 JUDGED = {"weight": 2.0, "learning_rate": 1e-4}
 TRAINING = Path(__file__).parents[2] / "training"
 
@@ -23,12 +24,19 @@ def test_a_configuration_is_read_as_it_was_written(tmp_path: Path) -> None:
     assert recipe.read(write_config(tmp_path / "run.toml")) == RUN
 
 
-def test_the_configuration_of_the_bundled_model_is_valid() -> None:
-    config = Path(__file__).parents[2] / "training" / "tiny-x4.toml"
+@pytest.mark.parametrize("name", ["tiny-x4", "one-step-x4-mean", "one-step-x4-samples"])
+def test_the_configurations_of_small_models_are_valid(name: str) -> None:
+    config = TRAINING / f"{name}.toml"
     run = recipe.read(config)
     splits = photos.read_splits(config.parent / run.photos)
     assert splits["train"] and splits["held-out"]
     assert not set(splits["train"]) & set(splits["held-out"])
+
+
+def test_the_two_halves_of_a_model_of_one_step_are_of_one_network() -> None:
+    mean, samples = (recipe.read(TRAINING / f"one-step-x4-{half}.toml") for half in HALVES)
+    assert mean.model == samples.model and mean.model.steps == 1
+    assert samples.train.adversary is not None and samples.train.adversary.keep_mean
 
 
 @pytest.mark.parametrize(
@@ -97,6 +105,7 @@ def test_a_missing_configuration_is_said_to_be_missing(tmp_path: Path) -> None:
         ({"flat": 0.1, "degrade": {"kind": "paired"}}, "flat crops have no partners"),
         ({"adversary": {"weight": 0.0, "learning_rate": 1e-4}}, "adversary.weight must be above 0"),
         ({"adversary": JUDGED | {"penalty": -1.0}}, "adversary.penalty can't be negative"),
+        ({"adversary": JUDGED | {"shift": 7}}, "adversary.shift must be even"),
         ({"adversary": JUDGED | {"shift": 40}}, "crop less adversary.shift must be at least 32"),
         ({"objective": "absolute", "restraint": 3.0}, "is of pixels, and the restraint of latents"),
         ({"adversary": JUDGED, "accumulate": 2}, "accumulate must be 1"),

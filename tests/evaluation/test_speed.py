@@ -23,7 +23,7 @@ from safetensors.torch import save_file
 from tiny_model import tiny_networks, tiny_spec
 
 from resshift_cli.commands import app as cli
-from resshift_cli.commands import exits, progress, ready
+from resshift_cli.commands import choice, exits, progress
 from resshift_cli.diffusion.specs import ModelSpec
 from resshift_cli.errors import InputMissingError, ResShiftError, UsageError
 from resshift_cli.evaluation import speed, worker
@@ -265,7 +265,7 @@ def test_the_network_is_measured_that_the_files_header_tells(
     save_file(dict(denoiser.network.state_dict()), file, {"noise_channels": "2"})
     table = replace(registry.find("tiny-x4"), spec=student(1))
     entry = registry.of_file(file, table)
-    monkeypatch.setattr(ready, "choose", lambda which: entry)
+    monkeypatch.setattr(choice, "choose", lambda which: entry)
     options = "--precision fp32 --tile 16 --steps 1 --repeat 1 --json"
     ran = resshift("bench", *options.split())
     assert ran.code == 0

@@ -44,7 +44,7 @@ _NO_NETWORK = "other sizes make no network"
 WIDEST, DEEPEST = 4096, 256  # channels of a layer and Swin blocks of a network, at most
 Channels = Annotated[int, Within(1, 4096, _NO_NETWORK)]
 Factor = Annotated[int, Within(1, 64, _NO_NETWORK)]
-Blocks = Annotated[int, Within(1, 8, _NO_NETWORK)]
+Blocks = Annotated[int, Within(1, 16, _NO_NETWORK)]
 Level = Annotated[int, Within(0, 5, _NO_NETWORK)]
 PerLevel = Within(0, 6, _NO_NETWORK)
 Pixels = Annotated[int, Within(0, 1 << 20)]
@@ -125,7 +125,7 @@ class DenoiserSpec:
     channel_mult: Annotated[tuple[Factor, ...], PerLevel]
     num_res_blocks: Blocks
     swin_levels: Annotated[tuple[Level, ...], PerLevel]
-    swin_depth: Blocks
+    swin_depth: Annotated[int, Within(0, 8, _NO_NETWORK)]
     swin_embed_dim: Channels
     num_head_channels: Channels
     window: Annotated[int, Within(1, 16, _NO_NETWORK)]

@@ -273,6 +273,18 @@ def _problems(run: RunSpec) -> Iterator[str]:
     yield from _problems_of_the_model(run)
     if train.batch % train.accumulate:
         yield f"batch {train.batch} can't be computed in {train.accumulate} equal parts"
+    yield from _wrong_ranges(train)
+    if train.perceptual is not None and train.perceptual.weight < 0:
+        yield "perceptual.weight can't be negative"
+    if train.objective == "absolute" and train.restraint:
+        yield "the absolute objective is of pixels, and the restraint of latents"
+    if train.adversary is not None:
+        yield from _problems_of_judging(train, train.adversary)
+    if run.data.problem is not None:
+        yield run.data.problem
+
+
+def _wrong_ranges(train: TrainSpec) -> Iterator[str]:
     if not 0 <= train.last_share <= 1:
         yield "last_share must be within 0..1"
     if not (0 <= train.ema < 1 and 0 <= train.beta2 < 1):
@@ -283,14 +295,6 @@ def _problems(run: RunSpec) -> Iterator[str]:
         yield "beta1 must be at least 0 and below 1"
     if train.clip_norm <= 0:
         yield "clip_norm must be above 0"
-    if train.perceptual is not None and train.perceptual.weight < 0:
-        yield "perceptual.weight can't be negative"
-    if train.objective == "absolute" and train.restraint:
-        yield "the absolute objective is of pixels, and the restraint of latents"
-    if train.adversary is not None:
-        yield from _problems_of_judging(train, train.adversary)
-    if run.data.problem is not None:
-        yield run.data.problem
 
 
 def _problems_of_judging(train: TrainSpec, adversary: AdversarySpec) -> Iterator[str]:

@@ -453,7 +453,8 @@ class _Handler(BaseHTTPRequestHandler):
         headers |= told.fields if told else {}
         self._head(200 if start is None else 206, headers)
         if self.command == "GET":
-            self._send(served, path, start or 0, length, chunked, overlong=extra is not None)
+            first = start or 0
+            self._send(served, range(first, first + length), chunked, extra is not None)
 
     def _start(self, served: Served, etag: str) -> int | None:
         """Where the range starts that is to be sent; None for the whole file."""
@@ -463,22 +464,13 @@ class _Handler(BaseHTTPRequestHandler):
             return None
         return int(match[1])
 
-    def _send(
-        self,
-        served: Served,
-        path: Path,
-        start: int,
-        length: int,
-        chunked: bool,
-        *,
-        overlong: bool,
-    ) -> None:
+    def _send(self, served: Served, span: range, chunked: bool, overlong: bool) -> None:
         """Send what there is, up to a claimed length, and spoil it where that is due."""
         cut, stall, drip = served.due(Cut), served.due(Stall), served.due(Drip)
         short = cut or stall
-        last = int(length * short.share) if short else length
-        with path.open("rb") as file:
-            file.seek(start)
+        last = int(len(span) * short.share) if short else len(span)
+        with served.path.open("rb") as file:
+            file.seek(span.start)
             while self.request_seen.sent < last:
                 piece = drip.piece if drip else PIECE
                 content = file.read(min(piece, last - self.request_seen.sent))

@@ -18,12 +18,12 @@ from goldens_support import (
     VQ_SPECS,
     manifests,
     small_unet_spec,
-    small_vq_spec,
 )
 from memory import needs_proc, peak_over
 from recipe import DERIVED
 from safetensors import safe_open
 from safetensors.torch import load_file
+from small_checkpoint import EXPECTED, SPEC, save, state
 from tiny_model import tiny_networks, tiny_spec
 from torch import Tensor, nn
 
@@ -31,33 +31,13 @@ from resshift_cli.diffusion.specs import SpecError
 from resshift_cli.diffusion.swin import SwinConvention, shift_mask
 from resshift_cli.errors import InputMissingError, ModelUnavailableError, OutputError
 from resshift_cli.weights import checkpoint, convert
-from resshift_cli.weights.registry import LocalSource, ModelEntry, WeightFile
 
-# As the published models, but for its size; there are masks in its state dict.
-SPEC = tiny_spec(
-    predict="x0",
-    precondition=False,
-    denoiser=small_unet_spec(channel_mult=(1,), num_res_blocks=1, swin_levels=()),
-    autoencoder=small_vq_spec(ch_mult=(1, 1, 1), num_res_blocks=(1, 1, 1), codes=16),
-)
-EXPECTED = convert.shapes_of_denoiser(SPEC)
 FIRST = "input_blocks.0.0.weight"
 MASK = "middle_block.1.blocks.1.attn_mask"
-WEIGHTS = WeightFile((LocalSource("x.safetensors"),), "unknown", "", 0)
 PROVENANCE = {"source": "https://example.org/x.pth", "sha256": "0" * 64, "licence": "MIT"}
 
 FORMATS = pytest.mark.parametrize("archive", [True, False], ids=["zip", "legacy"])
 Convert = Callable[..., Path]
-
-
-def state() -> dict[str, Any]:
-    """A state dict of `SPEC`'s denoiser, the same every time."""
-    return tiny_networks(SPEC)[0].network.state_dict()
-
-
-def save(content: object, path: Path, archive: bool = True) -> Path:
-    torch.save(content, path, _use_new_zipfile_serialization=archive)
-    return path
 
 
 @pytest.fixture
@@ -442,72 +422,3 @@ def test_converting_holds_the_file_once_and_little_more(archive: bool, tmp_path:
 
     assert 0.9 * size < peak_over(run) < 1.3 * size
     assert_same(load_file(target), tensors)
-
-
-# An autoencoder that was tuned as well
-
-
-def tuned(tmp_path: Path, entry: object) -> Path:
-    """A converted file of `SPEC`'s denoiser, beside which `vae` lay in the checkpoint."""
-    source = save({"state_dict": state(), "vae": entry}, tmp_path / "deblur.pth")
-    target = tmp_path / "deblur.safetensors"
-    codec = convert.shapes_of_autoencoder(SPEC)
-    convert.convert(source, target, EXPECTED, tunable=codec, provenance={})
-    return target
-
-
-def codec_file(tmp_path: Path) -> tuple[Path, dict[str, Tensor]]:
-    """The autoencoder of `SPEC` in a file of its own, and its tensors."""
-    tensors = checkpoint.own_tensors(tiny_networks(SPEC)[1])
-    path = tmp_path / "codec.safetensors"
-    checkpoint.write(path, tensors, {})
-    return path, tensors
-
-
-@pytest.mark.parametrize("part", ["decoder.", ""], ids=["the decoder alone", "all of it"])
-def test_what_training_changed_in_the_autoencoder_takes_the_place_of_its_weights(
-    tmp_path: Path, part: str
-) -> None:
-    path, before = codec_file(tmp_path)
-    changed = {n: t + 1 for n, t in before.items() if n.startswith(part)}
-    denoiser, codec = checkpoint.load(
-        SPEC, tuned(tmp_path, {f"module.{n}": t for n, t in changed.items()}), path
-    )
-    after = checkpoint.own_tensors(codec)
-    assert changed and all(torch.equal(after[n], changed.get(n, t)) for n, t in before.items())
-    for name, tensor in checkpoint.own_tensors(denoiser.network).items():
-        assert torch.equal(tensor, state()[name]), name
-
-
-def test_a_checkpoint_without_one_is_converted_to_the_same_bytes(
-    tmp_path: Path, converted: Convert
-) -> None:
-    plain = converted(state()).read_bytes()
-    source, target = tmp_path / "in.pth", tmp_path / "same.safetensors"
-    codec = convert.shapes_of_autoencoder(SPEC)
-    convert.convert(source, target, EXPECTED, tunable=codec, provenance=PROVENANCE)
-    assert target.read_bytes() == plain
-
-
-def test_a_model_with_a_tuned_autoencoder_still_fits_its_like(tmp_path: Path) -> None:
-    entry = ModelEntry("x", "", "real-world", "", "", WEIGHTS, (), spec=SPEC)
-    _, tensors = codec_file(tmp_path)
-    assert checkpoint.fitting(tuned(tmp_path, tensors), [entry]) == [entry]
-
-
-@pytest.mark.parametrize(
-    ("entry", "problem"),
-    [
-        ({"decoder.unheard.of": torch.zeros(1)}, "has the unknown decoder.unheard.of"),
-        ({"quantize.embedding.weight": torch.zeros(3)}, "of shape (3,) instead of"),
-        ({"quantize.embedding.weight": "text"}, "which is no tensor"),
-        ([1], "something else than weights by name"),
-    ],
-    ids=["unknown", "shape", "text", "list"],
-)
-def test_a_tuned_autoencoder_that_does_not_fit_is_refused(
-    tmp_path: Path, entry: object, problem: str
-) -> None:
-    with pytest.raises(ModelUnavailableError) as caught:
-        tuned(tmp_path, entry)
-    assert problem in str(caught.value)

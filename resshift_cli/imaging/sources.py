@@ -152,7 +152,8 @@ def _open(path: Path) -> BinaryIO:
         mode = path.stat().st_mode
         if stat.S_ISDIR(mode):
             raise UsageError(
-                f"{name} is a folder.", hint=f"Name the files in it, such as {name}/*.png"
+                f"{name} is a folder.",
+                hint=f"`resshift batch {name}` enlarges what is in it; or name its files.",
             )
         if not stat.S_ISREG(mode):
             raise UsageError(

@@ -19,7 +19,7 @@ from resshift_cli.restoration.upscaler import Upscaler
     [
         ("photos.png", 3, "no file photos.png. Did you mean photo.png?"),
         ("photo.png none/photo.png", 3, "no file none/photo.png"),
-        ("folder", 2, "folder is a folder. Name the files in it, such as folder/*.png"),
+        ("folder", 2, "folder is a folder. `resshift batch folder` enlarges what is in it"),
         ("text.png", 4, "text.png is not an image"),
         ("empty.png", 4, "empty.png is empty (0 bytes)"),
         ("cut.png", 4, "cut.png is cut short or damaged"),

@@ -13,15 +13,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from resshift_cli.commands import choice, console, progress, proof, ready
-from resshift_cli.commands.groups import (
-    Computation,
-    Machine,
-    Model,
-    Options,
-    Reading,
-    Reporting,
-    Writing,
-)
+from resshift_cli.commands.groups import Enlarging, Options, Reporting
 from resshift_cli.commands.options import (
     DryRunOption,
     ExcludeOption,
@@ -113,11 +105,7 @@ def batch(
     output: ResultsOption = None,
     course: Course,
     inputs: Inputs,
-    model: Model,
-    computation: Computation,
-    machine: Machine,
-    reading: Reading,
-    writing: Writing,
+    enlarging: Enlarging,
     reporting: Reporting,
 ) -> None:
     """Enlarge all images and animations of a folder, and of the folders in it.
@@ -131,15 +119,13 @@ def batch(
     if course.verify:
         proof.verify(folder, output, inputs.find, course.report, reporting)
         return
-    handling = writing.handling(reading)
-    entry = choice.choose(model)
+    handling = enlarging.handling()  # or it is refused now
+    entry = choice.choose(enlarging.model)
     from resshift_cli.batch.report import Report
 
     report = Report(entry.name, folder)
     with _telling(report, reporting, summary=not course.dry_run):
-        recipe = _recipe(
-            entry, handling, model, computation, machine, reporting, dry_run=course.dry_run
-        )
+        recipe = _recipe(entry, handling, enlarging, dry_run=course.dry_run, quiet=reporting.quiet)
         report.settings = recipe.options()
         from resshift_cli.batch import ledger, names, plan, table
 
@@ -149,7 +135,8 @@ def batch(
 
         def make_plan(book: Ledger) -> Plan:
             with console.waiting("Looking for what is finished", quiet=reporting.quiet):
-                report.plan = plan.make(folder, book, recipe, found, overwrite=writing.overwrite)
+                overwrite = enlarging.writing.overwrite
+                report.plan = plan.make(folder, book, recipe, found, overwrite=overwrite)
             return report.plan
 
         if course.dry_run or not (found.images or found.unreadable):
@@ -158,7 +145,7 @@ def batch(
                 _forecast(made, report, quiet=reporting.quiet)
         else:
             with ledger.opened(report.output) as book:
-                work = _Work(report, model, computation, machine, reporting, course.fail_fast)
+                work = _Work(report, enlarging, reporting, course.fail_fast)
                 work.do(make_plan(book), book)
         if course.report is not None:
             table.write(course.report, report.rows(), f"resshift batch {folder}")
@@ -200,19 +187,12 @@ def _check_folder(folder: Path) -> None:
 
 
 def _recipe(
-    entry: ModelEntry,
-    handling: Handling,
-    model: Model,
-    computation: Computation,
-    machine: Machine,
-    reporting: Reporting,
-    *,
-    dry_run: bool,
+    entry: ModelEntry, handling: Handling, enlarging: Enlarging, *, dry_run: bool, quiet: bool
 ) -> Recipe:
     """How the results are made; the model is fetched for that, unless nothing is to be done."""
     from resshift_cli.weights import store
 
-    offline, quiet = model.offline, reporting.quiet
+    machine, offline = enlarging.machine, enlarging.model.offline
     files = store.located(entry) if dry_run else ready.fetch(entry, offline=offline, quiet=quiet)
     spec = (
         ready.spec_of(entry, offline=offline, quiet=quiet)
@@ -225,7 +205,7 @@ def _recipe(
         from resshift_cli.restoration import settings
         from resshift_cli.system.device import choose_device, choose_dtype
 
-        chosen = settings.settings(spec, name=entry.name, **computation.arguments())
+        chosen = settings.settings(spec, name=entry.name, **enlarging.computation.arguments())
         device = choose_device(machine.device)
         dtype = choose_dtype(machine.precision, device)
         weights = "" if files is None else _digest(files)
@@ -278,9 +258,7 @@ class _Work:
     """What is to be done of a plan, done, entered in the ledger, and told."""
 
     report: Report
-    model: Model
-    computation: Computation
-    machine: Machine
+    enlarging: Enlarging
     reporting: Reporting
     fail_fast: bool
 
@@ -299,9 +277,12 @@ class _Work:
         self._warn_of_space(plan)
         # As in the ledger, whatever "auto" may mean by now.
         device, precision = plan.recipe.place()
-        machine = replace(self.machine, device=device, precision=precision)
+        machine = replace(self.enlarging.machine, device=device, precision=precision)
         upscaler = ready.load(
-            plan.recipe.entry, machine, offline=self.model.offline, quiet=self.reporting.quiet
+            plan.recipe.entry,
+            machine,
+            offline=self.enlarging.model.offline,
+            quiet=self.reporting.quiet,
         )
         runner.enter(plan, failures, book, watch)
         if not self.reporting.quiet:
@@ -309,7 +290,7 @@ class _Work:
             for header in (known[job.input] for job in plan.jobs):
                 if not isinstance(header, ResShiftError):
                     sizes[header.height, header.width] += header.frames
-            job = choice.Job(sizes, self.computation, machine)
+            job = choice.Job(sizes, self.enlarging.computation, machine)
             choice.announce(plan.recipe.entry, plan.recipe.spec, plan.recipe.settings, job)
         with progress.bars(quiet=self.reporting.quiet) as bars:
             run = runner.Runner(upscaler, plan, book, replace(watch, bars=bars))

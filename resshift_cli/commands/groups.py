@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from copy import copy
 from dataclasses import asdict, dataclass, fields
 from functools import wraps
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, get_args, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self, get_args, get_type_hints
 
 from resshift_cli.commands.options import (
     MAX_PIXELS,
@@ -52,26 +52,52 @@ if TYPE_CHECKING:
 class Options:
     """A group of options: a dataclass whose fields are annotated as a command's parameters are.
 
+    A field may be a group itself.
+
     Attributes:
-        panel: the heading over them in a command's help.
+        panel: the heading over its options in a command's help.
     """
 
-    panel: ClassVar[str]
+    panel: ClassVar[str] = ""
 
     @classmethod
     def parameters(cls) -> Iterator[inspect.Parameter]:
         """What a command's signature has in place of the group."""
-        hints = get_type_hints(cls, include_extras=True)
-        for field in fields(cls):  # type: ignore[arg-type]  # every group is a dataclass
-            kind, option = get_args(hints[field.name])
+        for name, default, hint in cls._fields():
+            if is_group(hint):
+                yield from hint.parameters()
+                continue
+            kind, option = get_args(hint)
             option = copy(option)
             option.rich_help_panel = cls.panel
             yield inspect.Parameter(
-                field.name,
+                name,
                 inspect.Parameter.KEYWORD_ONLY,
-                default=field.default,
+                default=default,
                 annotation=Annotated[kind, option],
             )
+
+    @classmethod
+    def gathered(cls, values: dict[str, Any]) -> Self:
+        """The group of the options among some values, which loses them."""
+        return cls(
+            **{
+                name: hint.gathered(values) if is_group(hint) else values.pop(name)
+                for name, _, hint in cls._fields()
+            }
+        )
+
+    @classmethod
+    def _fields(cls) -> Iterator[tuple[str, Any, Any]]:
+        """Name, default and type of every field."""
+        hints = get_type_hints(cls, include_extras=True)
+        for field in fields(cls):  # type: ignore[arg-type]  # every group is a dataclass
+            yield field.name, field.default, hints[field.name]
+
+
+def is_group(kind: Any) -> bool:
+    """Whether a parameter's type is a group of options."""
+    return isinstance(kind, type) and issubclass(kind, Options)
 
 
 def spread(command: Callable[..., None]) -> Callable[..., None]:
@@ -80,7 +106,7 @@ def spread(command: Callable[..., None]) -> Callable[..., None]:
     groups: dict[str, type[Options]] = {}
     for parameter in inspect.signature(command, eval_str=True).parameters.values():
         kind = parameter.annotation
-        if isinstance(kind, type) and issubclass(kind, Options):
+        if is_group(kind):
             groups[parameter.name] = kind
             parameters += kind.parameters()
         else:
@@ -88,10 +114,8 @@ def spread(command: Callable[..., None]) -> Callable[..., None]:
 
     @wraps(command)
     def call(**values: Any) -> None:
-        for name, kind in groups.items():
-            own = {parameter.name: values.pop(parameter.name) for parameter in kind.parameters()}
-            values[name] = kind(**own)
-        command(**values)
+        gathered = {name: kind.gathered(values) for name, kind in groups.items()}
+        command(**values, **gathered)
 
     call.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     call.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
@@ -191,6 +215,25 @@ class Writing(Options):
             strip_metadata=self.strip_metadata,
         )
         return Handling(options, **asdict(reading))
+
+
+@dataclass(frozen=True, slots=True)
+class Enlarging(Options):
+    """All that there is to say of how images are enlarged."""
+
+    model: Model
+    computation: Computation
+    machine: Machine
+    reading: Reading
+    writing: Writing
+
+    def handling(self) -> Handling:
+        """How image files are read and written, as the rooms that do it take it.
+
+        Raises:
+            UsageError: settings that no format has.
+        """
+        return self.writing.handling(self.reading)
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,14 +15,7 @@ import typer
 from resshift_cli import __version__
 from resshift_cli.commands import choice, console, progress, ready
 from resshift_cli.commands.exits import explain
-from resshift_cli.commands.groups import (
-    Computation,
-    Machine,
-    Model,
-    Reading,
-    Reporting,
-    Writing,
-)
+from resshift_cli.commands.groups import Enlarging, Reporting
 from resshift_cli.commands.options import InputsArgument, OutputOption
 from resshift_cli.errors import ResShiftError, UsageError, memory_limit, printable
 
@@ -39,11 +32,7 @@ def upscale(
     inputs: InputsArgument,
     *,
     output: OutputOption = None,
-    model: Model,
-    computation: Computation,
-    machine: Machine,
-    reading: Reading,
-    writing: Writing,
+    enlarging: Enlarging,
     reporting: Reporting,
 ) -> None:
     """Enlarge images, and animations frame by frame.
@@ -60,7 +49,8 @@ def upscale(
     """
     from resshift_cli.imaging.files import Loader
 
-    handling = writing.handling(reading)
+    handling, overwrite = enlarging.handling(), enlarging.writing.overwrite
+    model, computation = enlarging.model, enlarging.computation
     to_stdout = _check_streams(inputs, output, as_json=reporting.as_json)
     entry = choice.candidate(model)
     report = Report(__version__, entry.name)
@@ -74,11 +64,11 @@ def upscale(
         ):
             with console.waiting("Checking the images", quiet=quiet):
                 loader = Loader(handling)
-                tasks, sizes = _check(sources, outputs, scale, report, loader, writing.overwrite)
-            job = choice.Job(sizes, computation, machine)
+                tasks, sizes = _check(sources, outputs, scale, report, loader, overwrite)
+            job = choice.Job(sizes, computation, enlarging.machine)
             entry = choice.settle(entry, model, job)
             report.model = entry.name
-            upscaler = ready.load(entry, machine, offline=model.offline, quiet=quiet)
+            upscaler = ready.load(entry, enlarging.machine, offline=model.offline, quiet=quiet)
             settings = upscaler.settings(**computation.arguments())
             if not quiet:
                 choice.announce(entry, upscaler.spec, settings, job)

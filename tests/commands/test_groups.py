@@ -32,6 +32,24 @@ def test_a_command_gets_groups_and_its_user_gives_options() -> None:
     assert given == ["brown", Frying(minutes=5)]
 
 
+def test_a_group_may_hold_groups() -> None:
+    @dataclass(frozen=True, slots=True)
+    class Cooking(Options):
+        frying: Frying
+
+    Cooking.__annotations__["frying"] = Frying  # it is no name of this module
+    given: list[object] = []
+
+    def cook(*, cooking: Cooking) -> None:
+        given.append(cooking)
+
+    cook.__annotations__["cooking"] = Cooking
+    app = typer.Typer()
+    app.command()(spread(cook))
+    assert CliRunner().invoke(app, ["--minutes", "5"]).exit_code == 0
+    assert given == [Cooking(Frying(minutes=5))]
+
+
 def test_help_shows_every_group_under_its_heading() -> None:
     def fry(*, slow: bool = False, frying: Frying) -> None: ...
 

@@ -2,7 +2,8 @@
 
     ResShiftError                  a job failed
     |-- UsageError                 the request can't be read, or asks for the impossible
-    |   `-- UnknownModelError      no model has this name
+    |   |-- UnknownModelError      no model has this name
+    |   `-- ImageArgumentError     what Python gave is no image, or has values of another range
     |-- InputMissingError          an input file does not exist, or can't be opened
     |-- ImageUnreadableError       a file is no image, truncated, empty or too large
     |-- UnsupportedImageError      an image, but of a kind that is not handled yet
@@ -97,6 +98,10 @@ class UnknownModelError(UsageError):
         near = get_close_matches(name, known, n=1)
         hint = f"Did you mean '{near[0]}'?" if near else f"Known models: {', '.join(known)}."
         super().__init__(f"There is no model named '{name}'.", hint=hint)
+
+
+class ImageArgumentError(UsageError, ValueError):
+    """What `Upscaler` was given is no image, or its values are in another range than expected."""
 
 
 def out_of_memory(error: BaseException) -> bool:

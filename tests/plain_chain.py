@@ -10,7 +10,7 @@ from torch import Tensor
 
 from resshift_cli.diffusion import chain, noise
 from resshift_cli.diffusion.noise import PLANES, PRIOR
-from resshift_cli.restoration import tiling
+from resshift_cli.restoration.tiling import Frame
 from resshift_cli.restoration.upscaler import Upscaler
 
 
@@ -20,7 +20,8 @@ def restore(upscaler: Upscaler, lq: Tensor, *, seed: int, steps: int | None = No
     spec, codec = upscaler.spec, upscaler.autoencoder
     schedule = spec.schedule.build().respaced(spec.steps if steps is None else steps)
     multiple = spec.denoiser.size_multiple * spec.autoencoder.factor // spec.scale
-    padded = tiling.pad_by_reflection(lq, *(-(-s // multiple) * multiple for s in lq.shape[-2:]))
+    height, width = (-(-s // multiple) * multiple for s in lq.shape[-2:])
+    padded = Frame(0, 0, height, width).pad(lq)
     enlarged = F.interpolate(padded, scale_factor=spec.scale, mode="bicubic")
     y0 = codec.encode(enlarged.clamp(-1, 1) if spec.clip_lq else enlarged)
     height, width = y0.shape[-2:]

@@ -22,8 +22,8 @@ from resshift_cli.diffusion.specs import (
     SpaceToDepthSpec,
     TileSpec,
 )
+from resshift_cli.restoration import pipeline
 from resshift_cli.restoration.engine import Run
-from resshift_cli.restoration.pipeline import Pipeline
 from resshift_cli.restoration.upscaler import Upscaler
 from resshift_cli.system.progress import silent
 from resshift_cli.weights import checkpoint
@@ -37,7 +37,7 @@ def tiny_spec(**changes: Any) -> ModelSpec:
         precondition=True,
         clip_lq=False,
         temperature=1.0,
-        tile=TileSpec(size=64, overlap=16),
+        tile=TileSpec(size=64, overlap=16, margin=0),
         schedule=ScheduleSpec(steps=4, kappa=2.0, p=0.3, min_noise=0.2, sqrt_eta_end=0.99),
         denoiser=DenoiserSpec(
             latent_channels=48,
@@ -96,8 +96,9 @@ def restore(
 ) -> Tensor:
     """Images (N, 3, h, w) in [-1, 1] enlarged once by the model's own factor, uncorrected."""
     run = Run(upscaler.engine, upscaler.chosen_batch or 1, silent(), field)
-    pipeline = Pipeline(run, (lq.shape[-2], lq.shape[-1]), upscaler.settings(**options))
-    return torch.cat(list(pipeline.restore([lq])), dim=-2)
+    size = (lq.shape[-2], lq.shape[-1])
+    bands = pipeline.restore(run, [lq], size, upscaler.settings(**options))
+    return torch.cat(list(bands), dim=-2)
 
 
 def load_model(path: Path) -> tuple[ModelSpec, Denoiser, Autoencoder]:

@@ -146,7 +146,7 @@ class Computation(Options):
     tile: TileOption = None
     overlap: OverlapOption = None
     temperature: TemperatureOption = None
-    color_fix: ColorFixOption = "wavelet"
+    color_fix: ColorFixOption = None
     consistency: ConsistencyOption = 0.0
 
     def arguments(self) -> dict[str, Any]:

@@ -57,8 +57,8 @@ def _precision_names(names: list[str] | None) -> list[str] | None:
     return None if names is None else [_precision_name(name) for name in names]
 
 
-def _colour_fix(name: str) -> str:
-    return _one_of(COLOUR_FIXES, name)
+def _colour_fix(name: str | None) -> str | None:
+    return None if name is None else _one_of(COLOUR_FIXES, name)
 
 
 def _one_of(values: Sequence[str], name: str) -> str:
@@ -352,14 +352,15 @@ TemperatureOption = Annotated[
     ),
 ]
 ColorFixOption = Annotated[
-    str,
+    str | None,
     typer.Option(
         "--color-fix",
         metavar="WAY",
         autocompletion=_completed(*COLOUR_FIXES),
         callback=_colour_fix,
         help="How results keep the colours of their input: wavelet (the low frequencies are the "
-        "input's), adain (mean and contrast around every pixel are), or none.",
+        "input's), adain (mean and contrast around every pixel are), or none. By default as the "
+        "model says.",
     ),
 ]
 ConsistencyOption = Annotated[

@@ -11,8 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from resshift_cli.diffusion.denoiser import Upsample
+from resshift_cli.diffusion.layers import GroupNorm, silu
 from resshift_cli.diffusion.specs import SpaceToDepthSpec, VQSpec
-from resshift_cli.diffusion.swin import GroupNorm, silu
 
 NORM_EPS = 1e-6  # the U-Net's is 1e-5
 LOOKUP_BYTES = {"cpu": 1 << 20}  # of distances to the codebook held at a time: a cache's worth

@@ -9,9 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from resshift_cli.diffusion.layers import SiLU, normalisation
 from resshift_cli.diffusion.schedule import ShiftSchedule
 from resshift_cli.diffusion.specs import LATENT_SIDE, DenoiserSpec, Norm
-from resshift_cli.diffusion.swin import SiLU, SwinLayer, normalisation
+from resshift_cli.diffusion.swin import SwinLayer
 
 
 def timestep_embedding(timesteps: Tensor, dim: int) -> Tensor:

@@ -6,12 +6,15 @@ the field is made of fixed blocks, and each block has its own counter-based gene
 
 from __future__ import annotations
 
+import math
 from typing import Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+
+Float64s = NDArray[np.float64]
 
 BLOCK = 32  # latent positions along each side of a block
 MAX_SEED = 2**64 - 1
@@ -65,7 +68,44 @@ def _block(seed: int, step: int, channels: int, block_y: int, block_x: int) -> N
     words = np.random.Philox(key=key, counter=counter).random_raw(channels * BLOCK * BLOCK)
     uniform = ((words >> np.uint64(11)).astype(np.float64) + 0.5) * 2.0**-53
     radius, angle = uniform.reshape(2, -1)
-    radius = np.sqrt(-2.0 * np.log(radius))
-    angle = 2.0 * np.pi * angle
-    normal = np.concatenate([radius * np.cos(angle), radius * np.sin(angle)])
+    radius = np.sqrt(-2.0 * _log(radius))
+    cosine, sine = _cos_sin(angle)
+    normal = np.concatenate([radius * cosine, radius * sine])
     return normal.astype(np.float32).reshape(channels, BLOCK, BLOCK)
+
+
+# The last bits of a system's logarithm, cosine and sine differ from machine to machine, and with
+# them an image. Sums, products, quotients and square roots are rounded alike everywhere: series of
+# these, to the precision of float64, give the same bits.
+
+
+def _log(x: Float64s) -> Float64s:
+    """The natural logarithm of numbers in (0, 1)."""
+    mantissa, exponent = np.frexp(x)
+    small = mantissa < math.sqrt(0.5)
+    mantissa = np.where(small, 2.0 * mantissa, mantissa)
+    s = (mantissa - 1.0) / (mantissa + 1.0)  # log m = 2 (s + s^3 / 3 + s^5 / 5 ...)
+    series = _series(s * s, [1.0 / (2 * k + 1) for k in range(11)])
+    return (exponent - small) * math.log(2.0) + 2.0 * s * series
+
+
+def _cos_sin(turns: Float64s) -> tuple[Float64s, Float64s]:
+    """Cosine and sine of 2 pi times numbers in [0, 1)."""
+    quarters = np.rint(4.0 * turns)
+    angle = (4.0 * turns - quarters) * (0.5 * math.pi)
+    square = angle * angle
+    cosine = _series(square, [(-1.0) ** k / math.factorial(2 * k) for k in range(9)])
+    sine = angle * _series(square, [(-1.0) ** k / math.factorial(2 * k + 1) for k in range(9)])
+    quadrant = quarters.astype(np.int64) % 4
+    return (
+        np.choose(quadrant, [cosine, -sine, -cosine, sine]),
+        np.choose(quadrant, [sine, cosine, -sine, -cosine]),
+    )
+
+
+def _series(x: Float64s, coefficients: list[float]) -> Float64s:
+    """c_0 + c_1 x + c_2 x^2 ..."""
+    total = np.full_like(x, coefficients[-1])
+    for coefficient in reversed(coefficients[:-1]):
+        total = total * x + coefficient
+    return total

@@ -215,10 +215,18 @@ class SpaceToDepthSpec:
 
 @dataclass(frozen=True, slots=True)
 class TileSpec:
-    """How a large image is cut, in pixels of the low-quality image."""
+    """How an image is cut, in pixels of the low-quality image.
+
+    Attributes:
+        size: largest side of a tile.
+        overlap: what neighbouring tiles share.
+        margin: what an image is grown by on every side, by reflection, so that the network sees as
+            much around its borders as around its middle; less where a whole image fits in one tile.
+    """
 
     size: Pixels
     overlap: Pixels
+    margin: Pixels = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,6 +250,8 @@ class ModelSpec:
         prior: noise of the chain's start in standard deviations: kappa sqrt(eta_T) as in the
             paper (`shifted`), or `kappa`.
         blind_start: the first prediction is made from y_0 instead of x_T, see `denoiser.Denoiser`.
+        color_fix: how results get the colours of their input, see `restoration.colour`; `wavelet`
+            if absent.
         max_steps: steps walked by default and at most, where that is less than the schedule has,
             as in models distilled to one step.
 
@@ -262,6 +272,7 @@ class ModelSpec:
     prior: Literal["shifted", "kappa"] = "shifted"
     blind_start: bool = False
     max_steps: int | None = None
+    color_fix: Literal["none", "wavelet", "adain"] | None = None
 
     def __post_init__(self) -> None:
         """Refuse what would fail later, inside a network."""

@@ -11,45 +11,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from resshift_cli.diffusion.layers import normalisation
 from resshift_cli.diffusion.specs import Norm
 
 SwinConvention = Literal["reference", "standard"]
 
 MASKED = -100.0  # added to the scores; exp() of it vanishes in every precision
-GROUPS = 32
-
-
-class GroupNorm(nn.GroupNorm):
-    """32 groups; mean and variance in float32 whatever the input is.
-
-    torch's kernels accumulate half-precision inputs in float32, but only if the affine parameters
-    have the input's type or float32, which holds for modules moved with `.to(dtype)` and for
-    autocast alike.
-    """
-
-    def __init__(self, channels: int, eps: float = 1e-5) -> None:
-        super().__init__(GROUPS, channels, eps=eps)
-
-
-def normalisation(channels: int, kind: Norm) -> nn.Module:
-    """What stands where a block normalises, which may be nothing."""
-    return GroupNorm(channels) if kind == "group" else nn.Identity()
-
-
-def silu(x: Tensor) -> Tensor:
-    """The swish, x * sigmoid(x); in place where no gradient is wanted, since maps take the memory.
-
-    For inputs that nothing else reads.
-    """
-    return F.silu(x, inplace=not torch.is_grad_enabled())
-
-
-class SiLU(nn.SiLU):
-    """`silu` as a layer."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map any shape to the same."""
-        return silu(x)
 
 
 def relative_position_index(window: int) -> Tensor:

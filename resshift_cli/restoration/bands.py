@@ -9,13 +9,16 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from itertools import accumulate
 
 import torch
 from torch import Tensor
 
-from resshift_cli.restoration.tiling import Box, pad_by_reflection
+from resshift_cli.restoration.tiling import Box, Frame
 
 Bands = Iterator[Tensor]
+
+FRAMED = 32  # rows of the bands that `framed` gives
 
 
 class Window:
@@ -106,19 +109,18 @@ class Reader:
             self.forget(bottom)
 
 
-def padded(bands: Iterable[Tensor], height: int, rows: int, columns: int) -> Bands:
-    """Grow an image of `height` rows at the bottom and right, as `tiling.pad_by_reflection`."""
-    missing = rows - height
-    tail: Tensor | None = None
-    for band in bands:
-        wide = pad_by_reflection(band, band.shape[-2], columns)
-        if missing:
-            joined = wide if tail is None else torch.cat([tail, wide], dim=-2)
-            tail = joined[..., -(missing + 1) :, :]
-        yield wide
-    if tail is not None:
-        kept = tail.shape[-2]
-        yield pad_by_reflection(tail, kept + missing, columns)[..., kept:, :]
+def framed(bands: Iterable[Tensor], height: int, frame: Frame) -> Bands:
+    """`Frame.pad` of an image of `height` rows."""
+    reader = Window(bands).reader()
+    order = frame.rows(height).tolist()
+    needed = [*list(accumulate(reversed(order), min))[::-1], height]  # by no later row, if above
+    for start in range(0, frame.height, FRAMED):
+        rows = order[start : start + FRAMED]
+        first = min(rows)
+        held = reader.rows(first, max(rows) + 1)
+        chosen = torch.tensor([row - first for row in rows])
+        yield held.index_select(-2, chosen).index_select(-1, frame.columns(held.shape[-1]))
+        reader.forget(needed[start + len(rows)])
 
 
 def local(

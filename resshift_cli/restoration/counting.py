@@ -21,8 +21,8 @@ from torch import Tensor, nn
 from resshift_cli import __version__
 from resshift_cli.diffusion.autoencoder import VQAutoencoder
 from resshift_cli.diffusion.denoiser import SwinUNet
+from resshift_cli.diffusion.layers import GroupNorm, SiLU
 from resshift_cli.diffusion.specs import DenoiserSpec, SpaceToDepthSpec, VQSpec
-from resshift_cli.diffusion.swin import GroupNorm, SiLU
 from resshift_cli.errors import OutputError
 from resshift_cli.system import atomic
 from resshift_cli.system import cache as cache_folder

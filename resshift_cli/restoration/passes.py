@@ -17,10 +17,11 @@ from resshift_cli.restoration import colour
 from resshift_cli.restoration.arrays import pixels_of, planes_of
 from resshift_cli.restoration.bands import Bands, Reader, Window
 from resshift_cli.restoration.engine import Engine, Run
-from resshift_cli.restoration.pipeline import Pipeline
+from resshift_cli.restoration.pipeline import Pipeline, restore
 from resshift_cli.restoration.resize import lanczos
 from resshift_cli.restoration.settings import (
     Settings,
+    frame,
     grid,
     pass_sizes,
     single_tile,
@@ -28,7 +29,6 @@ from resshift_cli.restoration.settings import (
     target_size,
 )
 from resshift_cli.restoration.stages import units
-from resshift_cli.restoration.tiling import pad_by_reflection
 from resshift_cli.system.device import release_memory, to_device
 from resshift_cli.system.progress import Bars
 
@@ -112,21 +112,23 @@ def _enlarged(job: Job, rows: Iterable[Pixels], shape: tuple[int, int, int]) -> 
 def together(job: Job, images: Sequence[Pixels], count: int) -> list[Pixels]:
     """Enlarge images of a single tile each at a time, see `Upscaler.together`."""
     spec, settings = job.engine.spec, job.settings
-    size = _common_tile(spec, images, settings)
-    if size is None or len(images) > count:
+    if not _alike(spec, images, settings) or len(images) > count:
         raise ValueError(f"not 1 to {count} images without alpha that one tile holds")
     low = [planes_of(image) * 2 - 1 for image in images]
-    padded = [pad_by_reflection(lq, *size) for lq in low]
+    frames = [frame(spec, lq.shape[-2], lq.shape[-1], settings) for lq in low]
+    padded = [around.pad(lq) for around, lq in zip(frames, low, strict=True)]
     padded += padded[:1] * (count - len(padded))
     with closing(job.bars(total=units(spec, settings.steps), unit=UNIT)) as bar:
-        pipeline = Pipeline(Run(job.engine, job.tile_batch, bar), size, settings)
+        tiles = grid(spec, low[0].shape[-2], low[0].shape[-1], settings)
+        pipeline = Pipeline(Run(job.engine, job.tile_batch, bar), tiles, settings)
         restored = torch.cat(list(pipeline.restore([torch.cat(padded)])), dim=-2)
     results = []
-    for image, lq, whole in zip(images, low, restored, strict=False):
+    for image, lq, around, whole in zip(images, low, frames, restored, strict=False):
         height, width, channels = image.shape
         target = target_size(height, width, settings.scale)
         height, width = height * spec.scale, width * spec.scale
-        shown = whole[None, :, :height, :width]
+        top, left = around.top * spec.scale, around.left * spec.scale
+        shown = whole[None, :, top : top + height, left : left + width]
         shown = colour.correct(shown, to_device(lq, job.engine.device), **settings.faithfulness)
         band = (shown / 2 + 0.5).cpu()
         bands = lanczos(iter([band]), (height, width), target)
@@ -156,7 +158,7 @@ class _Passes:
         lq = (band * 2 - 1 for band in layer)
         restored = colour.faithful(
             lq,
-            Pipeline(self.run, size, settings).restore,
+            lambda bands: restore(self.run, bands, size, settings),
             size[0],
             self.run.engine.spec.scale,
             **settings.faithfulness,
@@ -190,11 +192,9 @@ def _taken(alpha: Reader, top: int, bottom: int) -> Pixels:
     return veil
 
 
-def _common_tile(
-    spec: ModelSpec, images: Sequence[Pixels], settings: Settings
-) -> tuple[int, int] | None:
-    """The single tile that each of some images without alpha is padded to, if it is the same."""
+def _alike(spec: ModelSpec, images: Sequence[Pixels], settings: Settings) -> bool:
+    """Whether some images have no alpha, and each is grown to the same single tile."""
     if any(image.shape[2] not in (1, 3) for image in images):
-        return None
+        return False
     sizes = {single_tile(spec, image.shape[0], image.shape[1], settings) for image in images}
-    return sizes.pop() if len(sizes) == 1 else None
+    return len(sizes) == 1 and None not in sizes

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import partial
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -14,7 +16,7 @@ from resshift_cli.restoration import bands
 from resshift_cli.restoration.bands import Bands, Window
 from resshift_cli.restoration.engine import Run
 from resshift_cli.restoration.resize import enlarge
-from resshift_cli.restoration.settings import Settings, grid
+from resshift_cli.restoration.settings import Settings, frame, grid
 from resshift_cli.restoration.stages import (
     DECODE_UNITS,
     ENCODE_UNITS,
@@ -24,7 +26,7 @@ from resshift_cli.restoration.stages import (
     Source,
     tiled,
 )
-from resshift_cli.restoration.tiling import Blend, Box
+from resshift_cli.restoration.tiling import Blend, Box, Grid
 from resshift_cli.system.device import to_device
 
 BICUBIC_REACH = 2  # input pixels that bicubic enlargement looks at on either side
@@ -35,7 +37,7 @@ class Pipeline:
 
     Args:
         run: what is computed with.
-        size: height and width of the images.
+        tiles: how the images are cut, within their frames.
         settings: see `settings.settings`; whatever `settings.scale` says.
         sampler: how the chain is walked, by default as the settings say.
     """
@@ -43,24 +45,23 @@ class Pipeline:
     def __init__(
         self,
         run: Run,
-        size: tuple[int, int],
+        tiles: Grid,
         settings: Settings,
         sampler: Sampler | None = None,
     ) -> None:
         self.run = run
         self.spec = run.engine.spec
-        self.size = size
         self.seed = settings.seed
         self.sampler = settings.sampler(self.spec) if sampler is None else sampler
-        self.latents = Blend(grid(self.spec, *size, settings))
+        self.latents = Blend(tiles)
         self.pixels = Blend(self.latents.grid, self.spec.autoencoder.factor)
         run.begin(self.latents.grid.rows.size * self.latents.grid.columns.size)
 
     def restore(self, lq: Iterable[Tensor]) -> Bands:
-        """Enlarge images.
+        """Enlarge images with what is around them in their frames.
 
         Args:
-            lq: bands of rows, float32 (N, 3, n, width) in [-1, 1].
+            lq: bands of rows, float32 (N, 3, n, width) in [-1, 1], as high and wide as the tiles.
 
         Returns:
             Bands of rows, float32 (N, 3, n, width * scale) in [-1, 1].
@@ -77,14 +78,13 @@ class Pipeline:
 
         start = Window(self._started(y0.reader()))
         *_, last = chain.walk(start, predict, self._step, self.sampler.schedule.steps)
-        return self._cropped(self._decoded(Window(last.x0)))
+        # A map, unlike a generator, holds no band while the next one is not asked for.
+        return map(partial(torch.clamp, min=-1, max=1), self._decoded(Window(last.x0)))
 
     def _images(self, lq: Iterable[Tensor]) -> tuple[Window, Window]:
-        """The images on the device, grown to whole tiles; and enlarged by bicubic interpolation."""
-        axes = self.latents.grid.rows, self.latents.grid.columns
-        height, width = (axis.length * self.spec.lq_pixels for axis in axes)
-        padded = bands.padded(lq, self.size[0], height, width)
-        low = Window(to_device(band, self.run.engine.device) for band in padded)
+        """The images on the device; and enlarged by bicubic interpolation."""
+        height = self.latents.grid.rows.length * self.spec.lq_pixels
+        low = Window(to_device(band, self.run.engine.device) for band in lq)
 
         def enlarged(image: Tensor) -> Tensor:
             large = enlarge(image, self.spec.scale)
@@ -150,14 +150,37 @@ class Pipeline:
         noise = self.run.field(self.seed, draw, channels, **window)
         return to_device(noise, self.run.engine.device)
 
-    def _cropped(self, pixels: Bands) -> Bands:
-        """What belongs to the images."""
-        left, width = (side * self.spec.scale for side in self.size)
 
-        def kept(band: Tensor) -> Tensor:
-            nonlocal left
-            part = band[..., :left, :width].clamp(-1, 1)
-            left -= part.shape[-2]
-            return part
+def restore(
+    run: Run,
+    lq: Iterable[Tensor],
+    size: tuple[int, int],
+    settings: Settings,
+    sampler: Sampler | None = None,
+) -> Bands:
+    """Enlarge images of one size by the model's own factor: grown by their frame, and cut from it.
 
-        return map(kept, pixels)
+    Args:
+        run: what is computed with.
+        lq: bands of rows, float32 (N, 3, n, width) in [-1, 1].
+        size: height and width of the images.
+        settings: see `settings.settings`; whatever `settings.scale` says.
+        sampler: how the chain is walked, by default as the settings say.
+
+    Returns:
+        Bands of rows, float32 (N, 3, n, width * scale) in [-1, 1].
+    """
+    spec = run.engine.spec
+    around, factor = frame(spec, *size, settings), spec.scale
+    pipeline = Pipeline(run, grid(spec, *size, settings), settings, sampler)
+    pixels = pipeline.restore(bands.framed(lq, size[0], around))
+    row = -around.top * factor
+
+    def within(band: Tensor) -> Tensor:
+        nonlocal row
+        first, last = max(-row, 0), max(size[0] * factor - row, 0)
+        row += band.shape[-2]
+        left = around.left * factor
+        return band[..., first:last, left : left + size[1] * factor]
+
+    return filter(lambda band: band.shape[-2], map(within, pixels))

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+import numbers
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TypedDict, Unpack, cast, get_args
+from typing import SupportsFloat, SupportsIndex, TypedDict, Unpack, cast, get_args
 
 from resshift_cli.diffusion import noise
 from resshift_cli.diffusion.chain import Ancestral, Sampler
@@ -13,9 +14,13 @@ from resshift_cli.diffusion.specs import ModelSpec
 from resshift_cli.errors import UsageError
 from resshift_cli.restoration import tiling
 from resshift_cli.restoration.colour import ColourFix
-from resshift_cli.restoration.tiling import Grid
+from resshift_cli.restoration.tiling import Frame, Grid
 
 MAX_SCALE = 16
+
+STRETCH = 1.25
+"""What Lanczos may enlarge the last pass's result by: a pass more would cost as much as the one
+before it, and have next to nothing to add."""
 
 COLOUR_FIXES: tuple[str, ...] = get_args(ColourFix)
 
@@ -23,14 +28,14 @@ COLOUR_FIXES: tuple[str, ...] = get_args(ColourFix)
 class Options(TypedDict, total=False):
     """How an image may be asked to be enlarged, see `Upscaler.__call__`."""
 
-    scale: float | None
-    steps: int | None
-    seed: int
-    tile: int | None
-    overlap: int | None
-    temperature: float | None
-    color_fix: str
-    consistency: float
+    scale: SupportsFloat | None
+    steps: SupportsIndex | None
+    seed: SupportsIndex
+    tile: SupportsIndex | None
+    overlap: SupportsIndex | None
+    temperature: SupportsFloat | None
+    color_fix: str | None
+    consistency: SupportsFloat
 
 
 class Faithfulness(TypedDict):
@@ -96,7 +101,7 @@ def settings(spec: ModelSpec, *, name: str, **options: Unpack[Options]) -> Setti
         tile=size,
         overlap=overlap,
         temperature=_temperature(spec, options.get("temperature")),
-        color_fix=_color_fix(options.get("color_fix", "wavelet")),
+        color_fix=_color_fix(spec, options.get("color_fix")),
         consistency=_consistency(options.get("consistency", 0.0)),
     )
 
@@ -111,8 +116,22 @@ def refuse_unknown(arguments: Mapping[str, object], known: type) -> None:
         raise TypeError(f"got an unexpected keyword argument '{name}'")
 
 
-def _scale(spec: ModelSpec, scale: float | None) -> float:
-    scale = float(spec.scale) if scale is None else scale
+def _number(value: object, what: str) -> float:
+    if isinstance(value, numbers.Real):
+        return float(value)
+    raise UsageError(f"The {what} is a number, not {value!r}.", hint=f"Give a number (--{what}).")
+
+
+def _whole(value: object, what: str) -> int:
+    if isinstance(value, numbers.Integral):
+        return int(value)
+    raise UsageError(
+        f"The {what} is a whole number, not {value!r}.", hint=f"Give a whole number (--{what})."
+    )
+
+
+def _scale(spec: ModelSpec, wanted: SupportsFloat | None) -> float:
+    scale = float(spec.scale) if wanted is None else _number(wanted, "scale")
     if not 1 <= scale <= MAX_SCALE:
         raise UsageError(
             f"A scale of {scale:g} is outside 1 to {MAX_SCALE}.",
@@ -121,8 +140,8 @@ def _scale(spec: ModelSpec, scale: float | None) -> float:
     return scale
 
 
-def _steps(spec: ModelSpec, name: str, steps: int | None) -> int:
-    steps = spec.steps if steps is None else steps
+def _steps(spec: ModelSpec, name: str, wanted: SupportsIndex | None) -> int:
+    steps = spec.steps if wanted is None else _whole(wanted, "steps")
     if not 1 <= steps <= spec.steps:
         own = "1 step" if spec.steps == 1 else f"1 to {spec.steps} steps"
         raise UsageError(
@@ -133,7 +152,8 @@ def _steps(spec: ModelSpec, name: str, steps: int | None) -> int:
     return steps
 
 
-def _seed(seed: int) -> int:
+def _seed(wanted: SupportsIndex) -> int:
+    seed = _whole(wanted, "seed")
     if not 0 <= seed <= noise.MAX_SEED:
         raise UsageError(
             f"The seed {seed} is outside 0 to 2^64 - 1.",
@@ -142,22 +162,25 @@ def _seed(seed: int) -> int:
     return seed
 
 
-def _tiles(spec: ModelSpec, name: str, tile: int | None, overlap: int | None) -> tuple[int, int]:
+def _tiles(
+    spec: ModelSpec, name: str, tile: SupportsIndex | None, overlap: SupportsIndex | None
+) -> tuple[int, int]:
     """Side and overlap."""
     multiple = _multiple(spec)
-    size = (spec.tile.size if tile is None else tile) // multiple * multiple
+    wanted = spec.tile.size if tile is None else _whole(tile, "tile")
+    size = wanted // multiple * multiple
     if size < multiple:
         raise UsageError(
-            f"A tile of {tile} px is smaller than '{name}' can work on.",
+            f"A tile of {wanted} px is smaller than '{name}' can work on.",
             hint=f"Choose {multiple} or more (--tile), or leave it out.",
         )
-    overlap = min(spec.tile.overlap, size // 4) if overlap is None else overlap
-    tiling.check_overlap(size, overlap)
-    return size, overlap
+    shared = min(spec.tile.overlap, size // 4) if overlap is None else _whole(overlap, "overlap")
+    tiling.check_overlap(size, shared)
+    return size, shared
 
 
-def _temperature(spec: ModelSpec, temperature: float | None) -> float:
-    temperature = spec.temperature if temperature is None else temperature
+def _temperature(spec: ModelSpec, wanted: SupportsFloat | None) -> float:
+    temperature = spec.temperature if wanted is None else _number(wanted, "temperature")
     if not 0 <= temperature <= 1:
         raise UsageError(
             f"A temperature of {temperature:g} is outside 0 to 1.",
@@ -166,7 +189,8 @@ def _temperature(spec: ModelSpec, temperature: float | None) -> float:
     return temperature
 
 
-def _color_fix(fix: str) -> ColourFix:
+def _color_fix(spec: ModelSpec, fix: str | None) -> ColourFix:
+    fix = spec.color_fix or "wavelet" if fix is None else fix
     if fix not in COLOUR_FIXES:
         raise UsageError(
             f"There is no colour fix '{fix}'.",
@@ -175,7 +199,8 @@ def _color_fix(fix: str) -> ColourFix:
     return cast(ColourFix, fix)
 
 
-def _consistency(consistency: float) -> float:
+def _consistency(wanted: SupportsFloat) -> float:
+    consistency = _number(wanted, "consistency")
     if not 0 <= consistency <= 1:
         raise UsageError(
             f"A consistency of {consistency:g} is outside 0 to 1.",
@@ -201,12 +226,15 @@ def target_size(height: int, width: int, scale: float) -> tuple[int, int]:
 def pass_sizes(spec: ModelSpec, height: int, width: int, scale: float) -> list[tuple[int, int]]:
     """Input height and width of every pass.
 
-    Each enlarges by the model's factor, and the last one reaches the target.
+    Each enlarges by the model's factor, and the last one reaches the target, or what Lanczos
+    enlarges to it by `STRETCH` at most.
     """
     factor = spec.scale
     target = target_size(height, width, scale)
     sizes = [(height, width)]
-    passes = max(1, math.ceil(math.log(scale, factor) - 1e-9)) if factor > 1 else 1
+    passes = 1
+    if factor > 1:
+        passes = max(1, math.ceil(math.log(scale / STRETCH, factor) - 1e-9))
     for left in range(passes - 2, -1, -1):
         shrink = factor ** (left + 1)
         sizes.append(
@@ -216,39 +244,53 @@ def pass_sizes(spec: ModelSpec, height: int, width: int, scale: float) -> list[t
 
 
 def grid(spec: ModelSpec, height: int, width: int, settings: Settings) -> Grid:
-    """Tiles of an input of this size, counted in latent positions.
-
-    A side that fits in one tile grows to the network's multiple; a longer one is covered by whole
-    tiles and needs no more than whole latent positions.
-    """
-    ratio = spec.lq_pixels
+    """Tiles of an input of this size within its frame, counted in latent positions."""
 
     def axis(length: int) -> tiling.Axis:
-        fits = length <= settings.tile
-        padded = _round_up(length, _multiple(spec) if fits else ratio)
         return tiling.plan_axis(
-            padded // ratio,
-            size=settings.tile // ratio,
-            overlap=-(-settings.overlap // ratio),
+            _framed(spec, length, settings) // spec.lq_pixels,
+            size=settings.tile // spec.lq_pixels,
+            overlap=-(-settings.overlap // spec.lq_pixels),
             multiple=spec.denoiser.size_multiple,
         )
 
     return Grid(axis(height), axis(width))
 
 
+def frame(spec: ModelSpec, height: int, width: int, settings: Settings) -> Frame:
+    """What an input of this size is grown to, in its pixels."""
+    larger = [_framed(spec, length, settings) for length in (height, width)]
+    top, left = ((larger[i] - (height, width)[i]) // 2 for i in (0, 1))
+    if not spec.tile.margin:  # as the authors of published models pad
+        top = left = 0
+    return Frame(top, left, *larger)
+
+
+def _framed(spec: ModelSpec, length: int, settings: Settings) -> int:
+    """The side that one is grown to.
+
+    If it fits in one tile, that is a multiple of the network's; a longer one is covered by whole
+    tiles and needs no more than whole latent positions.
+    """
+    wanted = length + 2 * spec.tile.margin
+    if length > settings.tile:
+        return _round_up(wanted, spec.lq_pixels)
+    return min(_round_up(wanted, _multiple(spec)), settings.tile)
+
+
 def single_tile(
     spec: ModelSpec, height: int, width: int, settings: Settings
 ) -> tuple[int, int] | None:
-    """Height and width that an image of a single pass and tile is padded to, in input pixels.
+    """Height and width that an image of a single pass and tile is grown to, in input pixels.
 
     None of an image that takes more: those of one size can be computed at a time.
     """
     if len(pass_sizes(spec, height, width, settings.scale)) > 1:
         return None
-    tiles = grid(spec, height, width, settings)
-    if len(tiles) > 1:
+    if len(grid(spec, height, width, settings)) > 1:
         return None
-    return tiles.rows.length * spec.lq_pixels, tiles.columns.length * spec.lq_pixels
+    larger = frame(spec, height, width, settings)
+    return larger.height, larger.width
 
 
 def _multiple(spec: ModelSpec) -> int:

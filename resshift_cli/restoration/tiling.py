@@ -12,6 +12,9 @@ from torch import Tensor
 
 from resshift_cli.errors import UsageError
 
+LEAST_SHARE = 2 / 3
+"""Least side of tiles that are chosen because they cost less, in sides of those asked for."""
+
 
 @dataclass(frozen=True, slots=True)
 class Axis:
@@ -84,8 +87,8 @@ def plan_axis(length: int, *, size: int, overlap: int, multiple: int | None = No
     """Cover `length` with evenly spread tiles that have at least `overlap` in common.
 
     A side not longer than `size` gets a single tile of its own length. For a longer one, the
-    tiles' side is the multiple of `multiple` up to `size` that costs the least work, `size`
-    itself by default.
+    tiles' side is the multiple of `multiple` that costs the least work, of those that are not much
+    smaller than `size`: networks are worse in tiles that show them less. By default it is `size`.
 
     Raises:
         UsageError: the overlap is not smaller than the tile.
@@ -94,7 +97,8 @@ def plan_axis(length: int, *, size: int, overlap: int, multiple: int | None = No
     if length <= size:
         return Axis(length, length, (0,))
     # Tiles of less than twice the overlap would be all border.
-    sizes = [s for s in range(size, 2 * overlap, -(multiple or size)) if s > 0] or [size]
+    least = max(2 * overlap, math.ceil(LEAST_SHARE * size) - 1)
+    sizes = [s for s in range(size, least, -(multiple or size)) if s > 0] or [size]
     gaps = {s: math.ceil((length - s) / (s - overlap)) for s in sizes}
     best = min(sizes, key=lambda s: (gaps[s] + 1) * s)
     starts = tuple(round(i * (length - best) / gaps[best]) for i in range(gaps[best] + 1))
@@ -250,17 +254,44 @@ def _batches(boxes: Sequence[Box], size: int) -> Iterator[Sequence[Box]]:
         yield boxes[i : i + size]
 
 
-def pad_by_reflection(image: Tensor, height: int, width: int) -> Tensor:
-    """Grow (..., H, W) at the bottom and right to the given size, mirroring without the edge.
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """A larger image around one that goes on by reflection.
+
+    Attributes:
+        top: rows above the image.
+        left: columns to the left of it.
+        height: of the larger image.
+        width: likewise.
+    """
+
+    top: int
+    left: int
+    height: int
+    width: int
+
+    def rows(self, height: int) -> Tensor:
+        """Which of so many rows of the image each row shows."""
+        return _mirrored(self.top, self.height, height)
+
+    def columns(self, width: int) -> Tensor:
+        """Which of so many columns of the image each column shows."""
+        return _mirrored(self.left, self.width, width)
+
+    def pad(self, image: Tensor) -> Tensor:
+        """The larger image of (..., H, W)."""
+        rows, columns = self.rows(image.shape[-2]), self.columns(image.shape[-1])
+        return image.index_select(-2, rows).index_select(-1, columns)
+
+
+def _mirrored(before: int, length: int, own: int) -> Tensor:
+    """Positions within `own`, beginning so many before it, mirrored without the edge twice.
 
     Unlike torch's padding it goes on mirroring as often as needed, so that any size down to
     1x1 can be padded.
     """
-    for axis, target in ((-2, height), (-1, width)):
-        length = image.shape[axis]
-        if target > length:
-            period = max(2 * (length - 1), 1)
-            index = torch.arange(target, device=image.device) % period
-            index = torch.minimum(index, period - index) if length > 1 else index * 0
-            image = image.index_select(image.dim() + axis, index)
-    return image
+    if own == 1:
+        return torch.zeros(length, dtype=torch.long)
+    period = 2 * (own - 1)
+    index = (torch.arange(length) - before) % period
+    return torch.minimum(index, period - index)

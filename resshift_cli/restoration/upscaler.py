@@ -123,7 +123,7 @@ class Upscaler:
     @classmethod
     def from_file(
         cls,
-        path: Path,
+        path: Path | str,
         *,
         like: str | None = None,
         registry: Path | None = None,
@@ -143,7 +143,7 @@ class Upscaler:
             DeviceError, UsageError: as the class; or it fits several models.
         """
         base = find(like, registry) if like is not None else None
-        entry = store.own(path, base, models(registry).values())
+        entry = store.own(Path(path), base, models(registry).values())
         return cls.load(entry, store.obtain(entry), **resources)
 
     @classmethod
@@ -164,9 +164,9 @@ class Upscaler:
         """Enlarge an image.
 
         Args:
-            image: a PIL image; a numpy array, uint8 or float in [0, 1], (H, W) or (H, W, C) with
-                C = 1 gray, 2 gray and alpha, 3 RGB or 4 RGB and alpha; or a float tensor in
-                [0, 1], (3, H, W) or (1, 3, H, W).
+            image: a PIL image; a numpy array, uint8, uint16 or float in [0, 1], (H, W) or (H, W, C)
+                with C = 1 gray, 2 gray and alpha, 3 RGB or 4 RGB and alpha; or a tensor, uint8 or
+                float in [0, 1], (3, H, W) or (1, 3, H, W).
             progress: True for a bar of tqdm's, in a script or a notebook; a maker of such bars; or
                 a function of units done and units in all, called after every tile.
             options: how, all of them by name:
@@ -192,9 +192,8 @@ class Upscaler:
             The enlarged image, of the kind and type that was given; floats in [0, 1].
 
         Raises:
-            UsageError: an argument outside its range.
+            UsageError: an argument outside its range; `ImageArgumentError` if it is the image.
             UnsupportedImageError: a PIL image of a mode that is not handled.
-            TypeError, ValueError: not an image of the kinds above, or one without pixels.
         """
         settings = self.settings(**options)
         pixels, like = arrays.taken(image)

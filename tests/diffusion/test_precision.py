@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from resshift_cli.diffusion import packing, swin
 from resshift_cli.diffusion.autoencoder import VQAutoencoder
 from resshift_cli.diffusion.denoiser import Denoiser, SwinUNet
+from resshift_cli.diffusion.layers import GroupNorm
 from resshift_cli.diffusion.packing import PackedConv2d
 from resshift_cli.diffusion.schedule import ShiftSchedule
 from resshift_cli.evaluation.unoptimised import unoptimise
@@ -268,3 +269,16 @@ def test_silu_in_place_changes_nothing_that_is_still_needed() -> None:
     with torch.inference_mode():
         torch.testing.assert_close(denoiser(x, x, lq, schedule, t), learning)
     assert torch.equal(x, before[0]) and torch.equal(lq, before[1])
+
+
+# Normalisation
+
+
+def test_the_precision_of_a_normalisation_does_not_fall_with_the_size_of_the_map() -> None:
+    torch.manual_seed(0)
+    norm = GroupNorm(128)
+    x = (random(2, 128, 160, 192) * 2 + 3).contiguous(memory_format=torch.channels_last)
+    exact = torch.nn.functional.group_norm(x.double().contiguous(), 32, eps=norm.eps)
+    with torch.inference_mode():
+        assert error(norm(x), exact) < 1e-6
+        assert error(nn.GroupNorm.forward(norm, x), exact) > 1e-6, "torch's own loses digits"

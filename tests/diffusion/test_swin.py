@@ -18,7 +18,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from resshift_cli.diffusion import swin
-from resshift_cli.diffusion.swin import GroupNorm, SwinBlock, SwinConvention, WindowAttention
+from resshift_cli.diffusion.layers import GroupNorm
+from resshift_cli.diffusion.swin import SwinBlock, SwinConvention, WindowAttention
 
 HALVES = [torch.bfloat16, torch.float16]
 

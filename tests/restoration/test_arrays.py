@@ -1,10 +1,14 @@
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 from tiny_model import tiny_spec, tiny_upscaler
+
+from resshift_cli.errors import ImageArgumentError
 
 
 @pytest.mark.parametrize("channels", [1, 2, 3, 4])
@@ -65,3 +69,44 @@ def test_alpha_is_enlarged_like_a_gray_image() -> None:
     result = upscaler(np.concatenate([colour, alpha], axis=2))
     assert np.allclose(result[..., :3], upscaler(colour), atol=1e-6)
     assert np.allclose(result[..., 3:], upscaler(alpha, consistency=1.0), atol=1e-6)
+
+
+def test_sixteen_bits_keep_their_range_and_type() -> None:
+    image = np.random.default_rng(0).integers(0, 65536, (9, 8, 3), dtype=np.uint16)
+    upscaler = tiny_upscaler()
+    result = upscaler(image, steps=1)
+    assert result.dtype == np.uint16
+    exact = upscaler((image / 65535).astype(np.float32), steps=1)
+    assert np.abs(result / 65535 - exact).max() < 1e-5
+
+
+def test_a_tensor_of_levels_comes_back_as_levels() -> None:
+    array = np.random.default_rng(0).integers(0, 256, (9, 8, 3), dtype=np.uint8)
+    result = tiny_upscaler()(torch.from_numpy(array).permute(2, 0, 1), steps=1)
+    assert result.dtype == torch.uint8
+    assert np.array_equal(result.permute(1, 2, 0).numpy(), tiny_upscaler()(array, steps=1))
+
+
+@pytest.mark.parametrize("kind", [np.asarray, torch.from_numpy], ids=["array", "tensor"])
+@pytest.mark.parametrize(
+    ("values", "what"),
+    [((0, 255), "from 0 to 255"), ((-1, 1), "from -1 to 1"), ((0, np.nan), "not finite")],
+)
+def test_floats_of_another_range_are_refused_with_what_was_expected(
+    values: tuple[float, float], what: str, kind: Any
+) -> None:
+    image = np.full((3, 8, 3), values[0], np.float32)
+    image[1, 1, 1] = values[1]
+    with pytest.raises(ImageArgumentError, match=f"{what}.*floats in \\[0, 1\\] were expected"):
+        tiny_upscaler()(kind(image))
+
+
+def test_floats_may_miss_their_range_by_rounding() -> None:
+    image = np.full((8, 8, 3), 1.0005, np.float32)
+    assert tiny_upscaler()(image, steps=1).shape == (32, 32, 3)
+
+
+def test_a_picture_of_sixteen_bits_is_handled() -> None:
+    picture = Image.fromarray(np.full((8, 9), 30000, np.uint16))
+    result = tiny_upscaler()(picture, steps=1)
+    assert (picture.mode, result.mode, result.size) == ("I;16", "I;16", (36, 32))

@@ -8,10 +8,10 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.testing import assert_close
 
-from resshift_cli.restoration import bands, tiling
+from resshift_cli.restoration import bands
 from resshift_cli.restoration.bands import Window
 from resshift_cli.restoration.resize import enlarge, lanczos
-from resshift_cli.restoration.tiling import Box
+from resshift_cli.restoration.tiling import Box, Frame
 
 IMAGE = torch.rand(2, 3, 60, 11, generator=torch.Generator().manual_seed(0))
 CUTS = [[60], [1] * 60, [16, 16, 16, 12], [59, 1]]
@@ -66,10 +66,13 @@ def test_a_reader_can_be_gone_through(heights: list[int]) -> None:
 
 
 @every_cut
-@pytest.mark.parametrize(("rows", "columns"), [(60, 11), (64, 16), (61, 11), (300, 70)])
-def test_padding_bands_is_padding_the_image(heights: list[int], rows: int, columns: int) -> None:
-    padded = joined(bands.padded(torch.split(IMAGE, heights, -2), 60, rows, columns))
-    assert torch.equal(padded, tiling.pad_by_reflection(IMAGE, rows, columns))
+@pytest.mark.parametrize(
+    "frame",
+    [Frame(0, 0, 60, 11), Frame(2, 2, 64, 16), Frame(0, 0, 61, 11), Frame(90, 30, 300, 70)],
+)
+def test_framing_bands_is_framing_the_image(heights: list[int], frame: Frame) -> None:
+    padded = joined(bands.framed(torch.split(IMAGE, heights, -2), 60, frame))
+    assert torch.equal(padded, frame.pad(IMAGE))
 
 
 @every_cut

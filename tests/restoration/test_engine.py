@@ -9,8 +9,8 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from resshift_cli.errors import ResShiftError
+from resshift_cli.restoration import pipeline
 from resshift_cli.restoration.engine import Run
-from resshift_cli.restoration.pipeline import Pipeline
 from resshift_cli.restoration.upscaler import Upscaler
 from resshift_cli.system.progress import silent
 
@@ -128,7 +128,7 @@ def test_two_interleaved_runs_take_as_many_tiles_at_a_time_as_each_was_told() ->
     upscaler = tiny_upscaler()
     seen, settings = calls(upscaler), upscaler.settings(tile=16, overlap=4, steps=1)
     bands = [
-        Pipeline(Run(upscaler.engine, count, silent()), (60, 60), settings).restore([lq])
+        pipeline.restore(Run(upscaler.engine, count, silent()), [lq], (60, 60), settings)
         for count, lq in ((1, random_lq(60, 60)), (5, random_lq(60, 60)))
     ]
     sizes: list[set[int]] = [set(), set()]

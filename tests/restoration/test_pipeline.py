@@ -17,9 +17,8 @@ from torch.testing import assert_close
 from resshift_cli.diffusion import chain, noise
 from resshift_cli.diffusion.chain import NoiseSource
 from resshift_cli.diffusion.noise import PLANES, PRIOR
-from resshift_cli.restoration import tiling
+from resshift_cli.restoration import pipeline, tiling
 from resshift_cli.restoration.engine import Run
-from resshift_cli.restoration.pipeline import Pipeline
 from resshift_cli.restoration.resize import enlarge
 from resshift_cli.restoration.tiling import Box, Grid
 from resshift_cli.system import progress
@@ -155,7 +154,7 @@ def test_no_step_holds_the_rows_that_it_has_handed_on() -> None:
     lq = random_lq(160, 16)
     with torch.inference_mode():
         run = Run(upscaler.engine, 1, progress.silent())
-        bands = Pipeline(run, (160, 16), settings).restore([lq])
+        bands = pipeline.restore(run, [lq], (160, 16), settings)
         handed = []
         for band in bands:
             handed.append(weakref.ref(band))
@@ -272,8 +271,8 @@ def test_another_sampler_walks_the_same_chain_whether_over_bands_or_a_whole_late
         return upscaler.denoiser(x_t, y0, lq, sampler.schedule, torch.tensor([t]))
 
     with torch.inference_mode():
-        pipeline = Pipeline(run, (16, 24), upscaler.settings(), sampler)
-        actual = torch.cat(list(pipeline.restore([lq])), dim=-2)
+        bands = pipeline.restore(run, [lq], (16, 24), upscaler.settings(), sampler)
+        actual = torch.cat(list(bands), dim=-2)
         y0 = upscaler.autoencoder.encode(enlarge(lq, 4))
         step = partial(sampler.step, noise=torch.zeros)
         *_, last = chain.walk(y0, predict, step, sampler.schedule.steps)

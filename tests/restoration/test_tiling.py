@@ -11,7 +11,7 @@ from torch.testing import assert_close
 
 from resshift_cli.errors import UsageError
 from resshift_cli.restoration import tiling
-from resshift_cli.restoration.tiling import Blend, Box, Grid
+from resshift_cli.restoration.tiling import Blend, Box, Frame, Grid
 
 SIZES = [(64, 64), (65, 64), (100, 171), (9, 400), (1, 1)]
 
@@ -96,7 +96,7 @@ def test_tiles_cover_the_side_with_at_least_the_overlap_in_common(
 @pytest.mark.parametrize("length", [257, 512, 750, 1000, 1333, 4000])
 def test_the_side_of_tiles_is_the_one_that_costs_least(length: int) -> None:
     chosen = tiling.plan_axis(length, size=256, overlap=16, multiple=32)
-    others = [tiling.plan_axis(length, size=s, overlap=16) for s in range(64, 257, 32)]
+    others = [tiling.plan_axis(length, size=s, overlap=16) for s in range(192, 257, 32)]
     assert chosen.size % 32 == 0
     assert chosen.size * len(chosen.starts) == min(o.size * len(o.starts) for o in others)
 
@@ -142,24 +142,30 @@ def test_an_overlap_that_does_not_fit_is_refused_with_a_way_out(overlap: int) ->
 
 
 @pytest.mark.parametrize(("height", "width"), [(1, 1), (1, 5), (2, 2), (7, 64), (40, 56)])
-def test_reflection_pads_any_size(height: int, width: int) -> None:
+def test_reflection_frames_any_size(height: int, width: int) -> None:
     image = torch.rand(1, 3, height, width)
-    padded = tiling.pad_by_reflection(image, 64, 64)
+    padded = Frame(10, 0, 64, 64).pad(image)
     assert padded.shape == (1, 3, 64, 64)
-    assert torch.equal(padded[..., :height, :width], image)
+    assert torch.equal(padded[..., 10 : 10 + height, :width], image)
     assert set(padded.flatten().tolist()) == set(image.flatten().tolist())
 
 
 def test_reflection_is_torch_s_where_torch_can_do_it() -> None:
     image = torch.rand(1, 3, 40, 56)
-    expected = torch.nn.functional.pad(image, (0, 8, 0, 24), mode="reflect")
-    assert torch.equal(tiling.pad_by_reflection(image, 64, 64), expected)
+    expected = torch.nn.functional.pad(image, (5, 3, 20, 4), mode="reflect")
+    assert torch.equal(Frame(20, 5, 64, 64).pad(image), expected)
 
 
 def test_reflection_goes_on_back_and_forth() -> None:
     row = torch.tensor([[[[1.0, 2.0, 3.0]]]])
-    expected = [1, 2, 3, 2, 1, 2, 3, 2]
-    assert tiling.pad_by_reflection(row, 1, 8).flatten().tolist() == expected
+    expected = [3, 2, 1, 2, 3, 2, 1, 2, 3, 2]
+    assert Frame(0, 2, 1, 10).pad(row).flatten().tolist() == expected
+
+
+@pytest.mark.parametrize(("length", "tile"), [(128, 96), (300, 128), (97, 96), (1000, 256)])
+def test_no_side_is_cut_into_tiles_much_smaller_than_asked_for(length: int, tile: int) -> None:
+    axis = tiling.plan_axis(length, size=tile, overlap=8, multiple=32)
+    assert axis.size >= tile * 2 / 3
 
 
 def test_tiles_that_overlap_alike_share_their_weights() -> None:

@@ -1,18 +1,22 @@
 from __future__ import annotations
 
 import io
+import re
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from kinds import KINDS, NETWORK, calls
+from kinds import KINDS, NETWORK, calls, random_lq
 from PIL import Image
-from tiny_model import tiny_networks, tiny_spec, tiny_upscaler
+from tiny_model import restore, tiny_networks, tiny_spec, tiny_upscaler
 from tqdm.auto import tqdm
 
+from resshift_cli.diffusion.specs import TileSpec
 from resshift_cli.errors import UsageError
+from resshift_cli.restoration.tiling import Frame
 from resshift_cli.restoration.upscaler import Upscaler
 
 # Reproducibility
@@ -65,14 +69,19 @@ def test_any_scale_gives_the_size_asked_for(scale: float) -> None:
         (2, 1, 1),
         (2, 1.5, 1),
         (2, 2, 1),
-        (2, 2.01, 2),
+        (2, 2.01, 1),
+        (2, 2.5, 1),
+        (2, 2.51, 2),
         (2, 3, 2),
         (2, 4, 2),
-        (2, 4.5, 3),
+        (2, 4.5, 2),
+        (2, 5.1, 3),
         (2, 8, 3),
         (2, 16, 4),
         (4, 4, 1),
-        (4, 4.5, 2),
+        (4, 4.01, 1),
+        (4, 4.5, 1),
+        (4, 5.1, 2),
         (4, 16, 2),
         (1, 3, 1),
     ],
@@ -140,7 +149,7 @@ def test_arguments_out_of_range_are_refused_with_a_way_out(
         np.zeros((8, 8, 3), dtype=np.int32),
         torch.zeros(1, 8, 8),
         torch.zeros(2, 3, 8, 8),
-        torch.zeros(3, 8, 8, dtype=torch.uint8),
+        torch.zeros(3, 8, 8, dtype=torch.int32),
         torch.zeros(3, 0, 8),
         "photo.png",
     ],
@@ -194,3 +203,65 @@ def test_an_argument_that_there_is_not_is_refused_as_python_does() -> None:
         tiny_upscaler()(np.zeros((8, 8, 3), np.uint8), sclae=2)  # type: ignore[call-arg]  # wrong
     with pytest.raises(TypeError, match="unexpected keyword argument 'devise'"):
         Upscaler(tiny_spec(), *tiny_networks(tiny_spec()), name="", devise="")  # type: ignore[call-arg]  # wrong
+
+
+# Kinds of arguments
+
+
+def test_numbers_of_numpy_are_numbers() -> None:
+    settings = tiny_upscaler().settings(
+        seed=np.int64(3), steps=np.uint8(2), scale=np.float32(2), tile=np.int32(32)
+    )
+    assert settings == tiny_upscaler().settings(seed=3, steps=2, scale=2.0, tile=32)
+    assert {type(settings.seed), type(settings.steps), type(settings.tile)} == {int}
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"scale": "4"},
+        {"seed": 1.5},
+        {"seed": "7"},
+        {"steps": 2.0},
+        {"tile": None, "overlap": 1.5},
+        {"temperature": "low"},
+        {"consistency": [1]},
+    ],
+)
+def test_what_is_no_number_is_refused_by_name(wrong: dict[str, Any]) -> None:
+    *_, (name, value) = wrong.items()
+    with pytest.raises(UsageError, match=f"The {name} is a .*number, not {re.escape(repr(value))}"):
+        tiny_upscaler().settings(**wrong)
+
+
+def test_a_weight_file_may_be_named_by_a_string(tiny_weights: Path) -> None:
+    assert Upscaler.from_file(str(tiny_weights), device="cpu").spec == tiny_spec()
+
+
+# Borders
+
+
+def test_the_network_sees_as_much_around_the_borders_as_around_the_middle() -> None:
+    """A flat field has no borders then, but for what the tile's own are."""
+    upscaler = tiny_upscaler(tile=TileSpec(size=64, overlap=16, margin=4))
+    seen = calls(upscaler)
+    upscaler(np.zeros((21, 9, 3), np.uint8), steps=1)
+    ((x_t, *_),) = seen
+    assert x_t.shape[-2:] == (32, 24)
+    lq = random_lq(21, 9)
+    frame = Frame(5, 7, 32, 24)
+    larger = restore(tiny_upscaler(), frame.pad(lq))
+    assert torch.equal(restore(upscaler, lq), larger[..., 20 : 20 + 84, 28 : 28 + 36])
+
+
+def test_an_image_as_large_as_a_tile_stays_one_tile() -> None:
+    upscaler = tiny_upscaler(tile=TileSpec(size=64, overlap=16, margin=4))
+    seen = calls(upscaler)
+    upscaler(np.zeros((64, 60, 3), np.uint8), steps=1)
+    assert [call[0].shape[-2:] for call in seen] == [(64, 64)]
+
+
+def test_a_model_says_how_its_results_keep_their_colours() -> None:
+    assert tiny_upscaler().settings().color_fix == "wavelet"
+    assert tiny_upscaler(color_fix="none").settings().color_fix == "none"
+    assert tiny_upscaler(color_fix="none").settings(color_fix="adain").color_fix == "adain"

@@ -1,0 +1,74 @@
+"""One model in many hands: threads that call it at once, from the first call on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
+
+import numpy as np
+import pytest
+import torch
+from goldens_support import channels_last
+from tiny_model import tiny_upscaler
+from torch import nn
+
+from resshift_cli.diffusion import packing
+from resshift_cli.diffusion.packing import PackedConv2d
+
+THREADS = 4
+
+
+def at_once(call: Callable[[int], object]) -> list[object]:
+    """What threads return that begin at the same time."""
+    ready = Barrier(THREADS)
+
+    def begin(number: int) -> object:
+        ready.wait()
+        return call(number)
+
+    with ThreadPoolExecutor(THREADS) as pool:
+        return list(pool.map(begin, range(THREADS)))
+
+
+def test_packed_weights_change_their_form_under_the_hands_of_many() -> None:
+    torch.manual_seed(0)
+    stage = nn.Sequential(nn.Conv2d(8, 8, 3, padding=1).requires_grad_(False))
+    channels_last(stage)
+    images = [torch.rand(1, 8, 6, 6 + number) for number in range(THREADS)]
+    with torch.inference_mode():
+        expected = [stage(image) for image in images]
+    packing.pack(stage)
+    packed = stage[0]
+    assert isinstance(packed, PackedConv2d)
+
+    def call(number: int) -> None:
+        for turn in range(150):
+            with torch.inference_mode():
+                torch.testing.assert_close(packed(images[number]), expected[number])
+            if turn % 10 == number:
+                assert packed.weight.shape == (8, 8, 3, 3)
+                packed.state_dict()
+
+    at_once(call)
+
+
+@pytest.mark.parametrize("warm", [True, False])
+def test_one_upscaler_is_right_from_several_threads(warm: bool) -> None:
+    rng = np.random.default_rng(0)
+    images = [
+        rng.random((8, 8 * (1 + number % 2), 3), dtype=np.float32) for number in range(THREADS)
+    ]
+    alone = tiny_upscaler()
+    expected = [alone(image, steps=2) for image in images]
+    upscaler = tiny_upscaler()
+    if warm:
+        upscaler(images[0], steps=2)
+    for result, right in zip(
+        at_once(lambda number: [upscaler(images[number], steps=2) for _ in range(3)]),
+        expected,
+        strict=True,
+    ):
+        assert isinstance(result, list)
+        for own in result:
+            np.testing.assert_allclose(own, right, atol=1e-5)

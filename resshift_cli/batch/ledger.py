@@ -40,6 +40,7 @@ class Record:
         format, quality, lossless, compression, depth, strip_metadata: as `formats.SaveOptions`.
         first_frame: whether only the first frame or page was taken.
         device: where.
+        threads: how many of a CPU computed it, on which its last bits depend.
         version: of resshift.
         time: when the line was written, UTC, ISO 8601.
         input_bytes, input_mtime_ns, input_sha256: of the file that was read, where it could be.
@@ -87,6 +88,7 @@ class Record:
     height: int | None = None
     seconds: float | None = None
     peak_bytes: int | None = None
+    threads: int | None = None
     warnings: list[str] | None = None
     error: str | None = None
     hint: str | None = None

@@ -63,8 +63,10 @@ class Recipe:
 
     def facts(self) -> dict[str, Any]:
         """What the ledger is told with every result."""
-        return {**self.identity(), "device": str(self.device), "version": __version__}
+        threads = provenance.threads(self.device)
+        made = {"device": str(self.device), "threads": threads, "version": __version__}
+        return {**self.identity(), **made}
 
     def note(self) -> str:
         """What the results' metadata say."""
-        return provenance.note(self.entry, self.settings)
+        return provenance.note(self.entry, self.settings, self.device, self.dtype)

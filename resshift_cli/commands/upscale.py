@@ -275,7 +275,9 @@ class Run:
                 self.upscaler.enlarging(self.settings),
                 progress.shares(bars(total=1, desc=title, unit="")),
                 size=target_size(*loaded.size, self.settings.scale),
-                note=provenance.note(self.entry, self.settings),
+                note=provenance.note(
+                    self.entry, self.settings, self.upscaler.device, self.upscaler.dtype
+                ),
                 target=task.target,
                 options=task.options,
             )
@@ -288,6 +290,7 @@ class Run:
 
     def _enter(self, task: Task, loaded: Loaded, result: Result, seconds: float) -> None:
         """Add a result to the report, and tell of it."""
+        from resshift_cli.restoration import provenance
         from resshift_cli.system.device import precision_name
 
         source, target = task.source.path, task.target
@@ -304,6 +307,7 @@ class Run:
                 **asdict(self.settings),
                 "device": device,
                 "precision": precision,
+                "threads": provenance.threads(self.upscaler.device),
                 "seconds": round(seconds, 3),
                 "warnings": loaded.warnings,
             }

@@ -174,16 +174,14 @@ class Upscaler:
                 Smaller ones are reached by a Lanczos reduction, larger ones by further passes.
                 steps: steps of the chain, 1 to the model's own number, which is the default.
                 seed: 0 to 2^64 - 1, by default 0; the same seed gives the same result.
-                tile: largest side of a tile in input pixels, rounded down to what the network can
-                take; a smaller one is used where it covers the image with less work.
+                tile: largest side of a tile in input pixels, rounded down to what the network
+                takes; up to a third smaller where that covers the image with less work.
                 overlap: input pixels that neighbouring tiles share.
                 temperature: what the noise of the chain's steps, but not of its start, is
                 multiplied by, 0 to 1. At 1 the result is a draw of what the image may have been;
-                below, it keeps to what is more likely, with less texture. By default as the model
-                says.
-                color_fix: `wavelet`, the default, gives the result the low frequencies of the
-                image, and so its colours; `adain` matches mean and contrast around every pixel;
-                `none`.
+                below, it has less texture. By default as the model says.
+                color_fix: `wavelet` gives the result the low frequencies of the image, and so its
+                colours; `adain` matches mean and contrast around every pixel; `none`. Likewise.
                 consistency: how far the result is brought to where its reduction equals the image,
                 0, the default, to 1. It helps with clean images, and brings back the noise of
                 others.
@@ -218,9 +216,7 @@ class Upscaler:
         settings: Settings,
         progress: Progress = None,
     ) -> Iterator[Pixels]:
-        """Enlarge an image that comes and goes in bands of rows, and never is in memory whole.
-
-        Only one with alpha is, since colours hidden under it are filled in from anywhere.
+        """Enlarge an image that comes and goes in bands, and is in memory whole only with alpha.
 
         Args:
             rows: bands, float32 (n, W, C) in [0, 1]; it may have to be gone through again.

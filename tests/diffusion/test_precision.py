@@ -280,5 +280,5 @@ def test_the_precision_of_a_normalisation_does_not_fall_with_the_size_of_the_map
     x = (random(2, 128, 160, 192) * 2 + 3).contiguous(memory_format=torch.channels_last)
     exact = torch.nn.functional.group_norm(x.double().contiguous(), 32, eps=norm.eps)
     with torch.inference_mode():
-        assert error(norm(x), exact) < 1e-6
-        assert error(nn.GroupNorm.forward(norm, x), exact) > 1e-6, "torch's own loses digits"
+        ours, torchs = error(norm(x), exact), error(nn.GroupNorm.forward(norm, x), exact)
+    assert ours < 4e-6 < torchs, "torch's own loses digits"

@@ -22,6 +22,9 @@ from resshift_cli.restoration.tiling import Box
 from resshift_cli.system.device import compile_parts, place, release_memory
 from resshift_cli.system.progress import Bar
 
+_MAKING = threading.Lock()
+"""Held while float32 networks are made; not an engine's own, since locks can't be pickled."""
+
 
 @dataclass(frozen=True, slots=True)
 class Networks:
@@ -75,11 +78,10 @@ class Engine:
     tell: Callable[[str], None] = warnings.warn
     _exact: Networks | None = field(default=None, init=False, repr=False)
     _most: float = field(default=math.inf, init=False, repr=False)
-    _lock: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False)
 
     def exact(self) -> Networks:
         """The same networks in float32, made when they are first needed."""
-        with self._lock:
+        with _MAKING:
             if self._exact is None:
                 self.tell(
                     f"'{self.name}' gave values that are not finite in {self.dtype}: those tiles "

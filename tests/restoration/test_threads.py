@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
@@ -72,3 +73,11 @@ def test_one_upscaler_is_right_from_several_threads(warm: bool) -> None:
         assert isinstance(result, list)
         for own in result:
             np.testing.assert_allclose(own, right, atol=1e-5)
+
+
+def test_an_upscaler_gets_to_another_process() -> None:
+    image = np.random.default_rng(0).random((8, 16, 3), dtype=np.float32)
+    upscaler = tiny_upscaler()
+    expected = upscaler(image, steps=2)
+    other = pickle.loads(pickle.dumps(upscaler))
+    assert np.array_equal(other(image, steps=2), expected)

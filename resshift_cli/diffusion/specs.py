@@ -221,7 +221,8 @@ class TileSpec:
         size: largest side of a tile.
         overlap: what neighbouring tiles share.
         margin: what an image is grown by on every side, by reflection, so that the network sees as
-            much around its borders as around its middle; less where a whole image fits in one tile.
+            much around its borders as around its middle; less where a whole image just fits in one
+            small tile.
     """
 
     size: Pixels

@@ -247,9 +247,11 @@ def grid(spec: ModelSpec, height: int, width: int, settings: Settings) -> Grid:
     """Tiles of an input of this size within its frame, counted in latent positions."""
 
     def axis(length: int) -> tiling.Axis:
+        side = _framed(spec, length, settings)
+        largest = max(side, settings.tile) if length <= settings.tile else settings.tile
         return tiling.plan_axis(
-            _framed(spec, length, settings) // spec.lq_pixels,
-            size=settings.tile // spec.lq_pixels,
+            side // spec.lq_pixels,
+            size=largest // spec.lq_pixels,
             overlap=-(-settings.overlap // spec.lq_pixels),
             multiple=spec.denoiser.size_multiple,
         )
@@ -272,10 +274,17 @@ def _framed(spec: ModelSpec, length: int, settings: Settings) -> int:
     If it fits in one tile, that is a multiple of the network's; a longer one is covered by whole
     tiles and needs no more than whole latent positions.
     """
-    wanted = length + 2 * spec.tile.margin
+    wanted, multiple = length + 2 * spec.tile.margin, _multiple(spec)
     if length > settings.tile:
         return _round_up(wanted, spec.lq_pixels)
-    return min(_round_up(wanted, _multiple(spec)), settings.tile)
+    return min(_round_up(wanted, multiple), _largest(spec, settings))
+
+
+def _largest(spec: ModelSpec, settings: Settings) -> int:
+    """The largest side of a tile that holds a whole image: with its margin, if that is little."""
+    multiple = _multiple(spec)
+    little = spec.tile.margin > 0 and settings.tile >= 3 * multiple
+    return settings.tile + multiple if little else settings.tile
 
 
 def single_tile(

@@ -60,7 +60,7 @@ def test_long_work_is_told_with_what_is_faster_for_every_model(
     monkeypatch.setattr(choice, "QUICK", 0)
     monkeypatch.setattr(choice, "LONG", 0.001)
     photo = make_photo(tmp_path / "photo.png", 40, 30)
-    ran = resshift("upscale", photo, "--model", "tiny-x4", "--steps", 5, "--scale", 5)
+    ran = resshift("upscale", photo, "--model", "tiny-x4", "--steps", 5, "--scale", 6)
     (line,) = [line for line in ran.err.splitlines() if "will take" in line]
     told = r"This will take about .+ on this machine\. Faster: --steps 1 \(about .+\); --scale 4 \("
     assert re.match(told, line)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from command_line import Ran, Run
 from goldens_support import golden_weights
 from model_hosts import Hosts, note_in
@@ -109,8 +110,10 @@ def test_a_published_model_is_fetched_once_converted_and_run_as_its_networks_say
 
     upscaled = run("upscale", photo, "--offline", "--precision", "fp32", "--device", "cpu")
     assert (upscaled.code, upscaled.out) == (0, f"{photo.with_name('photo_x4.png')}\n")
-    note = "realsr-x4-v2 (S-Lab-1.0, non-commercial use only), 3 steps, seed 0"
-    assert note_in(photo.with_name("photo_x4.png")) == f"resshift {__version__}: {note}"
+    count = torch.get_num_threads()
+    threads = f"{count} thread{'s' * (count != 1)}"
+    note = "realsr-x4-v2 (S-Lab-1.0, non-commercial use only), 3 steps, seed 0, fp32"
+    assert note_in(photo.with_name("photo_x4.png")) == f"resshift {__version__}: {note}, {threads}"
 
     spec = registry.find("realsr-x4-v2", home / "models.toml").spec
     assert spec is not None

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from command_line import Ran, Run, files, make_photo, posix
 from PIL import Image, ImageSequence
 
@@ -101,6 +102,7 @@ def test_json_is_one_object_that_says_what_was_really_done(upscale: Run, photo: 
         "color_fix": "wavelet",
         "consistency": 0.0,
         "device": "cpu",
+        "threads": torch.get_num_threads(),
         "warnings": [],
     }
 

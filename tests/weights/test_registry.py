@@ -93,8 +93,8 @@ def test_what_others_host_is_pinned_where_a_revision_is_known() -> None:
 
 def test_images_are_cut_as_the_models_authors_do() -> None:
     tiles = {name: entry.spec.tile for name, entry in registry.shipped().items() if entry.spec}
-    assert tiles.pop("nacre-x4") == TileSpec(128, 32)
-    assert set(tiles.values()) == {TileSpec(512, 64)}
+    assert tiles.pop("nacre-x4") == TileSpec(128, 32, margin=0)
+    assert set(tiles.values()) == {TileSpec(512, 64, margin=0)}
 
 
 def test_students_are_conditioned_and_started_in_their_own_way() -> None:

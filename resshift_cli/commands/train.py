@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from resshift_cli.commands import console, progress, ready
+from resshift_cli.commands.groups import Options
 from resshift_cli.commands.options import (
     DebugOption,
     DeviceOption,
@@ -26,7 +27,50 @@ if TYPE_CHECKING:
     from resshift_cli.weights.store import Files
 
 
+@dataclass(frozen=True, slots=True)
+class Start(Options):
+    """What a run starts from."""
+
+    panel = "What to start from"
+
+    init: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE.safetensors|MODEL",
+            help="Weights to start from: a file, or a model of `resshift models list`.",
+        ),
+    ] = None
+    autoencoder: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE.safetensors|MODEL",
+            help="The autoencoder's weights, for models that have one: a file, or the model that "
+            "has it. By default as the configuration says.",
+        ),
+    ] = None
+    offline: OfflineOption = False
+
+
+@dataclass(frozen=True, slots=True)
+class Work(Options):
+    """Where it is computed."""
+
+    panel = "Where to compute"
+
+    device: DeviceOption = "auto"
+    workers: Annotated[
+        int,
+        typer.Option(
+            metavar="N",
+            min=0,
+            help="Processes that make batches ahead of time; the batches are the same for any "
+            "number.",
+        ),
+    ] = 0
+
+
 def train(
+    *,
     config: Annotated[
         Path,
         typer.Argument(
@@ -59,33 +103,9 @@ def train(
         ),
     ] = None,
     seed: SeedOption = 0,
-    device: DeviceOption = "auto",
-    init: Annotated[
-        str | None,
-        typer.Option(
-            metavar="FILE.safetensors|MODEL",
-            help="Weights to start from: a file, or a model of `resshift models list`.",
-        ),
-    ] = None,
-    autoencoder: Annotated[
-        str | None,
-        typer.Option(
-            metavar="FILE.safetensors|MODEL",
-            help="The autoencoder's weights, for models that have one: a file, or the model that "
-            "has it. By default as the configuration says.",
-        ),
-    ] = None,
-    workers: Annotated[
-        int,
-        typer.Option(
-            metavar="N",
-            min=0,
-            help="Processes that make batches ahead of time; the batches are the same for any "
-            "number.",
-        ),
-    ] = 0,
-    offline: OfflineOption = False,
     debug: DebugOption = False,
+    start: Start,
+    work: Work,
 ) -> None:
     """Train a model, or go on with an interrupted run.
 
@@ -113,17 +133,17 @@ def train(
 
         ranks = processes.from_environment()
         run = recipe.read(config)
-        run_on = choose_device(ranks.gpu(device))
-    source = _autoencoder(run, autoencoder, config)
-    fetch = _Fetch(offline=offline, quiet=not ranks.leads)
+        run_on = choose_device(ranks.gpu(work.device))
+    source = _autoencoder(run, start.autoencoder, config)
+    fetch = _Fetch(offline=start.offline, quiet=not ranks.leads)
     steps = training.train(
         config,
         photos,
         out,
         seed=seed,
-        init=None if init is None else fetch.weights(init, run),
+        init=None if start.init is None else fetch.weights(start.init, run),
         autoencoder=None if source is None else fetch.autoencoder(source),
-        session=training.Session(run_on, workers, ranks, sys.argv),
+        session=training.Session(run_on, work.workers, ranks, sys.argv),
     )
     if ranks.leads and find_spec("tensorboard") is None:
         console.note("No TensorBoard here, so no events: `pip install 'resshift[train]'`.")

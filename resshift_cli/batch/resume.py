@@ -215,13 +215,10 @@ def _is_as_large(found: os.stat_result | None, record: Record) -> bool:
 def _is_made_by(record: Record, target: Path, found: os.stat_result) -> bool:
     """Whether a file is what a line says was made, or was about to be, untouched.
 
-    Lines about what is about to be made have no digest if an earlier version wrote them.
+    A line without a digest, as earlier versions wrote before they wrote a result, is not enough:
+    whoever can write to the ledger could have anything replaced.
     """
-    if not stat.S_ISREG(found.st_mode):
-        return False
-    if record.output_sha256 is None:
-        return record.status == "writing"
     try:
-        return digest(target) == record.output_sha256
+        return stat.S_ISREG(found.st_mode) and digest(target) == record.output_sha256
     except OSError:
         return False

@@ -168,7 +168,7 @@ def below(place: HeldFolder, parts: Sequence[str], *, make: bool = False) -> Ite
     elif found is not None and stat.S_ISLNK(found.st_mode):
         raise OutputError(
             f"{printable(path)} is a link, and no results are written through links.",
-            hint="Remove it, or give another folder with -o.",
+            hint="Remove it, or choose another folder (-o).",
         )
     if place.handle is None:
         with below(HeldFolder(path, None), parts[1:], make=make) as folder:
@@ -242,15 +242,16 @@ def check_own(path: Path, found: os.stat_result) -> None:
     if not stat.S_ISREG(found.st_mode):
         raise not_ours(path, "is not a regular file")
     if found.st_nlink > 1:
-        raise not_ours(path, "has another name elsewhere (a hard link)")
+        copy = "Copy it, and put the copy in its place"
+        raise not_ours(path, "has another name elsewhere (a hard link)", copy)
     user = os.geteuid() if hasattr(os, "geteuid") else 0
     if user not in (0, found.st_uid):
         raise not_ours(path, "belongs to another user")
 
 
-def not_ours(path: Path, why: str) -> OutputError:
+def not_ours(path: Path, why: str, way_out: str = "Remove it") -> OutputError:
     """The refusal of a file."""
     return OutputError(
         f"{printable(path)} {why}: it is not of resshift's making, and nothing is written to it.",
-        hint="Remove it, or give another folder with -o.",
+        hint=f"{way_out}, or choose another folder (-o).",
     )

@@ -101,6 +101,19 @@ def test_no_forged_line_has_a_link_or_what_it_leads_to_replaced(
     assert untouched(home) and (output / "a.png").is_symlink()
 
 
+def test_no_forged_line_has_a_file_replaced_that_a_batch_did_not_make(
+    batch: Run, folder: Path, output: Path
+) -> None:
+    batch(folder)
+    forged = lines(output)[0] | {"status": "writing"}
+    del forged["output_sha256"], forged["output_bytes"]
+    with (output / ledger.NAME).open("a") as file:
+        file.write(json.dumps(forged) + "\n")
+    (output / "a.png").write_bytes(b"precious")
+    ran = batch(folder)
+    assert (ran.code, (output / "a.png").read_bytes()) == (1, b"precious")
+
+
 def test_no_forged_line_has_files_elsewhere_removed(
     batch: Run, folder: Path, output: Path, home: Path
 ) -> None:

@@ -54,7 +54,7 @@ def test_progress_goes_through_the_images_of_a_group(
         ("in -o in/a.png", 6, "in/a.png can't be made"),
         ("in --tile 7", 2, "A tile of 7 px is smaller"),
         ("in --device cuda:99", 8, "'cuda:99' was asked for"),
-        ("in --exclude", 2, "requires an argument"),
+        ("in --exclude", 2, "--exclude wants a value"),
     ],
 )
 def test_what_can_not_be_done_is_refused_on_one_line_and_leaves_nothing(

@@ -28,7 +28,7 @@ def test_a_terminal_shows_a_bar_with_the_time_left_and_then_a_summary(
 @posix
 def test_a_warning_gets_a_line_of_its_own_above_the_bar(tmp_path: Path, tiny_weights: Path) -> None:
     photo = make_photo(tmp_path / "photo.png", 100, 100)
-    words = ("upscale", photo, "--weights", tiny_weights, "--steps", 1, "--max-memory", 1)
+    words = ("upscale", photo, "--weights", tiny_weights, "--steps", 1, "--max-memory", "1M")
     shown = COLOUR.sub("", on_a_terminal(*words))
     assert re.search(r"[\nK]Memory is short: tiles of 8 px instead of 64\.\r?\n", shown)
 

@@ -49,8 +49,12 @@ from resshift_cli.restoration.upscaler import Upscaler
         ("photo.png --precision int8", 2, "'int8' is none of auto, fp32, bf16 and fp16"),
         ("photo.png --device cuda:99", 8, "'cuda:99' was asked for"),
         ("photo.png -o new/deep/ --device cuda:99", 8, "Use the CPU (--device cpu)"),
-        ("--seed 1", 2, "Missing argument 'INPUT'. See resshift upscale --help."),
-        ("photo.png --presision fp32", 2, "No such option"),
+        ("--seed 1", 2, "INPUT is missing. See resshift upscale --help."),
+        (
+            "photo.png --presision fp32",
+            2,
+            "There is no option --presision. Did you mean --precision?",
+        ),
     ],
 )
 def test_what_can_go_wrong_gives_one_line_its_code_and_leaves_nothing(

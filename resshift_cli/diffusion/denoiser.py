@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from resshift_cli.diffusion.layers import SiLU, normalisation
 from resshift_cli.diffusion.schedule import ShiftSchedule
-from resshift_cli.diffusion.specs import LATENT_SIDE, DenoiserSpec, Norm
+from resshift_cli.diffusion.specs import DenoiserSpec, Norm
 from resshift_cli.diffusion.swin import SwinLayer
 
 
@@ -108,19 +108,6 @@ def feature_extractor(spec: DenoiserSpec) -> tuple[nn.Module, int]:
     return (nn.Sequential(*layers) if layers else nn.Identity()), channels
 
 
-def _swin(spec: DenoiserSpec, channels: int, level: int) -> SwinLayer:
-    return SwinLayer(
-        channels,
-        dim=spec.swin_embed_dim,
-        depth=spec.swin_depth,
-        window=spec.window,
-        head_dim=spec.num_head_channels,
-        mlp_ratio=spec.mlp_ratio,
-        convention=spec.swin,
-        resolution=LATENT_SIDE >> level,
-    )
-
-
 class SwinUNet(nn.Module):
     """U-Net of residual blocks with a Swin layer per level; names as in the published files.
 
@@ -150,7 +137,7 @@ class SwinUNet(nn.Module):
                 layers: list[nn.Module] = [ResBlock(channels, width, time_channels, spec.norm)]
                 channels = width
                 if i == 0 and level in spec.swin_levels:
-                    layers.append(_swin(spec, channels, level))
+                    layers.append(SwinLayer(spec, channels, level))
                 self.input_blocks.append(Stage(*layers))
                 skips.append(channels)
             if level != last:
@@ -159,7 +146,7 @@ class SwinUNet(nn.Module):
 
         self.middle_block = Stage(
             ResBlock(channels, channels, time_channels, spec.norm),
-            _swin(spec, channels, last),
+            SwinLayer(spec, channels, last),
             ResBlock(channels, channels, time_channels, spec.norm),
         )
 
@@ -169,7 +156,7 @@ class SwinUNet(nn.Module):
                 layers = [ResBlock(channels + skips.pop(), width, time_channels, spec.norm)]
                 channels = width
                 if i == 0 and level in spec.swin_levels:
-                    layers.append(_swin(spec, channels, level))
+                    layers.append(SwinLayer(spec, channels, level))
                 if i == spec.num_res_blocks and level > 0:
                     layers.append(Upsample(channels))
                 self.output_blocks.append(Stage(*layers))

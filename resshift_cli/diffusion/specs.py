@@ -8,36 +8,22 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
 import re
-import types
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal
 
 from resshift_cli.diffusion.schedule import ShiftSchedule
-from resshift_cli.errors import InputMissingError, ModelUnavailableError, UsageError
+from resshift_cli.diffusion.tables import FIX_TABLE, SpecError, Within, from_table
+from resshift_cli.errors import InputMissingError, ModelUnavailableError
 
 LATENT_SIDE = 64  # the latent size that the published layouts' tables are written for
 SPEC_KEY = "resshift"  # metadata entry of a weight file that holds the model's table as JSON
 
 Condition = Literal["pixels", "latent", "resized"]
 Norm = Literal["group", "none"]
-
-
-@dataclass(frozen=True, slots=True)
-class Within:
-    """The range that a number from a file must lie in, or the length of a list.
-
-    Networks are built, and memory is taken, by what files say: no number may ask for more than any
-    machine has. Whether the numbers make sense is told where they are used.
-    """
-
-    least: float
-    most: float
-    otherwise: str = ""
 
 
 _NO_NETWORK = "other sizes make no network"
@@ -48,30 +34,6 @@ Blocks = Annotated[int, Within(1, 16, _NO_NETWORK)]
 Level = Annotated[int, Within(0, 5, _NO_NETWORK)]
 PerLevel = Within(0, 6, _NO_NETWORK)
 Pixels = Annotated[int, Within(0, 1 << 20)]
-
-MOST_TOLD = 3  # problems of a table that are named
-_FLOATS = 10**300  # whole numbers that surely fit a float are below
-
-T = TypeVar("T")
-
-
-class SpecError(ModelUnavailableError):
-    """A table lacks a key, has one that no code reads, or a value of the wrong type."""
-
-
-@contextmanager
-def written_by_the_user() -> Iterator[None]:
-    """Say of a table in a file that people write that it is to be corrected, not a weight file.
-
-    Raises:
-        UsageError: in place of SpecError.
-    """
-    try:
-        yield
-    except SpecError as error:
-        raise UsageError(str(error), hint=error.hint) from error
-    except RecursionError as error:
-        raise UsageError("A file has tables within tables without end.", hint=_FIX_TABLE) from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +55,7 @@ class ScheduleSpec:
         try:
             return ShiftSchedule.geometric(**dataclasses.asdict(self))
         except (ValueError, ArithmeticError) as error:
-            raise SpecError(f"A schedule can't be used: {error}.", hint=_FIX_TABLE) from error
+            raise SpecError(f"A schedule can't be used: {error}.", hint=FIX_TABLE) from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -278,7 +240,7 @@ class ModelSpec:
     def __post_init__(self) -> None:
         """Refuse what would fail later, inside a network."""
         for problem in self._problems():
-            raise SpecError(f"A model's table does not fit together: {problem}.", hint=_FIX_TABLE)
+            raise SpecError(f"A model's table does not fit together: {problem}.", hint=FIX_TABLE)
 
     def _problems(self) -> Iterator[str]:
         inner, outer = self.denoiser, self.autoencoder
@@ -321,86 +283,8 @@ class ModelSpec:
 
 _HEADER_CONDITIONS: dict[str, Condition] = {"latent": "latent", "pixel": "resized"}
 
-_FIX_TABLE = "Compare its keys and values with the models in weights.toml."
 _FIX_STUDENT = "`resshift models list` shows the distilled models that can be run."
 _FIX_FILE = "`--model tiny-x4` needs no file; `resshift train` writes files that fit."
-
-
-def from_table(kind: type[T], table: object, where: str) -> T:
-    """Build a frozen type from a parsed TOML or JSON table, key by key.
-
-    Raises:
-        SpecError: a key is missing, unknown, or of the wrong type; the message names the table.
-    """
-    if not isinstance(table, Mapping):
-        raise SpecError(f"{where} is not a table.", hint=_FIX_TABLE)
-    hints = get_type_hints(kind, include_extras=True)
-    fields = {field.name: field for field in dataclasses.fields(kind)}  # type: ignore[arg-type]  # T is always one of the dataclasses above
-    required = {name for name, field in fields.items() if field.default is dataclasses.MISSING}
-    problems = [f"has the unknown key '{str(key)[:50]}'" for key in table if key not in fields]
-    problems += [f"lacks the key '{key}'" for key in sorted(required - set(table))]
-    if problems:
-        raise SpecError(f"{where} {' and '.join(problems[:MOST_TOLD])}.", hint=_FIX_TABLE)
-    return kind(**{key: _value(hints[key], v, f"{where}.{key}") for key, v in table.items()})
-
-
-def _value(hint: Any, value: Any, where: str) -> Any:
-    origin = get_origin(hint)
-    if origin is Annotated:
-        return _bounded(get_args(hint)[1], _value(get_args(hint)[0], value, where), where)
-    if origin in (Union, types.UnionType):
-        return _of_several(hint, value, where)
-    if dataclasses.is_dataclass(hint):
-        return from_table(hint, value, where)  # type: ignore[arg-type]  # a class, never an instance
-    if origin is tuple:
-        return _items(get_args(hint), value, where)
-    if origin is Literal:
-        if value not in get_args(hint):
-            raise SpecError(f"{where} must be one of {get_args(hint)}.", hint=_FIX_TABLE)
-        return value
-    return _plain(hint, value, where)
-
-
-def _of_several(hint: Any, value: Any, where: str) -> Any:
-    """A value of one of several types, which tables tell by their `kind`."""
-    hints = [kind for kind in get_args(hint) if kind is not type(None)]  # absent is None
-    if len(hints) == 1:
-        return _value(hints[0], value, where)
-    kinds = {get_args(get_type_hints(kind)["kind"])[0]: kind for kind in hints}
-    name = value.get("kind") if isinstance(value, Mapping) else None
-    if not isinstance(name, str) or name not in kinds:
-        raise SpecError(f"{where}.kind must be one of {', '.join(kinds)}.", hint=_FIX_TABLE)
-    return from_table(kinds[name], value, where)
-
-
-def _items(items: tuple[Any, ...], value: Any, where: str) -> tuple[Any, ...]:
-    if not isinstance(value, list | tuple):
-        raise SpecError(f"{where} must be a list.", hint=_FIX_TABLE)
-    if items[-1] is not ... and len(value) != len(items):
-        raise SpecError(f"{where} must be a list of {len(items)}.", hint=_FIX_TABLE)
-    return tuple(_value(items[0], item, where) for item in value)
-
-
-def _plain(hint: Any, value: Any, where: str) -> Any:
-    if hint is float and type(value) is int:
-        value = float(value) if abs(value) < _FLOATS else math.inf
-    if type(value) is not hint:
-        raise SpecError(f"{where} must be of type {hint.__name__}.", hint=_FIX_TABLE)
-    if hint is float and not math.isfinite(value):
-        raise SpecError(f"{where} must be a finite number.", hint=_FIX_TABLE)
-    return value
-
-
-def _bounded(bounds: Within, value: Any, where: str) -> Any:
-    number = len(value) if isinstance(value, tuple) else value
-    if not bounds.least <= number <= bounds.most:
-        what = "have a length" if isinstance(value, tuple) else "be"
-        why = bounds.otherwise and f": {bounds.otherwise}"
-        raise SpecError(
-            f"{where} must {what} within {bounds.least:g} to {bounds.most:g}{why}.",
-            hint=_FIX_TABLE,
-        )
-    return value
 
 
 def to_json(spec: ModelSpec) -> str:
@@ -420,7 +304,7 @@ def from_json(text: str, where: str) -> ModelSpec:
     try:
         table = json.loads(text)
     except (ValueError, RecursionError) as error:  # RecursionError: nested without end
-        raise SpecError(f"{where} is not JSON: {error}.", hint=_FIX_TABLE) from error
+        raise SpecError(f"{where} is not JSON: {error}.", hint=FIX_TABLE) from error
     return from_table(ModelSpec, table, where)
 
 

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from resshift_cli.diffusion.layers import normalisation
-from resshift_cli.diffusion.specs import Norm
+from resshift_cli.diffusion.specs import LATENT_SIDE, DenoiserSpec, Norm
 
 SwinConvention = Literal["reference", "standard"]
 
@@ -258,35 +258,30 @@ class Projection(nn.Module):
 
 
 class SwinLayer(nn.Module):
-    """Projection, a few Swin blocks, projection; there is no residual around it."""
+    """Projection, a few Swin blocks, projection; there is no residual around it.
 
-    def __init__(
-        self,
-        channels: int,
-        *,
-        dim: int,
-        depth: int,
-        window: int,
-        head_dim: int,
-        mlp_ratio: int,
-        convention: SwinConvention,
-        resolution: int,
-        norm: Norm = "group",
-    ) -> None:
+    Args:
+        spec: sizes of the blocks.
+        channels: in and out.
+        level: of the U-Net, 0 being the finest.
+    """
+
+    def __init__(self, spec: DenoiserSpec, channels: int, level: int) -> None:
         super().__init__()
+        dim = spec.swin_embed_dim
         self.patch_embed = Projection(channels, dim)
         self.blocks = nn.ModuleList(
             SwinBlock(
                 dim,
-                window=window,
-                head_dim=head_dim,
-                mlp_ratio=mlp_ratio,
+                window=spec.window,
+                head_dim=spec.num_head_channels,
+                mlp_ratio=spec.mlp_ratio,
                 odd=i % 2 == 1,
-                convention=convention,
-                resolution=resolution,
-                norm=norm,
+                convention=spec.swin,
+                resolution=LATENT_SIDE >> level,
+                norm=spec.norm,
             )
-            for i in range(depth)
+            for i in range(spec.swin_depth)
         )
         self.patch_unembed = Projection(dim, channels)
 

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from resshift_cli.diffusion import specs
-from resshift_cli.diffusion.specs import ModelSpec, from_table
+from resshift_cli.diffusion.specs import ModelSpec
+from resshift_cli.diffusion.tables import from_table, written_by_the_user
 from resshift_cli.errors import InputMissingError, UsageError, printable
 from resshift_cli.training.dataset import VALIDATION_CROP, DataSpec, Partners
 from resshift_cli.weights import registry
@@ -244,7 +245,7 @@ def read(path: Path) -> RunSpec:
         ) from error
     if isinstance(table.get("model"), dict):
         table["model"] = _inherited(table["model"], path)
-    with specs.written_by_the_user():
+    with written_by_the_user():
         run = from_table(RunSpec, table, str(path))
     for problem in _problems(run):
         raise UsageError(f"{printable(path)}: {problem}.", hint=f"Change it in {printable(path)}.")

@@ -8,7 +8,8 @@ from pathlib import Path
 import torch
 
 from resshift_cli.diffusion import specs
-from resshift_cli.diffusion.specs import ModelSpec, SpecError
+from resshift_cli.diffusion.specs import ModelSpec
+from resshift_cli.diffusion.tables import SpecError
 from resshift_cli.errors import ModelUnavailableError, OutputError, UsageError, printable
 from resshift_cli.system import atomic
 from resshift_cli.training.trainer import Trainer

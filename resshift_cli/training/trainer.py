@@ -16,8 +16,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from resshift_cli.diffusion import chain, specs
+from resshift_cli.diffusion import chain
 from resshift_cli.diffusion.denoiser import Denoiser
+from resshift_cli.diffusion.tables import written_by_the_user
 from resshift_cli.errors import ResShiftError, UsageError
 from resshift_cli.restoration import resize
 from resshift_cli.system.device import has_fast_bf16, place
@@ -98,7 +99,7 @@ class Trainer:
             )
         size = train.batch // self.ranks.count
         self.share = range(self.ranks.rank * size, (self.ranks.rank + 1) * size)
-        with specs.written_by_the_user():
+        with written_by_the_user():
             self.schedule = model.schedule.build()
             self.denoiser, self.autoencoder = checkpoint.build(model)
         network = self.denoiser.network

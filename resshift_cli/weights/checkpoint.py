@@ -17,14 +17,9 @@ from torch.overrides import TorchFunctionMode
 from resshift_cli.diffusion import autoencoder, specs
 from resshift_cli.diffusion.autoencoder import Autoencoder
 from resshift_cli.diffusion.denoiser import Denoiser, SwinUNet
-from resshift_cli.diffusion.specs import (
-    DenoiserSpec,
-    ModelSpec,
-    SpaceToDepthSpec,
-    SpecError,
-    VQSpec,
-)
+from resshift_cli.diffusion.specs import DenoiserSpec, ModelSpec, SpaceToDepthSpec, VQSpec
 from resshift_cli.diffusion.swin import SwinConvention, convention_of
+from resshift_cli.diffusion.tables import SpecError
 from resshift_cli.errors import ModelUnavailableError, out_of_memory
 from resshift_cli.system import atomic
 from resshift_cli.weights.registry import ModelEntry

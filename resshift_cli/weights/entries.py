@@ -7,7 +7,8 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Literal
 
-from resshift_cli.diffusion.specs import ModelSpec, SpecError, Within
+from resshift_cli.diffusion.specs import ModelSpec
+from resshift_cli.diffusion.tables import SpecError, Within
 from resshift_cli.weights.addresses import without_login
 
 Task = Literal["real-world", "bicubic", "inpainting", "deblurring", "face"]

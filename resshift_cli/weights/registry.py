@@ -18,7 +18,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from resshift_cli.diffusion.specs import SpecError, from_table, written_by_the_user
+from resshift_cli.diffusion.tables import SpecError, from_table, written_by_the_user
 from resshift_cli.errors import InputMissingError, UnknownModelError, UsageError, printable
 from resshift_cli.system.atomic import make_folder, write
 from resshift_cli.system.cache import locked

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import resshift_cli
-from resshift_cli.diffusion.specs import SpecError, from_table
+from resshift_cli.diffusion.tables import SpecError, from_table
 from resshift_cli.weights import addresses
 from resshift_cli.weights.entries import ReleaseSource
 from resshift_cli.weights.transfer import (

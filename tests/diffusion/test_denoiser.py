@@ -34,6 +34,7 @@ from torch import Tensor
 
 from resshift_cli.diffusion.denoiser import Denoiser, SwinUNet, timestep_embedding
 from resshift_cli.diffusion.schedule import ShiftSchedule
+from resshift_cli.diffusion.swin import SwinLayer
 
 SCHEDULE = ShiftSchedule.geometric(steps=15, kappa=2.0, p=0.3, min_noise=0.04, sqrt_eta_end=0.99)
 
@@ -74,6 +75,12 @@ def test_a_network_without_norms_is_local_and_reads_no_map_that_it_has_changed()
         assert torch.equal(network(x, t, lq), learning)
         x[..., 31] += 5.0
         assert torch.equal(network(x, t, lq)[..., :8], learning[..., :8])
+
+
+def test_without_norms_blocks_of_attention_have_none_either() -> None:
+    network = SwinUNet(replace(small_unet_spec(swin="standard"), norm="none"))
+    assert any(isinstance(part, SwinLayer) for part in network.modules())
+    assert not any(isinstance(part, torch.nn.GroupNorm) for part in network.modules())
 
 
 @pytest.mark.parametrize("name", UNET_SPECS)

@@ -14,13 +14,12 @@ from resshift_cli.diffusion.specs import (
     ModelSpec,
     ScheduleSpec,
     SpaceToDepthSpec,
-    SpecError,
     TileSpec,
     VQSpec,
     from_json,
-    from_table,
     to_json,
 )
+from resshift_cli.diffusion.tables import SpecError, from_table
 from resshift_cli.errors import ModelUnavailableError
 from resshift_cli.training.degradation import MildSpec
 

@@ -15,7 +15,7 @@ from PIL import Image
 from torch import Tensor
 from torch.testing import assert_close
 
-from resshift_cli.diffusion.specs import SpecError, from_table
+from resshift_cli.diffusion.tables import SpecError, from_table
 from resshift_cli.training import kernels, realistic
 from resshift_cli.training.dataset import to_tensor
 from resshift_cli.training.kernels import Kernel

@@ -20,7 +20,7 @@ from tiny_run import (
     write_config,
 )
 
-from resshift_cli.diffusion.specs import SpecError
+from resshift_cli.diffusion.tables import SpecError
 from resshift_cli.errors import (
     InputMissingError,
     ModelUnavailableError,

@@ -16,8 +16,9 @@ from torch import Tensor, nn
 
 from resshift_cli.diffusion import specs
 from resshift_cli.diffusion.denoiser import SwinUNet
-from resshift_cli.diffusion.specs import ModelSpec, SpecError
+from resshift_cli.diffusion.specs import ModelSpec
 from resshift_cli.diffusion.swin import SwinConvention, shift_mask
+from resshift_cli.diffusion.tables import SpecError
 from resshift_cli.errors import InputMissingError, ModelUnavailableError
 from resshift_cli.weights import checkpoint
 from resshift_cli.weights.registry import LocalSource, ModelEntry, WeightFile

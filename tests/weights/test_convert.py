@@ -27,8 +27,8 @@ from small_checkpoint import EXPECTED, SPEC, save, state
 from tiny_model import tiny_networks, tiny_spec
 from torch import Tensor, nn
 
-from resshift_cli.diffusion.specs import SpecError
 from resshift_cli.diffusion.swin import SwinConvention, shift_mask
+from resshift_cli.diffusion.tables import SpecError
 from resshift_cli.errors import InputMissingError, ModelUnavailableError, OutputError
 from resshift_cli.weights import checkpoint, convert
 

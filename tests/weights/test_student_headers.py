@@ -8,7 +8,8 @@ import pytest
 from goldens_support import small_unet_spec, small_vq_spec
 from tiny_model import tiny_spec
 
-from resshift_cli.diffusion.specs import SpecError, with_header
+from resshift_cli.diffusion.specs import with_header
+from resshift_cli.diffusion.tables import SpecError
 
 SPEC = tiny_spec(
     predict="x0",

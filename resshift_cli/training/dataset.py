@@ -6,6 +6,8 @@ matter which process makes it, or after which other one.
 
 from __future__ import annotations
 
+import multiprocessing.connection
+import os
 import signal
 import threading
 from collections.abc import Generator, Iterator, Sequence
@@ -243,6 +245,7 @@ def batches(
         multiprocessing_context="spawn" if workers else None,  # safe beside CUDA and threads
         generator=torch.Generator(),  # torch's own is the trainer's
         collate_fn=_as_it_is,
+        worker_init_fn=_end_with_the_trainer,
     )
     with _without_interrupts():
         ahead = iter(loader)
@@ -270,6 +273,22 @@ def _without_interrupts() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGINT, heeded)
+
+
+def _end_with_the_trainer(worker: int) -> None:
+    """Have this worker end when the process that trains is killed.
+
+    Torch has it leave its loop then, but Python waits for the batch that is on its way, and that
+    nobody takes any more.
+    """
+    trainer = multiprocessing.parent_process()
+    assert trainer is not None  # it is a worker
+
+    def watch() -> None:
+        multiprocessing.connection.wait([trainer.sentinel])
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 _Arrays = tuple[NDArray[Any], NDArray[Any]]

@@ -145,6 +145,17 @@ def begin(
     )
 
 
+def wait_until_it_waits(process: subprocess.Popen[str]) -> None:
+    """Until a command heeds Ctrl-C and has done nothing for a second: it waits for its reader."""
+    done = -1
+    while process.poll() is None:
+        fields = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()
+        before, done = done, int(fields[11]) + int(fields[12])  # of user and system
+        if before == done and heeds(process, signal.SIGINT):
+            return
+        time.sleep(1)
+
+
 def heeds(process: subprocess.Popen[str], number: int) -> bool:
     """Whether a process has a handler for a signal."""
     status = Path(f"/proc/{process.pid}/status").read_text()
@@ -162,10 +173,7 @@ def test_one_ctrl_c_is_enough_where_a_reader_has_stalled(
         stdout=stalled if stream == "stdout" else subprocess.DEVNULL,
         stderr=stalled if stream == "stderr" else subprocess.DEVNULL,
     )
-    ledger = photos / "out" / "resshift-batch.jsonl"
-    while process.poll() is None and not (ledger.exists() and ledger.stat().st_size):
-        time.sleep(0.05)
-    time.sleep(1)  # now it wants to tell of it
+    wait_until_it_waits(process)
     process.send_signal(signal.SIGINT)
     assert process.wait(STALLED_FOR) == 130
 

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import ctypes
 import gc
+import multiprocessing
 import sys
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 
@@ -18,6 +21,18 @@ needs_proc = pytest.mark.skipif(
     not hasattr(_LIBC, "malloc_trim") or not (_PROC / "clear_refs").exists(),
     reason="needs /proc/self/clear_refs and the C library of GNU",
 )
+
+
+T = TypeVar("T")
+
+
+def apart(measure: Callable[..., T], *given: object) -> T:
+    """What a function of a test module returns in a process of its own.
+
+    What other tests have freed in this one would be taken again there, and be in no figure.
+    """
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
+        return process.submit(measure, *given).result()
 
 
 def peak_over(run: Callable[[], object]) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import subprocess
 import sys
@@ -118,7 +119,10 @@ def test_what_can_not_go_through_a_pipe_is_refused_on_one_line(
     monkeypatch.chdir(troubles)
     before = files(troubles)
     ran = upscale(*arguments.split())
-    assert (ran.code, ran.out, len(ran.err.splitlines())) == (code, "", 1)
+    assert (ran.code, len(ran.err.splitlines())) == (code, 1)
+    told = json.loads(ran.out)["errors"] if "--json" in arguments else []
+    assert [error["exit_code"] for error in told] == [code] * len(told)
+    assert bool(ran.out) == bool(told)
     assert words in ran.err
     assert files(troubles) == before
 

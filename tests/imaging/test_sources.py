@@ -50,7 +50,7 @@ def test_a_path_through_a_file_and_a_name_too_long_are_missing(tmp_path: Path) -
 def test_a_folder_is_refused_with_a_way_to_name_its_files(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="is a folder") as caught:
         read.read(tmp_path)
-    assert f"{tmp_path}/*.png" in caught.value.hint
+    assert f"`resshift batch {tmp_path}`" in caught.value.hint
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")

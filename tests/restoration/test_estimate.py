@@ -1,14 +1,12 @@
 from __future__ import annotations
 
-import multiprocessing
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from memory import needs_proc, peak_over
+from memory import apart, needs_proc, peak_over
 
 from resshift_cli.diffusion import specs
 from resshift_cli.diffusion.specs import ModelSpec
@@ -238,9 +236,8 @@ def test_half_precision_takes_more_where_it_is_not_computed_in(
     assert 0.75 < measured * MIB / expected < 1.5
 
 
-@needs_proc
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
-def test_a_call_takes_about_what_it_takes_now(dtype: torch.dtype) -> None:
+def taken_by_a_call(dtype: torch.dtype) -> int:
+    """Bytes that a call of the denoiser takes for a tile of 192 pixels."""
     network, _ = checkpoint.build(TINY)
     place(network.eval(), CPU, dtype)
     schedule = TINY.schedule.build()
@@ -251,7 +248,13 @@ def test_a_call_takes_about_what_it_takes_now(dtype: torch.dtype) -> None:
             network(x, x, lq, schedule, torch.ones(1, dtype=torch.long))
 
     call(32)  # what is allocated once
-    taken = peak_over(lambda: call(192))
+    return peak_over(lambda: call(192))
+
+
+@needs_proc
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_a_call_takes_about_what_it_takes_now(dtype: torch.dtype) -> None:
+    taken = apart(taken_by_a_call, dtype)
     assert 0.6 < taken / footprint.tile_bytes(TINY, 192, 1, dtype) < 1.5
 
 
@@ -287,9 +290,7 @@ def taken_and_expected() -> tuple[int, int]:
 
 @needs_proc
 def test_memory_is_near_what_an_image_of_several_tiles_takes_now() -> None:
-    # In a process of its own: what other tests have freed in this one would be in the figure.
-    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
-        taken, expected = process.submit(taken_and_expected).result()
+    taken, expected = apart(taken_and_expected)
     assert taken == pytest.approx(expected, rel=0.4)
 
 

@@ -115,9 +115,9 @@ def out_of_memory(error: BaseException) -> bool:
         return True
     if isinstance(error, OSError):
         return error.errno == errno.ENOMEM
-    told = str(error)
-    words = told == _NO_PRIMITIVE or any(word in told for word in OUT_OF_MEMORY)
-    return isinstance(error, RuntimeError | ImportError) and words
+    message = str(error)
+    says_so = message == _NO_PRIMITIVE or any(words in message for words in OUT_OF_MEMORY)
+    return isinstance(error, RuntimeError | ImportError) and says_so
 
 
 @contextmanager

@@ -166,5 +166,5 @@ class Run:
         release_memory(self.engine.device)
         self.tile_batch = tiles // 2
         self.engine.held_only(self.tile_batch * positions)
-        told = f"{self.tile_batch} tiles" if self.tile_batch > 1 else "one tile"
-        self.engine.tell(f"Memory ran out: going on with {told} at a time.")
+        now = f"{self.tile_batch} tiles" if self.tile_batch > 1 else "one tile"
+        self.engine.tell(f"Memory ran out: going on with {now} at a time.")

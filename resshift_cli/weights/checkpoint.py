@@ -290,9 +290,10 @@ def _header(path: Path) -> tuple[dict[str, _Stored], SwinConvention | None]:
             for own, name in names.items()
             if not own.endswith(DERIVED)
         }
-        told = (file.metadata() or {}).get(SWIN_KEY)
+        declared = (file.metadata() or {}).get(SWIN_KEY)
         masks = (file.get_tensor(name) for own, name in names.items() if own.endswith(MASK))
-        return stored, told if told in ("reference", "standard") else convention_of(masks)
+        known = declared in ("reference", "standard")
+        return stored, declared if known else convention_of(masks)
 
 
 def _fill(module: nn.Module, path: Path, stored: Mapping[str, _Stored], prefix: str = "") -> None:

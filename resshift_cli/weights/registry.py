@@ -66,8 +66,8 @@ MOST_LIKES = 16  # models that one may be like, one after the other
 
 def shipped_registry() -> Path:
     """weights.toml: beside this file in an installed wheel, one folder up in a checkout."""
-    beside = Path(str(files("resshift_cli"))) / "weights.toml"
-    return beside if beside.exists() else beside.parent.parent / "weights.toml"
+    installed = Path(str(files("resshift_cli"))) / "weights.toml"
+    return installed if installed.exists() else installed.parent.parent / "weights.toml"
 
 
 def own_registry() -> Path:

@@ -257,9 +257,9 @@ def _convert(entry: ModelEntry, file: WeightFile, fetched: Fetched, target: Path
     is_network = file is entry.weights
     expected = convert.shapes_of_denoiser(entry.spec) if is_network else codec
     tunable = codec if is_network else None
-    told = _provenance(file, fetched)
+    provenance = _provenance(file, fetched)
     try:
-        convert.convert(fetched.path, target, expected, tunable=tunable, provenance=told)
+        convert.convert(fetched.path, target, expected, tunable=tunable, provenance=provenance)
     except ModelUnavailableError as error:
         error.hint = f"`resshift models rm {entry.name}` deletes it, so that it is fetched again."
         raise

@@ -113,7 +113,7 @@ class Trainer:
         if train.checkpointing:
             networks.recompute_activations(network)
         if train.compile:
-            network.compile()  # in place: names of weights stay
+            network.compile(dynamic=False)  # crops have one size; in place: names of weights stay
         self.dtype = amp_dtype(train.amp, device)
         self.scaler = torch.amp.GradScaler(device.type, enabled=self.dtype == torch.float16)
         self.optimiser = Optimiser(network, train)

@@ -23,9 +23,10 @@ from resshift_cli.commands.evaluate import evaluate
 from resshift_cli.commands.exits import BROKEN_PIPE, EPILOG, explain
 from resshift_cli.commands.groups import spread
 from resshift_cli.commands.help import Command
-from resshift_cli.commands.options import CommandLine, DebugOption
+from resshift_cli.commands.options import DebugOption
 from resshift_cli.commands.train import train
 from resshift_cli.commands.upscale import upscale
+from resshift_cli.commands.values import CommandLine
 from resshift_cli.errors import OutputError, UsageError
 
 app = typer.Typer(

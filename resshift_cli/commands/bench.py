@@ -13,7 +13,6 @@ import typer
 from resshift_cli.commands import choice, console, defaults, progress, ready
 from resshift_cli.commands.groups import Model, Options, Reporting
 from resshift_cli.commands.options import (
-    DEFAULT_MODEL,
     DeviceOption,
     ModelsOption,
     OfflineOption,
@@ -22,6 +21,7 @@ from resshift_cli.commands.options import (
     StepsOption,
     WeightsOption,
 )
+from resshift_cli.commands.values import DEFAULT_MODEL
 from resshift_cli.errors import OutputError, UsageError
 
 if TYPE_CHECKING:

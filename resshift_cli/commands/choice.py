@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from resshift_cli.commands import console, defaults, ready
 from resshift_cli.commands.groups import Computation, Machine, Model
-from resshift_cli.commands.options import DEFAULT_MODEL
+from resshift_cli.commands.values import DEFAULT_MODEL
 from resshift_cli.errors import UsageError
 
 if TYPE_CHECKING:

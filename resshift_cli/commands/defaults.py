@@ -17,7 +17,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from resshift_cli.commands.options import DEFAULT_VARIABLE
+from resshift_cli.commands.values import DEFAULT_VARIABLE
 from resshift_cli.errors import UsageError, printable
 
 VARIABLE, NAME = "RESSHIFT_CONFIG", "resshift.toml"

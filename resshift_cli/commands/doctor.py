@@ -17,7 +17,8 @@ import typer
 from resshift_cli import __version__
 from resshift_cli.commands import choice, console, defaults, ready
 from resshift_cli.commands.groups import Placement, Reporting
-from resshift_cli.commands.options import DEFAULT_MODEL, OfflineOption
+from resshift_cli.commands.options import OfflineOption
+from resshift_cli.commands.values import DEFAULT_MODEL
 from resshift_cli.errors import OutputError, ResShiftError, UsageError
 
 LITTLE_DISK = 2 * 10**9  # bytes; a model and its converted copy

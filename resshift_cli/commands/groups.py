@@ -12,38 +12,40 @@ from dataclasses import asdict, dataclass, fields
 from functools import wraps
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self, get_args, get_type_hints
 
-from resshift_cli.commands.options import (
-    MAX_PIXELS,
+from resshift_cli.commands.file_options import (
     AllowTruncatedOption,
-    ColorFixOption,
-    CompileOption,
     CompressionOption,
-    ConsistencyOption,
-    DebugOption,
     DepthOption,
-    DeviceOption,
     FirstFrameOption,
     FormatOption,
-    JsonOption,
     LosslessOption,
-    MaxMemoryOption,
     MaxPixelsOption,
+    OverwriteOption,
+    QualityOption,
+    StripOption,
+)
+from resshift_cli.commands.options import (
+    ColorFixOption,
+    CompileOption,
+    ConsistencyOption,
+    DebugOption,
+    DeviceOption,
+    JsonOption,
+    MaxMemoryOption,
     ModelOption,
     OfflineOption,
     OverlapOption,
-    OverwriteOption,
     PrecisionOption,
-    QualityOption,
     QuietOption,
     RegistryOption,
     ScaleOption,
     SeedOption,
     StepsOption,
-    StripOption,
     TemperatureOption,
     TileOption,
     WeightsOption,
 )
+from resshift_cli.commands.values import MAX_PIXELS
 
 if TYPE_CHECKING:
     from resshift_cli.imaging.files import Handling

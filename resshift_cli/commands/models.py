@@ -11,13 +11,13 @@ import typer
 
 from resshift_cli import __version__
 from resshift_cli.commands import console, ready
+from resshift_cli.commands.file_options import OverwriteOption
 from resshift_cli.commands.help import Command
 from resshift_cli.commands.options import (
     DebugOption,
     JsonOption,
     NameArgument,
     NamesArgument,
-    OverwriteOption,
     QuietOption,
     RegistryOption,
 )

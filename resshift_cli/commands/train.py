@@ -13,12 +13,7 @@ import typer
 
 from resshift_cli.commands import console, progress, ready
 from resshift_cli.commands.groups import Options
-from resshift_cli.commands.options import (
-    DebugOption,
-    DeviceOption,
-    OfflineOption,
-    SeedOption,
-)
+from resshift_cli.commands.options import DebugOption, DeviceOption, OfflineOption, SeedOption
 from resshift_cli.errors import InputMissingError, UsageError, memory_limit, printable
 
 if TYPE_CHECKING:

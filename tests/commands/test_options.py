@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from resshift_cli import __version__
-from resshift_cli.commands import options
+from resshift_cli.commands import values
 from resshift_cli.imaging import opening
 
 # Options of both commands
@@ -103,11 +103,11 @@ def test_a_wrong_value_is_refused_by_both(
     [("3000000", 3000000), ("800M", 800 << 20), ("1.5GiB", 3 << 29), ("2 gb", 2 << 30)],
 )
 def test_a_size_is_read_as_people_write_it(size: str, count: int) -> None:
-    assert options._bytes(size) == count
+    assert values.byte_count(size) == count
 
 
 def test_what_is_too_large_is_the_same_in_every_room() -> None:
-    assert options.MAX_PIXELS == opening.MAX_PIXELS
+    assert values.MAX_PIXELS == opening.MAX_PIXELS
 
 
 def test_the_help_ends_with_the_exit_codes(resshift: Run) -> None:

@@ -1,0 +1,125 @@
+"""The values that options take: which there are, how they are read, and what is refused."""
+
+from __future__ import annotations
+
+import math
+import re
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import typer
+
+from resshift_cli.errors import OutputError, ResShiftError
+
+DEFAULT_MODEL = "realsr-x4-v2"
+DEFAULT_VARIABLE = "RESSHIFT_MODEL"
+BUNDLED_MODEL = "tiny-x4"
+MAX_PIXELS = 100_000_000
+DEVICES = ("auto", "cpu", "cuda", "mps")
+PRECISIONS = ("auto", "fp32", "bf16", "fp16")
+COLOUR_FIXES = ("none", "wavelet", "adain")
+FORMATS = ("png", "jpg", "webp", "avif", "tiff", "gif", "bmp", "heic", "jxl")
+
+
+@dataclass
+class CommandLine:
+    """What `main` has to know of the command line."""
+
+    debug: bool = False
+
+
+def set_debug(context: typer.Context, on: bool) -> bool:
+    """Have errors shown with their traceback."""
+    line = context.ensure_object(CommandLine)
+    line.debug |= on  # `resshift --debug upscale` says it for upscale, too
+    return line.debug
+
+
+def goes_to_stdout(on: bool) -> bool:
+    """Refuse what goes to stdout where that is closed."""
+    if on and sys.stdout.closed:
+        raise OutputError("stdout is closed, and --json goes there.", hint="Leave --json out.")
+    return on
+
+
+def device_name(name: str) -> str:
+    """A device, in small letters."""
+    if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", name.lower()):
+        raise typer.BadParameter(f"'{name}' is none of auto, cpu, cuda, cuda:N and mps.")
+    return name.lower()
+
+
+def precision_name(name: str) -> str:
+    """A precision, in small letters."""
+    return _one_of(PRECISIONS, name)
+
+
+def precision_names(names: list[str] | None) -> list[str] | None:
+    """The same for an option that may be repeated."""
+    return None if names is None else [precision_name(name) for name in names]
+
+
+def colour_fix(name: str | None) -> str | None:
+    """A colour fix, in small letters."""
+    return None if name is None else _one_of(COLOUR_FIXES, name)
+
+
+def _one_of(values: Sequence[str], name: str) -> str:
+    if name.lower() not in values:
+        *others, last = values
+        raise typer.BadParameter(f"'{name}' is none of {', '.join(others)} and {last}.")
+    return name.lower()
+
+
+def factor(text: str | float) -> float:
+    """A factor such as 4, 2.5, 4x or x4."""
+    try:
+        return float(str(text).lower().strip("x"))
+    except ValueError:
+        raise typer.BadParameter(f"'{text}' is no number, such as 4 or 2.5.") from None
+
+
+def completed(*values: str) -> Callable[[str], list[str]]:
+    """What the shell offers where one of a few values is wanted."""
+    return lambda incomplete: [value for value in values if value.startswith(incomplete)]
+
+
+def byte_count(size: str | int) -> int:
+    """Bytes of 4G, 1.5GiB, 800MB and the like, by powers of 1024."""
+    match = re.fullmatch(r"(\d{1,15}(?:\.\d{1,15})?) *([KMGT]?)(?:i?B)?", str(size), re.IGNORECASE)
+    if match is None:
+        raise typer.BadParameter(f"'{size}' is no size, such as 4G or 800M.")
+    number, unit = match.groups()
+    count = int(float(number) * 1024 ** " KMGT".index(unit.upper() or " "))
+    if 0 < count < 1024**2:  # somebody meant another unit
+        raise typer.BadParameter(f"'{size}' is {count} bytes; give a unit, such as 4G or 800M.")
+    return count
+
+
+def within(low: int, high: float) -> Callable[[float | None], float | None]:
+    """A check that, unlike Typer's own, refuses nan and reads the same whatever the version."""
+
+    def check(value: float | None) -> float | None:
+        if value is not None and not low <= value <= high:
+            span = f"{low} or more" if high == math.inf else f"from {low} to {high}"
+            raise typer.BadParameter(f"{value} is not {span}.")
+        return value
+
+    return check
+
+
+def each_within(low: int, high: float) -> Callable[[list[int] | None], list[float | None] | None]:
+    """The same for an option that may be repeated."""
+    check = within(low, high)
+    return lambda values: None if values is None else [check(value) for value in values]
+
+
+def model_names(incomplete: str) -> list[str]:
+    """Names that begin so, for the shell."""
+    from resshift_cli.weights import registry
+
+    try:
+        return [name for name in registry.models() if name.startswith(incomplete)]
+    except ResShiftError:  # a broken registry is told of when a command runs
+        return []

@@ -16,7 +16,7 @@ FormatOption = Annotated[
         metavar="EXT",
         autocompletion=values.completed(*values.FORMATS),
         help="Format of the results: png, jpg, webp, avif, tiff, gif, "
-        "bmp, heic or jxl. By default as the name of the result says; on stdout as the input, "
+        "bmp, tga, heic or jxl. By default as the name of the result says; on stdout as the input, "
         "and PNG in place of GIF.",
     ),
 ]
@@ -37,7 +37,7 @@ CompressionOption = Annotated[
     int | None,
     typer.Option(
         metavar="N",
-        help="0 (none) to 9 (smallest), for PNG (6 by default) and TIFF (0).",
+        help="0 (none) to 9 (smallest), for PNG (6 by default), TIFF and TGA (0).",
     ),
 ]
 DepthOption = Annotated[
@@ -68,9 +68,9 @@ AllowTruncatedOption = Annotated[
     bool,
     typer.Option(
         "--allow-truncated",
-        help="Read a PNG, JPEG, GIF, BMP or TIFF that is cut short or damaged as far as it goes, "
-        "of an animation the frames before the damage, with a warning. Other formats are only "
-        "read whole.",
+        help="Read a PNG, JPEG, GIF, BMP, TGA or TIFF that is cut short or damaged as far as it "
+        "goes, of an animation the frames before the damage, with a warning. Other formats are "
+        "only read whole.",
     ),
 ]
 OverwriteOption = Annotated[

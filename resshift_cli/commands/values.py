@@ -19,7 +19,7 @@ MAX_PIXELS = 100_000_000
 DEVICES = ("auto", "cpu", "cuda", "mps")
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 COLOUR_FIXES = ("none", "wavelet", "adain")
-FORMATS = ("png", "jpg", "webp", "avif", "tiff", "gif", "bmp", "heic", "jxl")
+FORMATS = ("png", "jpg", "webp", "avif", "tiff", "gif", "bmp", "tga", "heic", "jxl")
 
 
 @dataclass

@@ -21,7 +21,7 @@ import numpy as np
 from PIL import Image
 
 from resshift_cli.errors import UnsupportedImageError
-from resshift_cli.imaging import icc, isobmff
+from resshift_cli.imaging import icc, isobmff, refusals
 from resshift_cli.imaging.icc import SRGB_CURVE, SRGB_PRIMARIES, Curve, Point, Primaries
 
 _UNSPECIFIED = 2
@@ -110,10 +110,7 @@ def of_cicp(primaries: int, transfer: int, name: str, *, gray: bool = False) -> 
         UnsupportedImageError: they are HDR, or rare ones.
     """
     if transfer in _HDR:
-        raise UnsupportedImageError(
-            f"{name} is an HDR image ({_HDR[transfer]}), and only SDR is handled yet.",
-            hint="Convert it to SDR (sRGB or Display P3) first, with what made it.",
-        )
+        raise refusals.hdr(name, _HDR[transfer])
     if primaries not in _PRIMARIES or transfer not in _CURVES:
         raise UnsupportedImageError(
             f"{name} is in colours of a rare kind (CICP {primaries}/{transfer}).",

@@ -14,9 +14,16 @@ from PIL import Image, ImageCms
 from PIL.Image import Transpose
 
 from resshift_cli.errors import UnsupportedImageError, printable
-from resshift_cli.imaging import companions, metadata, metadata_size, refusals, tiff_reading
+from resshift_cli.imaging import (
+    companions,
+    metadata,
+    metadata_size,
+    refusals,
+    textures,
+    tiff_reading,
+)
 from resshift_cli.imaging.colourspace import profile_of
-from resshift_cli.imaging.opening import Opened, decoding, frame_count
+from resshift_cli.imaging.opening import Opened, check_surfaces, decoding, frame_count
 from resshift_cli.imaging.picture import Picture, blank
 from resshift_cli.imaging.rows import Stored
 
@@ -78,6 +85,7 @@ def decode(file: Opened, *, first_frame: bool, lenient: bool = False) -> Stored:
             raise refusals.damaged(file.name, ValueError("its format has to be whole"))
         if not first_frame and (frames := frame_count(image, file.name)) > 1:
             raise refusals.several(file.name, f"{frames} frames or pages")
+        check_surfaces(file, first_frame=first_frame)
         if image.format == "PNG" and png_depth(file) == 16:
             return _deep_png(file, image, lenient=lenient)
         stored = _decoded(image, file.name, file.file)
@@ -151,6 +159,8 @@ def _decoded(image: Image.Image, name: str, file: BinaryIO | None = None) -> Sto
             converted, icc = _to_srgb(image, icc, name)
         else:
             converted = image if image.mode == mode else image.convert(mode)
+        if file is not None:
+            converted = textures.with_true_opacity(converted, image.format, file)
         picture, orientation = about(image, name, icc, 8, file)
         if orientation in _UPRIGHT:
             converted = converted.transpose(_UPRIGHT[orientation])

@@ -23,6 +23,7 @@ from resshift_cli.imaging.formats import (
     GIF,
     JPEG,
     PNG,
+    TGA,
     TIFF,
     Format,
     SaveOptions,
@@ -306,6 +307,7 @@ def for_pillow(samples: NDArray[np.uint8], kind: Format) -> Image.Image:
     if kind is GIF and channels in (2, 4):
         image = image.convert("RGBA")
         image.putalpha(image.getchannel("A").point(lambda level: 255 * (level >= 128)))
-    elif not kind.gray and channels < 3:
+    elif channels < 3 and (not kind.gray or (kind is TGA and channels == 2)):
+        # Hardly anything else reads the TGA of gray and alpha that Pillow would write.
         image = image.convert("RGBA" if channels == 2 else "RGB")
     return image

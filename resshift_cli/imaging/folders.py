@@ -12,7 +12,7 @@ from pathlib import Path
 from resshift_cli.errors import InputMissingError, printable
 from resshift_cli.imaging.formats import FORMATS
 
-EXTENSIONS = frozenset(FORMATS)
+EXTENSIONS = frozenset(FORMATS) | {".dds"}
 """What is taken for an image unless a `Selection` includes something else."""
 
 

@@ -10,6 +10,7 @@
 | HEIC        | no           | no      | yes     | no   | yes     | EXIF, XMP                    |
 | JPEG XL     | if asked for | no      | yes     | yes  | no      | EXIF                         |
 | BMP         | yes          | no      | no      | yes  | no      |                              |
+| TGA         | yes          | no      | yes     | yes  | no      |                              |
 | GIF         | 256 colours  | no      | on, off | yes  | no      | one comment                  |
 """
 
@@ -60,6 +61,7 @@ _FOUR_GB = 4_200_000_000
 PNG = Format("PNG", exact=True, deep=True)
 TIFF = Format("TIFF", exact=True, deep=True)
 BMP = Format("BMP", exact=True, max_bytes=_FOUR_GB, alpha=False, profile=False)
+TGA = Format("TGA", exact=True, max_side=65535, profile=False)
 GIF = Format("GIF", max_side=65535, profile=False, implied=False)
 JPEG = Format(
     "JPEG",
@@ -89,6 +91,7 @@ FORMATS = {
     ".jpeg": JPEG,
     ".webp": WEBP,
     ".bmp": BMP,
+    ".tga": TGA,
     ".tif": TIFF,
     ".tiff": TIFF,
     ".gif": GIF,
@@ -109,7 +112,8 @@ class SaveOptions:
             outputs it becomes the extension.
         quality: 1 to 100, for formats with loss; others take no notice.
         lossless: WebP and JPEG XL without loss; what has loss in any case is then refused.
-        compression: 0 (none) to 9 (smallest), for PNG (6 by default) and TIFF (0 by default).
+        compression: 0 (none) to 9 (smallest), for PNG (6 by default), TIFF and TGA (0 by default;
+            a TGA knows one way only, runs of equal pixels).
         depth: 8 or 16 bits per channel. By default 16 where the picture has them and the format
             can hold them, else 8.
         strip_metadata: leave out all but profile and resolution, which say how the pixels look.
@@ -187,6 +191,8 @@ class SaveOptions:
             options[name] = value
         if kind is PNG and self.compression is not None:
             options["compress_level"] = self.compression
+        if kind is TGA and self.compression:
+            options["compression"] = "tga_rle"
         return options
 
 

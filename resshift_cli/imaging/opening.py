@@ -19,7 +19,7 @@ from PIL import Image, ImageFile, PngImagePlugin, UnidentifiedImageError
 from PIL.MpoImagePlugin import MpoImageFile
 
 from resshift_cli.errors import ImageUnreadableError, UnsupportedImageError
-from resshift_cli.imaging import jxl, metadata, metadata_size, refusals, tiff
+from resshift_cli.imaging import jxl, metadata, metadata_size, refusals, textures, tiff
 from resshift_cli.imaging.formats import load_extra, missing_extra
 from resshift_cli.imaging.sources import Source
 
@@ -44,8 +44,10 @@ _SIGNATURES = (
     (0, b"GIF8", "GIF"),
     (4, b"ftypavif", "AVIF"),
     (4, b"ftypavis", "AVIF"),
+    (0, b"DDS ", "DDS"),
 )
-_READABLE = ("PNG", "JPEG", "WEBP", "AVIF", "BMP", "TIFF", "GIF")
+_MARKED = ("PNG", "JPEG", "WEBP", "AVIF", "BMP", "TIFF", "GIF", "DDS")
+_READABLE = (*_MARKED, "TGA")
 
 # First bytes of what an extra reads: (offset, bytes, name that its plugin gives it, the extra).
 _EXTRAS = (
@@ -130,6 +132,11 @@ class Opened:
         """By its first bytes."""
         return self.start.startswith(tiff.SIGNATURES)
 
+    @property
+    def is_dds(self) -> bool:
+        """Likewise."""
+        return self.start.startswith(b"DDS ")
+
     def image(self, *, anew: bool = False) -> Image.Image:
         """What Pillow makes of the header; to be asked for, and decoded, within `decoding`.
 
@@ -200,6 +207,7 @@ def read_header(
         width, height = image.size
         if image.mode == "CMYK" and not image.info.get("icc_profile"):
             raise refusals.cmyk_without_profile(file.name)
+        check_surfaces(file, first_frame=first_frame)
         # Pillow would decode a PNG to find EXIF behind its pixels.
         at_hand = image.format != "PNG" or "exif" in image.info
         orientation, _ = metadata.exif_of(image) if at_hand else (1, None)
@@ -226,6 +234,17 @@ def frame_count(image: Image.Image, name: str) -> int:
         raise refusals.undecoded(name, error, image.format) from error
 
 
+def check_surfaces(file: Opened, *, first_frame: bool) -> None:
+    """Refuse a DDS of several images, such as a cube's faces, unless the first will do.
+
+    Raises:
+        UnsupportedImageError: it is one.
+    """
+    count = textures.surfaces(textures.dds_head(file.file)) if file.is_dds else 1
+    if count > 1 and not first_frame:
+        raise refusals.several(file.name, f"{count} surfaces, such as a cube's faces")
+
+
 def check_size(width: int, height: int, name: str, max_pixels: int) -> None:
     """Refuse an image of more pixels than are allowed.
 
@@ -248,23 +267,19 @@ def _is_photo_with_extras(image: Image.Image) -> bool:
 def _identified(opened: Opened) -> Image.Image:
     """Read the header; the pixels come later."""
     file, start, name = opened.file, opened.start, opened.name
-    formats: tuple[str, ...] = _READABLE
-    for offset, signature, kind, extra in _EXTRAS:
-        if start.startswith(signature, offset):
-            if not load_extra(extra):
-                raise missing_extra(name, extra)
-            formats = (kind,)
+    formats = _formats(opened)
     try:
         _check_bytes(opened)
         if formats == ("JXL",):
             check_size(*jxl.size(file), name, opened.max_pixels)
-        file.seek(0)
-        image = Image.open(file, formats=formats)
+        image = Image.open(_for_pillow(opened), formats=formats)
         if image.format == "PNG" and start[12:16] != b"IHDR":
             raise ValueError("its first chunk is not IHDR")
+        if image.format == "TGA" and not getattr(image, "tile", ()):
+            raise refusals.rare(name, f"a TGA of type {start[2]} with {start[16]} bits per pixel")
         check_size(*image.size, name, opened.max_pixels)
         return image
-    except ImageUnreadableError:
+    except (ImageUnreadableError, UnsupportedImageError):
         raise
     except Image.DecompressionBombError as error:
         claim = f"it claims more than {opened.max_pixels / 1e6:g} million pixels"
@@ -273,6 +288,32 @@ def _identified(opened: Opened) -> Image.Image:
         raise _unidentified(opened) from error
     except Exception as error:  # decoders raise nearly anything on a damaged file
         raise refusals.undecoded(name, error) from error
+
+
+def _formats(opened: Opened) -> tuple[str, ...]:
+    """What Pillow is asked to take a file for."""
+    for offset, signature, kind, extra in _EXTRAS:
+        if opened.start.startswith(signature, offset):
+            if not load_extra(extra):
+                raise missing_extra(opened.name, extra)
+            return (kind,)
+    marks = (*_SIGNATURES, *_OTHERS)
+    if any(opened.start.startswith(mark, offset) for offset, mark, _ in marks):
+        return _MARKED
+    named = opened.source.path
+    return ("TGA",) if textures.is_tga(opened.file, opened.start, named) else _MARKED
+
+
+def _for_pillow(opened: Opened) -> BinaryIO:
+    """A file from its start, where it is a DDS checked for what Pillow would take otherwise."""
+    if not opened.is_dds:
+        opened.file.seek(0)
+        return opened.file
+    head = textures.dds_head(opened.file)
+    check_size(*textures.dds_size(head), opened.name, opened.max_pixels)
+    if textures.is_hdr(head):
+        raise refusals.hdr(opened.name, "half floats")
+    return textures.for_pillow(opened.file, head)
 
 
 def _check_bytes(opened: Opened) -> None:
@@ -296,12 +337,14 @@ def _unidentified(opened: Opened) -> ImageUnreadableError | UnsupportedImageErro
             )
     if refusals.is_named_raw(opened.source.path):
         return refusals.raw(name)
-    for offset, signature, kind in _SIGNATURES:
-        if opened.start.startswith(signature, offset):
-            return ImageUnreadableError(
-                f"{name} starts like a {kind} file, but is cut short, damaged or of a rare kind.",
-                hint="Copy or download it again, or save it as PNG with an image editor.",
-            )
+    begun = [kind for offset, mark, kind in _SIGNATURES if opened.start.startswith(mark, offset)]
+    if not begun and textures.is_tga(opened.file, opened.start, opened.source.path):
+        begun = ["TGA"]
+    if begun:
+        return ImageUnreadableError(
+            f"{name} starts like a {begun[0]} file, but is cut short, damaged or of a rare kind.",
+            hint="Copy or download it again, or save it as PNG with an image editor.",
+        )
     return ImageUnreadableError(
         f"{name} is not an image, whatever its name says.",
         hint=f"Images of these kinds are read: {', '.join(_READABLE)}.",

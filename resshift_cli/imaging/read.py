@@ -1,6 +1,7 @@
 """File -> image in memory.
 
-Read: PNG, JPEG, WebP, AVIF, BMP, GIF and TIFF; HEIC and JPEG XL with the package's extras.
+Read: PNG, JPEG, WebP, AVIF, BMP, GIF, TIFF, TGA and DDS; HEIC and JPEG XL with the package's
+extras.
 
 PNG and TIFF of 16 bits per channel stay so. Floats in a TIFF are taken from 0 to 1, and count as
 16 bits; without a profile they are linear light, and become sRGB. AVIF, HEIC and JPEG XL are read
@@ -8,8 +9,8 @@ in 8 bits. Other gray and RGB is not converted: what the file says of its colour
 makes a profile of, which is carried along. CMYK becomes sRGB by its profile. `metadata` says what
 else is kept; embedded previews and the gain maps of phone photos are not.
 
-Damaged files are refused, unless what there is of them will do: PNG, JPEG, GIF, BMP and TIFF can be
-read as far as that goes.
+Damaged files are refused, unless what there is of them will do: PNG, JPEG, GIF, BMP, TGA and TIFF
+can be read as far as that goes.
 
 Large images need not be in memory whole: `load` gives their pixels in bands of rows.
 """

@@ -8,7 +8,7 @@ from pathlib import Path
 from resshift_cli.errors import ImageUnreadableError, UnsupportedImageError, printable
 from resshift_cli.imaging import metadata_size
 
-FORGIVING = ("PNG", "JPEG", "MPO", "GIF", "BMP", "TIFF")
+FORGIVING = ("PNG", "JPEG", "MPO", "GIF", "BMP", "TGA", "TIFF")
 """What can be read as far as it goes, by the names that Pillow gives it."""
 
 # fmt: off
@@ -21,7 +21,8 @@ _RAW_EXTENSIONS = frozenset({
 
 # How decoders say that they, and not the file, are the reason.
 _BEYOND_DECODER = re.compile(
-    "Unsupported BMP|Unsupported JPEG process|[Nn]ot implemented|support is not configured"
+    "Unsupported BMP|Unimplemented|Unknown pixel format|Unsupported bitcount"
+    "|Unsupported JPEG process|[Nn]ot implemented|support is not configured"
     "|planes not supported|[Uu]nsupported (?:codec|feature|image)|decoder .* not available"
 )
 
@@ -41,11 +42,24 @@ def undecoded(
     """What to raise for an error of the decoder of the format `kind`: of it, or of the file."""
     if _BEYOND_DECODER.search(str(error)):
         detail = printable(str(error).strip().splitlines()[-1].strip()).rstrip(".")
-        return UnsupportedImageError(
-            f"{name} is of a kind that is not handled ({detail}).",
-            hint="Save it as PNG with an image editor first.",
-        )
+        return rare(name, detail)
     return damaged(name, error, kind)
+
+
+def rare(name: str, detail: str) -> UnsupportedImageError:
+    """A file of a format that is read, but of a kind that is not."""
+    return UnsupportedImageError(
+        f"{name} is of a kind that is not handled ({detail}).",
+        hint="Save it as PNG with an image editor first.",
+    )
+
+
+def hdr(name: str, kind: str) -> UnsupportedImageError:
+    """Levels beyond white."""
+    return UnsupportedImageError(
+        f"{name} is an HDR image ({kind}), and only SDR is handled yet.",
+        hint="Convert it to SDR (sRGB or Display P3) first, with what made it.",
+    )
 
 
 def damaged(name: str, error: BaseException, kind: str | None = None) -> ImageUnreadableError:

@@ -17,7 +17,7 @@ from resshift_cli.imaging.formats import SaveOptions
 from resshift_cli.imaging.picture import Picture
 
 
-@pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp", ".bmp", ".tif"])
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp", ".bmp", ".tga", ".tif"])
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
 def test_a_truncated_file_is_refused(tmp_path: Path, suffix: str, share: float) -> None:
     path = tmp_path / f"a{suffix}"
@@ -33,6 +33,7 @@ def test_a_truncated_file_is_refused(tmp_path: Path, suffix: str, share: float) 
 @pytest.mark.parametrize("suffix, depth, options", [
     (".png", 8, {}), (".png", 16, {}), (".jpg", 8, {"quality": 100}), (".bmp", 8, {}),
     (".tif", 8, {}), (".tif", 16, {}), (".tif", 16, {"compression": 1}), (".gif", 8, {}),
+    (".tga", 8, {}),
 ])  # fmt: skip
 def test_a_truncated_file_is_read_as_far_as_it_goes_if_that_is_allowed(
     tmp_path: Path, suffix: str, depth: int, options: dict[str, Any], share: float

@@ -158,11 +158,6 @@ def whole() -> tuple[Sample, ...]:
         ),
         Sample("bmp", ".bmp", _saved(colour, "BMP")),
         Sample("bmp with palette", ".bmp", _saved(colour.quantize(16), "BMP")),
-        Sample("tga", ".tga", _saved(alpha, "TGA")),
-        Sample("packed tga", ".tga", _saved(colour, "TGA", compression="tga_rle")),
-        Sample("tga with palette", ".tga", _saved(colour.quantize(16), "TGA")),
-        Sample("dds", ".dds", _saved(alpha, "DDS")),
-        Sample("bc3 dds", ".dds", _saved(alpha, "DDS", pixel_format="BC3")),
         Sample("gif", ".gif", _saved(colour.quantize(64), "GIF", transparency=3, comment=b"words")),
         Sample("moving gif", ".gif", _saved(frames[0], "GIF", loop=0, **moving), moves=True),
         Sample("moving webp", ".webp", _saved(frames[0], "WEBP", **moving), moves=True),
@@ -170,12 +165,23 @@ def whole() -> tuple[Sample, ...]:
         Sample("avif", ".avif", _saved(colour, "AVIF", **about)),
         Sample("avif with alpha", ".avif", _saved(alpha, "AVIF")),
     ]
+    samples += _textures(colour, alpha)
     if load_extra("heic"):
         samples.append(Sample("heic", ".heic", _saved(colour, "HEIF", **about)))
     if load_extra("jxl"):
         samples.append(Sample("jxl", ".jxl", _saved(colour, "JXL")))
         samples.append(Sample("jxl without loss", ".jxl", _saved(alpha, "JXL", lossless=True)))
     return tuple(samples)
+
+
+def _textures(colour: Image.Image, alpha: Image.Image) -> list[Sample]:
+    return [
+        Sample("tga", ".tga", _saved(alpha, "TGA")),
+        Sample("packed tga", ".tga", _saved(colour, "TGA", compression="tga_rle")),
+        Sample("tga with palette", ".tga", _saved(colour.quantize(16), "TGA")),
+        Sample("dds", ".dds", _saved(alpha, "DDS")),
+        Sample("bc3 dds", ".dds", _saved(alpha, "DDS", pixel_format="BC3")),
+    ]
 
 
 # Chance
@@ -315,18 +321,6 @@ def _tiff_of(content: bytes, width: int, height: int) -> bytes:
     return bytes(changed)
 
 
-def _bmp_of(content: bytes, width: int, height: int) -> bytes | None:
-    return _put(content, 18, "<II", width, height)
-
-
-def _tga_of(content: bytes, width: int, height: int) -> bytes | None:
-    return _put(content, 12, "<HH", width, height)
-
-
-def _dds_of(content: bytes, width: int, height: int) -> bytes | None:
-    return _put(content, 12, "<II", height, width)
-
-
 def _gif_of(content: bytes, width: int, height: int) -> bytes | None:
     frame = content.index(b"\x2c\0\0\0\0") + 5
     changed = _put(content, 6, "<HH", width, height)
@@ -354,9 +348,9 @@ _LIES: dict[str, Callable[[bytes, int, int], bytes | None]] = {
     ".jpg": _jpeg_of,
     ".webp": _webp_of,
     ".tif": _tiff_of,
-    ".bmp": _bmp_of,
-    ".tga": _tga_of,
-    ".dds": _dds_of,
+    ".bmp": lambda content, width, height: _put(content, 18, "<II", width, height),
+    ".tga": lambda content, width, height: _put(content, 12, "<HH", width, height),
+    ".dds": lambda content, width, height: _put(content, 12, "<II", height, width),
     ".gif": _gif_of,
     ".avif": _heif_of,
     ".heic": _heif_of,

@@ -35,7 +35,8 @@ class Record:
         output: path within the folder of the ledger, likewise.
         folder: the folder of the inputs, absolute.
         model, weights: its name, and the SHA-256 of its files.
-        scale, steps, seed, tile, overlap, temperature, color_fix, consistency: as `plan.Settings`.
+        scale, steps, seed, tile, overlap, temperature, detail, color_fix, consistency: as
+            `settings.Settings`.
         precision: what was computed in.
         format, quality, lossless, compression, depth, strip_metadata: as `formats.SaveOptions`.
         first_frame: whether only the first frame or page was taken.
@@ -70,6 +71,7 @@ class Record:
     device: str
     version: str
     time: str
+    detail: float = 1.0
     color_fix: str = "none"
     consistency: float = 0.0
     format: str | None = None

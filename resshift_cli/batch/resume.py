@@ -15,8 +15,8 @@ from resshift_cli.system import held
 from resshift_cli.system.digests import digest
 
 SAME = (
-    *("model", "scale", "steps", "seed", "tile", "overlap", "temperature", "precision"),
-    *("color_fix", "consistency"),
+    *("model", "scale", "steps", "seed", "tile", "overlap", "temperature", "detail"),
+    *("precision", "color_fix", "consistency"),
     *("format", "quality", "lossless", "compression", "depth", "strip_metadata", "first_frame"),
 )
 """What of a record has to be equal for its result to count as finished; its weights too."""

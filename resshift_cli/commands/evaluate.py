@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from difflib import get_close_matches
 from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -18,6 +19,7 @@ from resshift_cli.commands import choice, console, progress, ready
 from resshift_cli.commands.groups import Machine, Model, Options, Placement, Reporting
 from resshift_cli.commands.options import (
     CropOption,
+    DetailsOption,
     LimitOption,
     MeasuredModelsOption,
     OfflineOption,
@@ -111,6 +113,7 @@ class Walks(Options):
     steps: StepCountsOption = None
     seed: SeedOption = 0
     tile: TileOption = None
+    detail: DetailsOption = None
     temperature: TemperatureOption = None
 
 
@@ -342,8 +345,9 @@ def _contestant(entry: ModelEntry, walks: Walks, *, offline: bool, quiet: bool) 
         if count > spec.steps and able:
             console.note(f"{entry.name} walks at most {spec.steps} steps: no row with {count}.")
     runs = {}
+    details: list[float | None] = list(dict.fromkeys(walks.detail or ())) or [None]
     # Where none is possible, `settings` refuses the first.
-    for chosen in able or steps[:1] or [spec.steps]:
+    for chosen, detail in product(able or steps[:1] or [spec.steps], details):
         settings = plan.settings(
             spec,
             name=entry.name,
@@ -351,10 +355,11 @@ def _contestant(entry: ModelEntry, walks: Walks, *, offline: bool, quiet: bool) 
             steps=chosen,
             seed=walks.seed,
             tile=walks.tile,
+            detail=detail,
             temperature=walks.temperature,
         )
-        plural = "s" * (settings.steps != 1)
-        runs[f"{entry.name}, {settings.steps} step{plural}"] = settings
+        title = f"{entry.name}, {settings.steps} step{'s' * (settings.steps != 1)}"
+        runs[title if detail is None else f"{title}, detail {detail:g}"] = settings
     paths = [path for path in (files.weights, files.autoencoder) if path is not None]
     return Contestant(entry, spec, "+".join(digests.digest(path) for path in paths), runs)
 

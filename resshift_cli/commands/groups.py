@@ -29,6 +29,7 @@ from resshift_cli.commands.options import (
     CompileOption,
     ConsistencyOption,
     DebugOption,
+    DetailOption,
     DeviceOption,
     JsonOption,
     MaxMemoryOption,
@@ -147,6 +148,7 @@ class Computation(Options):
     seed: SeedOption = 0
     tile: TileOption = None
     overlap: OverlapOption = None
+    detail: DetailOption = None
     temperature: TemperatureOption = None
     color_fix: ColorFixOption = None
     consistency: ConsistencyOption = 0.0

@@ -244,6 +244,24 @@ TemperatureOption = Annotated[
         "higher has more texture. By default as the model says.",
     ),
 ]
+DetailOption = Annotated[
+    float | None,
+    typer.Option(
+        metavar="AMOUNT",
+        callback=values.within(0, 1),
+        help="How much of what a model makes up is kept: 0, nothing invented, to 1, all of it. By "
+        "default as the model says.",
+    ),
+]
+DetailsOption = Annotated[
+    list[float] | None,
+    typer.Option(
+        "--detail",
+        metavar="AMOUNT",
+        callback=values.each_within(0, 1),
+        help="As for upscale; may be repeated, for a row each.",
+    ),
+]
 ColorFixOption = Annotated[
     str | None,
     typer.Option(

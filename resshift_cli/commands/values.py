@@ -109,7 +109,7 @@ def within(low: int, high: float) -> Callable[[float | None], float | None]:
     return check
 
 
-def each_within(low: int, high: float) -> Callable[[list[int] | None], list[float | None] | None]:
+def each_within(low: int, high: float) -> Callable[[list[float] | None], list[float | None] | None]:
     """The same for an option that may be repeated."""
     check = within(low, high)
     return lambda values: None if values is None else [check(value) for value in values]

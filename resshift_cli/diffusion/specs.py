@@ -217,6 +217,9 @@ class ModelSpec:
             if absent.
         max_steps: steps walked by default and at most, where that is less than the schedule has,
             as in models distilled to one step.
+        mean: the file has two sets of weights: those of samples and, under the prefix `mean.`,
+            those of the mean, see `denoiser.Denoiser.at`.
+        detail: how far results are from the mean by default, 0 to 1.
 
     Raises:
         SpecError: the parts do not fit each other.
@@ -236,6 +239,8 @@ class ModelSpec:
     blind_start: bool = False
     max_steps: int | None = None
     color_fix: Literal["none", "wavelet", "adain"] | None = None
+    mean: bool = False
+    detail: Annotated[float, Within(0, 1)] = 1.0
 
     def __post_init__(self) -> None:
         """Refuse what would fail later, inside a network."""
@@ -290,9 +295,12 @@ _FIX_FILE = "`--model tiny-x4` needs no file; `resshift train` writes files that
 def to_json(spec: ModelSpec) -> str:
     """The spec as it stands in a weight file's metadata."""
     table = dataclasses.asdict(spec)
-    if spec.denoiser.norm == "group":  # files of those networks stay what they were
+    # Files of models without what came later stay what they were.
+    if spec.denoiser.norm == "group":
         del table["denoiser"]["norm"]
-    return json.dumps({key: value for key, value in table.items() if value is not None})
+    absent: dict[str, object] = {"mean": False, "detail": 1.0}
+    table = {k: v for k, v in table.items() if v is not None and v != absent.get(k)}
+    return json.dumps(table)
 
 
 def from_json(text: str, where: str) -> ModelSpec:

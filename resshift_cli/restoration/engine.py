@@ -23,7 +23,10 @@ from resshift_cli.system.device import compile_parts, place, release_memory
 from resshift_cli.system.progress import Bar
 
 _MAKING = threading.Lock()
-"""Held while float32 networks are made; not an engine's own, since locks can't be pickled."""
+"""Held while networks are made of others; not an engine's own, since locks can't be pickled."""
+
+_KEPT = 4
+"""Networks made of two sets of weights that an engine keeps at most: for the details in use."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +52,10 @@ class Networks:
                 compile_parts(network.parts, device, compiled)
         return self
 
+    def at(self, detail: float) -> Networks:
+        """The same with weights between mean and samples, see `Denoiser.at`."""
+        return Networks(self.denoiser.at(detail), copy.deepcopy(self.autoencoder))
+
 
 Compute = Callable[[Networks, Sequence[Box]], Tensor]
 """The tiles of N images in some boxes, box after box."""
@@ -61,11 +68,12 @@ class Engine:
     Attributes:
         spec: the model's table.
         name: for messages.
-        networks: on the device, in `dtype`.
+        networks: on the device, in `dtype`; of a model with two sets of weights as they were
+            loaded, since what runs is made of them.
         device: where to compute.
         dtype: what the networks compute in.
-        whole_batches: never compute fewer tiles at a time than were chosen, since the networks are
-            compiled for so many.
+        compiled: a folder to compile the networks into, or None. Then no call has fewer tiles than
+            were chosen, since they are compiled for so many.
         tell: called with a sentence about what had to be done otherwise.
     """
 
@@ -74,21 +82,55 @@ class Engine:
     networks: Networks
     device: torch.device
     dtype: torch.dtype
-    whole_batches: bool = False
+    compiled: Path | None = None
     tell: Callable[[str], None] = warnings.warn
-    _exact: Networks | None = field(default=None, init=False, repr=False)
+    _made: dict[float, Networks] = field(default_factory=dict, init=False, repr=False)
+    _exact: dict[float, Networks] = field(default_factory=dict, init=False, repr=False)
     _most: float = field(default=math.inf, init=False, repr=False)
 
-    def exact(self) -> Networks:
-        """The same networks in float32, made when they are first needed."""
+    def __post_init__(self) -> None:
+        """Put the networks on the device.
+
+        Raises:
+            DeviceError: as `compile_parts`.
+        """
+        if not self.spec.mean:
+            self.networks.placed(self.device, self.dtype, self.compiled)
+
+    def at(self, detail: float) -> Networks:
+        """The networks for so much detail: of a single set of weights always the same."""
+        if not self.spec.mean:
+            return self.networks
         with _MAKING:
-            if self._exact is None:
+            return self._kept(self._made, detail, self._between)
+
+    def exact(self, detail: float) -> Networks:
+        """The same in float32, made when they are first needed."""
+        networks = self.at(detail)
+        with _MAKING:
+            if not self._exact:
                 self.tell(
                     f"'{self.name}' gave values that are not finite in {self.dtype}: those tiles "
                     "are computed in float32."
                 )
-                self._exact = copy.deepcopy(self.networks).placed(self.device, torch.float32)
-            return self._exact
+            return self._kept(
+                self._exact,
+                detail if self.spec.mean else 1.0,
+                lambda _: copy.deepcopy(networks).placed(self.device, torch.float32),
+            )
+
+    def _between(self, detail: float) -> Networks:
+        return self.networks.at(detail).placed(self.device, self.dtype, self.compiled)
+
+    @staticmethod
+    def _kept(
+        kept: dict[float, Networks], detail: float, make: Callable[[float], Networks]
+    ) -> Networks:
+        """What was made for a detail before, the latest few of which are kept."""
+        kept[detail] = kept.pop(detail) if detail in kept else make(detail)
+        while len(kept) > _KEPT:
+            del kept[next(iter(kept))]
+        return kept[detail]
 
     def at_most(self, tiles: int, positions: int) -> int:
         """As many tiles of so many positions as memory held in earlier runs, but at least one."""
@@ -108,12 +150,14 @@ class Run:
         tile_batch: tiles per call of a network; halved when memory runs out.
         bar: told the units of work that are done, about one for each tile and call of the denoiser.
         field: the noise; other than `noise.field` to repeat what was computed elsewhere.
+        detail: see `settings.Settings`.
     """
 
     engine: Engine
     tile_batch: int
     bar: Bar
     field: noise.Field = noise.field
+    detail: float = 1.0
 
     def begin(self, positions: int) -> None:
         """Take no more tiles at a time than memory held before, of so many positions each."""
@@ -135,7 +179,7 @@ class Run:
             ResShiftError: it is not finite in float32 either.
         """
         if self.engine.dtype is not torch.float32:
-            result = compute(self.engine.exact(), [box])
+            result = compute(self.engine.exact(self.detail), [box])
             if torch.isfinite(result).all():
                 return result
         raise ResShiftError(
@@ -147,10 +191,10 @@ class Run:
         done = 0
         while done < len(boxes):
             some = boxes[done : done + self.tile_batch]
-            missing = self.tile_batch - len(some) if self.engine.whole_batches else 0
+            missing = self.tile_batch - len(some) if self.engine.compiled else 0
             given = [*some, *[some[-1]] * missing]
             try:
-                result = compute(self.engine.networks, given)
+                result = compute(self.engine.at(self.detail), given)
             except Exception as error:
                 if len(given) == 1 or not out_of_memory(error):
                     raise

@@ -45,10 +45,11 @@ def peak_bytes(
         device: where; of a GPU it is about what is taken there.
     """
     positions = grid.rows.size * grid.columns.size * min(len(grid), batch)
-    parameters = counting.denoiser(spec.denoiser).parameters
-    parameters += counting.autoencoder(spec.autoencoder).parameters
-    loading = 4 * parameters  # float32 at first
-    running = dtype.itemsize * parameters + _call_bytes(spec, positions, dtype, device)
+    network = counting.denoiser(spec.denoiser).parameters
+    parameters = network + counting.autoencoder(spec.autoencoder).parameters
+    kept = 4 * 2 * network if spec.mean else 0  # the sets that what runs is made of
+    loading = max(4 * parameters, kept)  # float32 at first
+    running = kept + dtype.itemsize * parameters + _call_bytes(spec, positions, dtype, device)
     return _RUNTIME + int(max(loading, running + _buffers(spec, grid, steps)))
 
 

@@ -27,6 +27,7 @@ from resshift_cli.restoration.settings import (
     single_tile,
     smaller_tile,
     target_size,
+    uninvented,
 )
 from resshift_cli.restoration.stages import units
 from resshift_cli.system.device import release_memory, to_device
@@ -92,7 +93,7 @@ def _enlarged(job: Job, rows: Iterable[Pixels], shape: tuple[int, int, int]) -> 
     with closing(job.bars(total=total, unit=UNIT)) as bar:
         passes = _Passes(Run(job.engine, job.tile_batch, bar), (height, width))
         # What is opaque, or clear, has to stay so: opacity is projected on that of the image.
-        exact = replace(job.settings, consistency=1.0)
+        exact = uninvented(job.engine.spec, job.settings)
         alpha = Window(passes.enlarged(layers[1], exact)).reader() if len(layers) > 1 else None
         top = 0
         for band in passes.enlarged(layers[0], job.settings):

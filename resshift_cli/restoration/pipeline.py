@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from functools import partial
 
 import torch
@@ -49,13 +50,15 @@ class Pipeline:
         settings: Settings,
         sampler: Sampler | None = None,
     ) -> None:
-        self.run = run
+        self.run = replace(run, detail=settings.detail)
         self.spec = run.engine.spec
+        # Of a model with weights for the mean, the networks already are what was asked for.
+        self.detail = 1.0 if self.spec.mean else settings.detail
         self.seed = settings.seed
         self.sampler = settings.sampler(self.spec) if sampler is None else sampler
         self.latents = Blend(tiles)
         self.pixels = Blend(self.latents.grid, self.spec.autoencoder.factor)
-        run.begin(self.latents.grid.rows.size * self.latents.grid.columns.size)
+        self.run.begin(self.latents.grid.rows.size * self.latents.grid.columns.size)
 
     def restore(self, lq: Iterable[Tensor]) -> Bands:
         """Enlarge images with what is around them in their frames.
@@ -70,16 +73,17 @@ class Pipeline:
         y0 = Window(self._encoded(high))
         shown, ratio = self._condition(low, high, y0)
 
-        def predict(x_t: Window, t: int) -> Bands:
+        def predict(x_t: Window, t: int) -> Window:
             planes = self._planes if self.spec.denoiser.noise_channels else None
             sources = Source(x_t.reader()), Source(y0.reader()), Source(shown.reader(), ratio)
             stage = Denoise(*sources, self.sampler.schedule, t, planes)
-            return tiled(stage, self.run, self.latents)
+            return Window(tiled(stage, self.run, self.latents))
 
         start = Window(self._started(y0.reader()))
-        *_, last = chain.walk(start, predict, self._step, self.sampler.schedule.steps)
+        states = list(chain.walk(start, predict, self._step, self.sampler.schedule.steps))
+        latent = self._detailed(states[0].x0, states[-1].x0)
         # A map, unlike a generator, holds no band while the next one is not asked for.
-        return map(partial(torch.clamp, min=-1, max=1), self._decoded(Window(last.x0)))
+        return map(partial(torch.clamp, min=-1, max=1), self._decoded(latent))
 
     def _images(self, lq: Iterable[Tensor]) -> tuple[Window, Window]:
         """The images on the device; and enlarged by bicubic interpolation."""
@@ -125,7 +129,21 @@ class Pipeline:
             yield self.sampler.start(band, self._noise(band, top))
             top += band.shape[-2]
 
-    def _step(self, x_t: Window, x0: Bands, t: int) -> Window:
+    def _detailed(self, mean: Window, result: Window) -> Window:
+        """The latent between the first x_0 of the chain, which is a mean, and its last one."""
+        if self.detail == 1:
+            return result
+        own = mean.reader()
+
+        def between(band: Tensor) -> Tensor:
+            bottom = own.passed + band.shape[-2]
+            blended = torch.lerp(own.rows(own.passed, bottom), band, self.detail)
+            own.forget(bottom)
+            return blended
+
+        return Window(map(between, result.reader()))
+
+    def _step(self, x_t: Window, x0: Window, t: int) -> Window:
         own = x_t.reader()
 
         def before(x0: Tensor) -> Tensor:
@@ -135,7 +153,7 @@ class Pipeline:
             own.forget(bottom)
             return result
 
-        return Window(map(before, x0))
+        return Window(map(before, x0.reader()))
 
     def _noise(self, like: Tensor, top: int) -> chain.NoiseSource:
         """The noise of a band that begins at a row."""

@@ -21,7 +21,8 @@ def note(entry: ModelEntry, settings: Settings, device: torch.device, dtype: tor
     count = threads(device)
     text = (
         f"resshift {__version__}: {entry.name}{terms if entry.licence else ''}, "
-        f"{settings.steps} steps, seed {settings.seed}, {precision_name(dtype)}"
+        f"{settings.steps} step{'s' * (settings.steps != 1)}, detail {settings.detail:g}, "
+        f"seed {settings.seed}, {precision_name(dtype)}"
     )
     if count is not None:
         text += f", {count} thread{'s' * (count != 1)}"

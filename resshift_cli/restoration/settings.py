@@ -34,6 +34,7 @@ class Options(TypedDict, total=False):
     tile: SupportsIndex | None
     overlap: SupportsIndex | None
     temperature: SupportsFloat | None
+    detail: SupportsFloat | None
     color_fix: str | None
     consistency: SupportsFloat
 
@@ -56,6 +57,7 @@ class Settings:
         tile: largest side of a tile in input pixels, a multiple of what the network takes.
         overlap: input pixels that neighbouring tiles share.
         temperature: what the noise of the chain's steps is multiplied by.
+        detail: how far the result is from the mean, 0, to what the chain gives, 1.
         color_fix: how the result gets the colours of the input, see `colour`.
         consistency: how far the result is projected to the input, 0 to 1.
     """
@@ -66,6 +68,7 @@ class Settings:
     tile: int
     overlap: int
     temperature: float
+    detail: float
     color_fix: ColourFix
     consistency: float
 
@@ -94,13 +97,15 @@ def settings(spec: ModelSpec, *, name: str, **options: Unpack[Options]) -> Setti
     """
     refuse_unknown(options, Options)
     size, overlap = _tiles(spec, name, options.get("tile"), options.get("overlap"))
+    steps = _steps(spec, name, options.get("steps"))
     return Settings(
         scale=_scale(spec, options.get("scale")),
-        steps=_steps(spec, name, options.get("steps")),
+        steps=steps,
         seed=_seed(options.get("seed", 0)),
         tile=size,
         overlap=overlap,
         temperature=_temperature(spec, options.get("temperature")),
+        detail=_detail(spec, name, steps, options.get("detail")),
         color_fix=_color_fix(spec, options.get("color_fix")),
         consistency=_consistency(options.get("consistency", 0.0)),
     )
@@ -187,6 +192,35 @@ def _temperature(spec: ModelSpec, wanted: SupportsFloat | None) -> float:
             hint="Leave it (--temperature) out for the model's own.",
         )
     return temperature
+
+
+def _detail(spec: ModelSpec, name: str, steps: int, wanted: SupportsFloat | None) -> float:
+    has_dial = _has_dial(spec, steps)
+    usual = spec.detail if has_dial else 1.0
+    detail = usual if wanted is None else _number(wanted, "detail")
+    if not 0 <= detail <= 1:
+        raise UsageError(
+            f"A detail of {detail:g} is outside 0 to 1.",
+            hint="Choose one of these, such as 0 for nothing invented (--detail).",
+        )
+    if detail != usual and not has_dial:
+        raise UsageError(
+            f"One step of '{name}' is a single prediction, with nothing to blend it with.",
+            hint="Leave the detail (--detail) out, or let a model of several steps walk them "
+            "(--steps).",
+        )
+    return detail
+
+
+def _has_dial(spec: ModelSpec, steps: int) -> bool:
+    """Whether there is a mean beside the result: the first prediction, or weights of its own."""
+    return spec.mean or steps > 1
+
+
+def uninvented(spec: ModelSpec, settings: Settings) -> Settings:
+    """The same with as little detail as there is, and true to the input: what opacity takes."""
+    detail = 0.0 if _has_dial(spec, settings.steps) else settings.detail
+    return replace(settings, consistency=1.0, detail=detail)
 
 
 def _color_fix(spec: ModelSpec, fix: str | None) -> ColourFix:

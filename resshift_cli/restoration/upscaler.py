@@ -90,8 +90,8 @@ class Upscaler:
         self.autoencoder = autoencoder
         compiled, tell = resources.get("compiled", False), resources.get("tell", warnings.warn)
         folder = cache.folder() / "compiled" if compiled else None
-        networks = Networks(denoiser, autoencoder).placed(self.device, self.dtype, folder)
-        self.engine = Engine(spec, name, networks, self.device, self.dtype, compiled, tell)
+        networks = Networks(denoiser.eval(), autoencoder.eval())
+        self.engine = Engine(spec, name, networks, self.device, self.dtype, folder, tell)
         self.chosen_batch = resources.get("tile_batch")
         self.max_memory = resources.get("max_memory")
 
@@ -180,6 +180,8 @@ class Upscaler:
                 temperature: what the noise of the chain's steps, but not of its start, is
                 multiplied by, 0 to 1. At 1 the result is a draw of what the image may have been;
                 below, it has less texture. By default as the model says.
+                detail: how much of what the model makes up is kept, 0, the mean of all that the
+                image may have been, to 1. By default as the model says.
                 color_fix: `wavelet` gives the result the low frequencies of the image, and so its
                 colours; `adain` matches mean and contrast around every pixel; `none`. Likewise.
                 consistency: how far the result is brought to where its reduction equals the image,

@@ -70,8 +70,8 @@ class AdversarySpec:
             do not come to know any grid.
         penalty: weight of how much the verdicts on patches change under faint noise, which keeps
             the judges from running away.
-        keep_mean: the weights that the run starts from are those of the mean; they are kept with
-            it, as `mean.safetensors`.
+        keep_mean: the weights that the run starts from are those of the mean; they are written
+            into the model's file beside those of samples, see `specs.ModelSpec.mean`.
     """
 
     weight: float
@@ -318,6 +318,8 @@ def _problems_of_the_model(run: RunSpec) -> Iterator[str]:
     shown_more = model.denoiser.lq_mask or model.denoiser.noise_channels
     if model.scale < 2 or shown_more or model.condition != "pixels":
         yield "only models that enlarge, and are shown the image but no mask or noise, train"
+    if model.mean:
+        yield "the model's file says `mean` where adversary.keep_mean wrote it: leave it out"
     if run.train.crop % multiple:
         yield f"crop {run.train.crop} is no multiple of {multiple}"
     if VALIDATION_CROP % multiple:

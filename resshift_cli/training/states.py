@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import pickle
 from pathlib import Path
 
@@ -98,15 +99,38 @@ def start_from(trainer: Trainer, path: Path) -> None:
     trainer.start = path.name
 
 
-def export(trainer: Trainer, path: Path) -> None:
-    """Write the averaged weights in half precision, and those of the autoencoder if it has any.
+def keep_mean(trainer: Trainer, init: Path, path: Path) -> None:
+    """Write the weights of the mean that a run starts from: those of a file, or the mean's in it.
 
     Raises:
+        InputMissingError, ModelUnavailableError: as `start_from`.
+        OutputError: they can't be written.
+    """
+    network = copy.deepcopy(trainer.average.network)
+    if specs.SPEC_KEY in specs.read_metadata(init) and specs.read_spec(init).mean:
+        checkpoint.load_mean(network, init)
+    checkpoint.save_model(path, trainer.run.model, network)
+
+
+def export(trainer: Trainer, path: Path, mean: Path | None = None) -> None:
+    """Write the averaged weights in half precision, and those of the autoencoder if it has any.
+
+    Args:
+        trainer: whose they are.
+        path: the file.
+        mean: the file of the mean's weights, to go with them.
+
+    Raises:
+        InputMissingError, ModelUnavailableError: the mean's weights are not there, or others.
         OutputError: they can't be written.
     """
     has_weights = any(True for _ in trainer.autoencoder.parameters())
     codec = trainer.autoencoder if has_weights else None
-    checkpoint.save_model(path, trainer.run.model, trainer.average.network, codec)
+    model, kept = trainer.run.model, None
+    if mean is not None:
+        kept = copy.deepcopy(trainer.average.network)
+        checkpoint.load_network(kept, mean)
+    checkpoint.save_model(path, model, trainer.average.network, codec, kept)
 
 
 def save(trainer: Trainer, path: Path) -> None:

@@ -136,8 +136,8 @@ def train(
             }
             runlog.note_session(out, _facts(trainer, session) | files)
             codec = "" if autoencoder is None else autoencoder.name
-            if keeps_mean and trainer.step == 0:
-                states.export(trainer, out / runlog.MEAN)
+            if keeps_mean and trainer.step == 0 and init is not None:
+                states.keep_mean(trainer, init, out / runlog.MEAN)
             record = _Record(out, trainer, training, held_out, codec)
             yield from _steps(trainer, training, session.workers, record)
 
@@ -243,7 +243,10 @@ class _Record:
     def save(self) -> None:
         """Write weights, card and, last, the state: what it says was done has then been written."""
         trainer = self.trainer
-        states.export(trainer, self.out / runlog.WEIGHTS)
+        adversary = trainer.run.train.adversary
+        keeps_mean = adversary is not None and adversary.keep_mean
+        mean = self.out / runlog.MEAN if keeps_mean else None
+        states.export(trainer, self.out / runlog.WEIGHTS, mean)
         latest: dict[str, float] = {}
         for entry in runlog.measured(self.out):
             latest |= entry

@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -27,6 +28,7 @@ from resshift_cli.weights.registry import ModelEntry
 MASK = ".attn_mask"
 DERIVED = (".relative_position_index", MASK)  # computed from the layout, never loaded
 AUTOENCODER = "autoencoder."  # prefix of the autoencoder's tensors, where it has any
+MEAN = "mean."  # prefix of the mean's weights, where a file has those of samples beside
 TUNED = "vae."  # prefix of what a model's training changed in its autoencoder, where it did
 SWIN_KEY = "swin"  # metadata entry of a converted file: the convention that its masks told
 DTYPES = {  # what weights may be stored in, and how safetensors calls it
@@ -55,7 +57,11 @@ class _Stored(NamedTuple):
 
 
 def save_model(
-    path: Path, spec: ModelSpec, network: SwinUNet, autoencoder: Autoencoder | None = None
+    path: Path,
+    spec: ModelSpec,
+    network: SwinUNet,
+    autoencoder: Autoencoder | None = None,
+    mean: SwinUNet | None = None,
 ) -> None:
     """Write half-precision weights, with the model's table in the metadata.
 
@@ -64,6 +70,7 @@ def save_model(
         spec: the table.
         network: its tensors keep their names.
         autoencoder: its tensors get the prefix `autoencoder.`; not needed where it has none.
+        mean: its tensors get the prefix `mean.`, and the table says so.
 
     Raises:
         OutputError: the file can't be written.
@@ -71,6 +78,9 @@ def save_model(
     tensors = own_tensors(network)
     if autoencoder is not None:
         tensors |= {AUTOENCODER + name: t for name, t in own_tensors(autoencoder).items()}
+    if mean is not None:
+        tensors |= {MEAN + name: t for name, t in own_tensors(mean).items()}
+        spec = replace(spec, mean=True)
     half = {name: t.to("cpu", torch.float16) for name, t in tensors.items()}
     write(path, half, {specs.SPEC_KEY: specs.to_json(spec)})
 
@@ -152,8 +162,10 @@ def build(spec: ModelSpec) -> tuple[Denoiser, Autoencoder]:
     """
     with _refusing_odd_sizes():
         network, codec = SwinUNet(spec.denoiser), autoencoder.build(spec.autoencoder)
+        mean = SwinUNet(spec.denoiser) if spec.mean else None
     denoiser = Denoiser(
         network,
+        mean=mean,
         predict=spec.predict,
         precondition=spec.precondition,
         blind_start=spec.blind_start,
@@ -199,6 +211,8 @@ def load(
     with _Undrawn():
         denoiser, codec = build(spec)
     load_network(denoiser.network, weights)
+    if denoiser.mean is not None:
+        load_mean(denoiser.mean, weights)
     if autoencoder is None:
         _fill(codec, weights, _held(stored, AUTOENCODER), AUTOENCODER)
     else:
@@ -224,6 +238,17 @@ def load_network(network: SwinUNet, path: Path) -> None:
     _fill(network, path, _outer(stored))
 
 
+def load_mean(network: SwinUNet, path: Path) -> None:
+    """Fill a network with the weights of the mean that a model's file has beside its own.
+
+    Raises:
+        InputMissingError: there is no such file.
+        ModelUnavailableError: not a safetensors file, or tensors that do not fit.
+    """
+    stored, _ = _header(path)
+    _fill(network, path, _held(stored, MEAN), MEAN)
+
+
 def load_autoencoder(codec: Autoencoder, path: Path) -> None:
     """Fill an autoencoder from a file of its own, or from a model's file that holds it.
 
@@ -237,14 +262,16 @@ def load_autoencoder(codec: Autoencoder, path: Path) -> None:
 
 
 def _held(stored: Mapping[str, _Stored], prefix: str) -> dict[str, _Stored]:
-    """The tensors of an autoencoder that a model's file holds beside its network."""
+    """The tensors that a model's file holds beside its network's under a prefix."""
     return {name: entry for name, entry in stored.items() if name.startswith(prefix)}
 
 
 def _outer(stored: Mapping[str, _Stored]) -> dict[str, _Stored]:
     """The tensors of the network in a model's file."""
     return {
-        name: entry for name, entry in stored.items() if not name.startswith((AUTOENCODER, TUNED))
+        name: entry
+        for name, entry in stored.items()
+        if not name.startswith((AUTOENCODER, MEAN, TUNED))
     }
 
 

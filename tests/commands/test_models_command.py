@@ -112,7 +112,7 @@ def test_a_published_model_is_fetched_once_converted_and_run_as_its_networks_say
     assert (upscaled.code, upscaled.out) == (0, f"{photo.with_name('photo_x4.png')}\n")
     count = torch.get_num_threads()
     threads = f"{count} thread{'s' * (count != 1)}"
-    note = "realsr-x4-v2 (S-Lab-1.0, non-commercial use only), 3 steps, seed 0, fp32"
+    note = "realsr-x4-v2 (S-Lab-1.0, non-commercial use only), 3 steps, detail 1, seed 0, fp32"
     assert note_in(photo.with_name("photo_x4.png")) == f"resshift {__version__}: {note}, {threads}"
 
     spec = registry.find("realsr-x4-v2", home / "models.toml").spec

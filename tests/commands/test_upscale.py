@@ -99,6 +99,7 @@ def test_json_is_one_object_that_says_what_was_really_done(upscale: Run, photo: 
         "tile": 24,
         "overlap": 6,
         "temperature": 0.5,
+        "detail": 1.0,
         "color_fix": "wavelet",
         "consistency": 0.0,
         "device": "cpu",

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -87,7 +89,7 @@ def test_when_memory_runs_out_fewer_tiles_are_computed_at_a_time() -> None:
 def test_whole_batches_get_smaller_too() -> None:
     lq, told = random_lq(60, 60), list[str]()
     upscaler = tiny_upscaler(tile_batch=8, tell=told.append)
-    upscaler.engine.whole_batches = True
+    upscaler.engine.compiled = Path("compiled")
     sizes = short_of_memory(upscaler, 2 * 16 * 16)
     result = restore(upscaler, lq, tile=16, overlap=4)
     assert_close(result, restore(tiny_upscaler(), lq, tile=16, overlap=4))

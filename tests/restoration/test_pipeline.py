@@ -68,7 +68,7 @@ def test_a_compiled_network_is_given_as_many_tiles_in_every_call(
 ) -> None:
     lq, expected = tiled
     upscaler = tiny_upscaler(tile_batch=5)
-    upscaler.engine.whole_batches = True
+    upscaler.engine.compiled = Path("compiled")
     seen = calls(upscaler)
     assert_close(restore(upscaler, lq, tile=32, overlap=8), expected)
     assert {len(call[0]) for call in seen} == {5}

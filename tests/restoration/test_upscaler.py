@@ -130,6 +130,8 @@ def test_progress_counts_to_the_end_over_several_passes_and_layers() -> None:
         ({"overlap": -1}, "overlap"),
         ({"temperature": -0.1}, "temperature"),
         ({"temperature": 1.1}, "temperature"),
+        ({"detail": -0.1}, "detail"),
+        ({"detail": 1.1}, "detail"),
     ],
 )
 def test_arguments_out_of_range_are_refused_with_a_way_out(

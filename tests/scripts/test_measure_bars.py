@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 from evaluation_study import draw
@@ -58,7 +59,27 @@ def test_photos_are_measured_by_their_realism_too(
     monkeypatch.setattr(bars, "PHOTOS", tmp_path / "photos.csv")
     (tmp_path / "photos.csv").write_text(listed)
     draw(tmp_path / "a.png", (140, 130))
-    figures = bars.measure_photos(tiny_upscaler(), [1], tmp_path, "mild", 128, 0)
-    assert list(figures) == ["bicubic", "1 step"]
-    realism = figures["1 step"]["realism"]
+    upscaler = tiny_upscaler()
+    compared = bars.rows(upscaler, {"one": {"steps": 1}}, 0)
+    figures = bars.measure_photos(upscaler, compared, tmp_path, "mild", 128, 0)
+    assert list(figures) == ["bicubic", "one"]
+    realism = figures["one"]["realism"]
     assert realism["patches"] == 4 and math.isfinite(realism["mean"])
+
+
+def test_flat_fields_are_measured_with_their_borders(bars: ModuleType) -> None:
+    def spoiled(pixels: Any) -> Any:
+        large = pixels.repeat(4, 0).repeat(4, 1)
+        large[0, 0, 0] += 5 / 255
+        return large
+
+    mean, most = bars.measure_flat(bars.Row("spoiled", {}, spoiled))
+    assert most == pytest.approx(5, abs=0.01)
+    assert mean == pytest.approx(5 / (3 * 96 * 128 * 16), abs=0.001)
+
+
+def test_a_bar_is_met_from_above_or_below(bars: ModuleType) -> None:
+    gain = bars.Bar("gain", 0.7, 0.6, 0.8, least=True)
+    error = bars.Bar("error", 0.7, 0.8, 0.6)
+    assert [gain.met(gain.floor), gain.met(gain.goal)] == [True, False]
+    assert [error.met(error.floor), error.met(error.goal)] == [True, False]

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from tiny_model import load_model
 from tiny_run import CPU, RUN, Start, batch, changed, weights_of, write_config
 from torch import Tensor
 from torch.testing import assert_close
@@ -231,7 +232,22 @@ def test_the_weights_of_the_mean_are_kept_beside_those_of_samples(
     assert "--init" in caught.value.hint
     list(train.train(config, [photos], tmp_path / "run", init=tiny_weights))
     mean, samples = (tmp_path / "run" / f"{name}.safetensors" for name in ("mean", "model"))
-    assert mean.read_bytes() == tiny_weights.read_bytes() != samples.read_bytes()
+    assert mean.read_bytes() == tiny_weights.read_bytes()
+    spec, denoiser, _ = load_model(samples)
+    assert spec.mean and denoiser.mean is not None
+    kept = load_model(mean)[1].network.state_dict()
+    assert all(torch.equal(kept[name], x) for name, x in denoiser.mean.state_dict().items())
+    assert not torch.equal(kept["out.2.weight"], denoiser.network.state_dict()["out.2.weight"])
+
+
+def test_of_a_model_with_both_the_mean_stays_the_mean(
+    photos: Path, tiny_weights: Path, tmp_path: Path
+) -> None:
+    config = write_config(tmp_path / "run.toml", steps=1, adversary=TABLE | {"keep_mean": True})
+    first, second = tmp_path / "first", tmp_path / "second"
+    list(train.train(config, [photos], first, init=tiny_weights))
+    list(train.train(config, [photos], second, init=first / "model.safetensors"))
+    assert (second / "mean.safetensors").read_bytes() == tiny_weights.read_bytes()
 
 
 def test_half_precision_of_the_network_leaves_the_judges_whole() -> None:

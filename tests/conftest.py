@@ -17,6 +17,7 @@ import pytest
 import torch
 from command_line import Ran, Run, make_photo
 from faults import COUNTS, make, options
+from image_files import half_floats
 from pictures import made_up_photo
 from PIL import Image
 from tiny_model import tiny_networks, tiny_spec
@@ -94,7 +95,7 @@ def troubles(tmp_path: Path, tiny_weights: Path) -> Path:
     (tmp_path / "cut.png").write_bytes(data[: len(data) // 2])
     (tmp_path / "cut.safetensors").write_bytes(tiny_weights.read_bytes()[:5000])
     Image.new("1", (11_000, 11_000)).save(tmp_path / "large.png")
-    Image.new("CMYK", (4, 4)).save(tmp_path / "print.jpg")
+    (tmp_path / "hdr.dds").write_bytes(half_floats())
     make_photo(tmp_path / "done.png", 4, 4)
     make_photo(tmp_path / "done_x4.png", 4, 4)
     return tmp_path

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,13 @@ def exif_with(**tags: Any) -> bytes:
     }
     exif[ExifTags.IFD.GPSInfo] = {ExifTags.GPS.GPSLatitudeRef: "N"}
     return exif.tobytes()
+
+
+def half_floats(size: int = 4) -> bytes:
+    """A DDS of BC6H, which is HDR."""
+    head = struct.pack("<4s4I", b"DDS ", 124, 0x1007, size, size).ljust(76, b"\0")
+    head += struct.pack("<2I4s", 32, 4, b"DX10").ljust(52, b"\0")
+    return head + struct.pack("<5I", 95, 3, 0, 1, 0) + bytes(size * size)
 
 
 def smooth(height: int = 64, width: int = 64) -> np.ndarray[Any, np.dtype[np.float32]]:

@@ -40,6 +40,8 @@ class Record:
         precision: what was computed in.
         format, quality, lossless, compression, depth, strip_metadata: as `formats.SaveOptions`.
         first_frame: whether only the first frame or page was taken.
+        assume_profile: what colours were taken for that a file said nothing of; None if nobody
+            chose.
         device: where.
         threads: how many of a CPU computed it, on which its last bits depend.
         version: of resshift.
@@ -81,6 +83,7 @@ class Record:
     depth: int | None = None
     strip_metadata: bool = False
     first_frame: bool = False
+    assume_profile: str | None = None
     input_bytes: int | None = None
     input_mtime_ns: int | None = None
     input_sha256: str | None = None

@@ -68,7 +68,10 @@ class Plan:
         handling = self.recipe.handling
         try:
             header = read_header(
-                source, max_pixels=handling.max_pixels, first_frame=handling.first_frame
+                source,
+                max_pixels=handling.max_pixels,
+                first_frame=handling.first_frame,
+                assumed=handling.assumed,
             )
             if header.frames > 1:
                 target = names.name_outputs(
@@ -147,7 +150,9 @@ def make(folder: Path, ledger: Ledger, recipe: Recipe, found: Found, *, overwrit
     handling = recipe.handling
 
     def can_hold(name: str, kind: Format) -> bool:
-        return encode.can_hold(kind, folder / name, max_pixels=handling.max_pixels)
+        return encode.can_hold(
+            kind, folder / name, max_pixels=handling.max_pixels, assumed=handling.assumed
+        )
 
     outputs = names.name_outputs(
         found.images, scale=recipe.settings.scale, options=handling.options, can_hold=can_hold

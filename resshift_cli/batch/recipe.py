@@ -46,6 +46,7 @@ class Recipe:
             **asdict(self.settings),
             **asdict(self.handling.options),
             "first_frame": self.handling.first_frame,
+            "assume_profile": self.handling.assumed.name,
         }
 
     def identity(self) -> dict[str, Any]:

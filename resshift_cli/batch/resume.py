@@ -18,6 +18,7 @@ SAME = (
     *("model", "scale", "steps", "seed", "tile", "overlap", "temperature", "detail"),
     *("precision", "color_fix", "consistency"),
     *("format", "quality", "lossless", "compression", "depth", "strip_metadata", "first_frame"),
+    "assume_profile",
 )
 """What of a record has to be equal for its result to count as finished; its weights too."""
 

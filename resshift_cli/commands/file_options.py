@@ -64,6 +64,17 @@ MaxPixelsOption = Annotated[
         help="Refuse images of more pixels than that, before they are decoded.",
     ),
 ]
+AssumeProfileOption = Annotated[
+    str | None,
+    typer.Option(
+        "--assume-profile",
+        metavar="FILE|NAME",
+        autocompletion=values.completed(*values.PROFILES),
+        help="What colours are where a file does not say: an ICC profile, or srgb, display-p3, "
+        "a98-rgb or cmyk. It holds for files with colours of its kind; by default gray and RGB "
+        "are sRGB, and CMYK is what libvips takes it for.",
+    ),
+]
 AllowTruncatedOption = Annotated[
     bool,
     typer.Option(

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self, get_args, get_
 
 from resshift_cli.commands.file_options import (
     AllowTruncatedOption,
+    AssumeProfileOption,
     CompressionOption,
     DepthOption,
     FirstFrameOption,
@@ -185,6 +186,7 @@ class Reading(Options):
     first_frame: FirstFrameOption = False
     max_pixels: MaxPixelsOption = MAX_PIXELS
     allow_truncated: AllowTruncatedOption = False
+    assume_profile: AssumeProfileOption = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,8 +207,10 @@ class Writing(Options):
         """As the rooms that handle image files take both.
 
         Raises:
-            UsageError: settings that no format has.
+            UsageError: settings that no format has, or a profile that is none.
+            InputMissingError: there is no such profile.
         """
+        from resshift_cli.imaging import assumed
         from resshift_cli.imaging.files import Handling
         from resshift_cli.imaging.formats import SaveOptions
 
@@ -218,7 +222,14 @@ class Writing(Options):
             depth=self.depth,
             strip_metadata=self.strip_metadata,
         )
-        return Handling(options, **asdict(reading))
+        told = reading.assume_profile
+        return Handling(
+            options,
+            first_frame=reading.first_frame,
+            max_pixels=reading.max_pixels,
+            allow_truncated=reading.allow_truncated,
+            assumed=assumed.USUAL if told is None else assumed.named(told),
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ MAX_PIXELS = 100_000_000
 DEVICES = ("auto", "cpu", "cuda", "mps")
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 COLOUR_FIXES = ("none", "wavelet", "adain")
+PROFILES = ("srgb", "display-p3", "a98-rgb", "cmyk")
 FORMATS = ("png", "jpg", "webp", "avif", "tiff", "gif", "bmp", "tga", "heic", "jxl")
 
 

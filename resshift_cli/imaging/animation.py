@@ -18,6 +18,7 @@ from PIL import Image
 
 from resshift_cli.errors import ImageUnreadableError, UsageError, printable
 from resshift_cli.imaging import metadata, refusals
+from resshift_cli.imaging.assumed import Assumed
 from resshift_cli.imaging.colourspace import profile_of
 from resshift_cli.imaging.decode import from_pil, png_depth
 from resshift_cli.imaging.encode import check_encodable, described, for_pillow, not_encoded
@@ -47,6 +48,7 @@ class Animation:
         max_pixels: of a frame, as it was asked for.
         damage: what was wrong with the file, if it was read nonetheless.
         warnings: what else has to be told of how it is read.
+        assumed: what its colours are if it does not say.
     """
 
     source: Source
@@ -58,6 +60,7 @@ class Animation:
     max_pixels: int
     damage: str = ""
     warnings: tuple[str, ...] = ()
+    assumed: Assumed | None = None
 
 
 def probe(file: Opened, *, allow_truncated: bool = False) -> Animation | None:
@@ -100,6 +103,7 @@ def probe(file: Opened, *, allow_truncated: bool = False) -> Animation | None:
             file.max_pixels,
             seen.damage,
             _reduced(file, image),
+            file.assumed,
         )
 
 
@@ -170,7 +174,7 @@ def read(animation: Animation, file: Opened | None = None) -> Generator[Picture,
             file = stack.enter_context(opened(animation.source, max_pixels=animation.max_pixels))
         with decoding(max_pixels=animation.max_pixels):
             image = file.image(anew=True)
-            icc = profile_of(image, file.name, file.file)
+            icc = profile_of(image, file.name, file.file, animation.assumed)
         numbers = range(animation.first, animation.first + len(animation.milliseconds))
         for frame in _frames(image, numbers, animation.source.name, animation.max_pixels):
             text = metadata.text(image)

@@ -15,7 +15,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Mapping
 from dataclasses import astuple
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 from PIL import Image
@@ -23,6 +23,9 @@ from PIL import Image
 from resshift_cli.errors import UnsupportedImageError
 from resshift_cli.imaging import icc, isobmff, refusals
 from resshift_cli.imaging.icc import SRGB_CURVE, SRGB_PRIMARIES, Curve, Point, Primaries
+
+if TYPE_CHECKING:
+    from resshift_cli.imaging.assumed import Assumed
 
 _UNSPECIFIED = 2
 _D65, _C, _DCI = (0.3127, 0.329), (0.31, 0.316), (0.314, 0.351)
@@ -63,34 +66,46 @@ _SRGB_GAMMA = (0.45, 0.46)  # what writers give for sRGB's curve
 _BMP_V4, _BMP_V5 = 108, 124  # bytes of its header
 
 
-def profile_of(image: Image.Image, name: str, file: BinaryIO | None = None) -> bytes | None:
+def profile_of(
+    image: Image.Image,
+    name: str,
+    file: BinaryIO | None = None,
+    assumed: Assumed | None = None,
+) -> bytes | None:
     """The profile that an open image's colours are to be read in; None is sRGB.
 
     Args:
         image: as Pillow opened it.
         name: starts the messages.
         file: what it was opened from. What only that tells is unknown without it.
+        assumed: what the colours are if the file does not say.
 
     Raises:
         UnsupportedImageError: it is HDR, or in colours that no profile is made for.
     """
     if file is None:
-        return _profile_of(image, name, None)
-    place = file.tell()  # from which Pillow may go on
-    try:
-        return _profile_of(image, name, file)
-    finally:
-        file.seek(place)
+        found, said = _told(image, name, None)
+    else:
+        place = file.tell()  # from which Pillow may go on
+        try:
+            found, said = _told(image, name, file)
+        finally:
+            file.seek(place)
+    return found if said or assumed is None else assumed.profile(image.mode)
 
 
-def _profile_of(image: Image.Image, name: str, file: BinaryIO | None) -> bytes | None:
+def _told(image: Image.Image, name: str, file: BinaryIO | None) -> tuple[bytes | None, bool]:
+    """The profile, and whether the file says at all what its colours are."""
     gray = image.mode in ("1", "L", "LA", "I", "I;16")
     given: bytes | None = image.info.get("icc_profile") or None
     cicp = None
     if image.format == "PNG":
         cicp = None if file is None else _png_cicp(file, name)
         if cicp is None and given is None and "srgb" not in image.info:
-            return _of_gamma(image.info, gray)
+            said = bool(image.info.keys() & {"gamma", "chromaticity"})
+            return _of_gamma(image.info, gray), said
+        if cicp is None and given is None:
+            return None, True
     elif image.format == "BMP" and file is not None:
         given = _bmp_profile(file)
     elif image.format == "AVIF" and file is not None and given is None:
@@ -100,7 +115,9 @@ def _profile_of(image: Image.Image, name: str, file: BinaryIO | None) -> bytes |
         cicp = told and (told["color_primaries"], told["transfer_characteristics"])
     elif image.format == "JXL" and given is not None and icc.is_srgb(given):
         given = None  # the plugin says so of a file that says nothing
-    return given if cicp is None else of_cicp(*cicp, name, gray=gray)
+    if cicp is None:
+        return given, given is not None
+    return of_cicp(*cicp, name, gray=gray), True
 
 
 def of_cicp(primaries: int, transfer: int, name: str, *, gray: bool = False) -> bytes | None:

@@ -7,6 +7,7 @@ becomes RGB by its profile. Everything comes upright.
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -22,6 +23,7 @@ from resshift_cli.imaging import (
     textures,
     tiff_reading,
 )
+from resshift_cli.imaging.assumed import Assumed
 from resshift_cli.imaging.colourspace import profile_of
 from resshift_cli.imaging.opening import Opened, check_surfaces, decoding, frame_count
 from resshift_cli.imaging.picture import Picture, blank
@@ -88,7 +90,7 @@ def decode(file: Opened, *, first_frame: bool, lenient: bool = False) -> Stored:
         check_surfaces(file, first_frame=first_frame)
         if image.format == "PNG" and png_depth(file) == 16:
             return _deep_png(file, image, lenient=lenient)
-        stored = _decoded(image, file.name, file.file)
+        stored = _decoded(image, file.name, file.file, file.assumed)
     about = stored.about
     carried = (about.exif or b"", about.xmp or b"", *about.text.values())
     if sum(map(len, carried)) > metadata_size.MOST:
@@ -136,7 +138,7 @@ def about(
 
 def _deep_png(file: Opened, image: Image.Image, *, lenient: bool) -> Stored:
     """Read a PNG of 16 bits; `image` is what Pillow makes of it, with everything but the pixels."""
-    icc = profile_of(image, file.name, file.file)
+    icc = profile_of(image, file.name, file.file, file.assumed)
     try:
         image.load()  # finds damage, and text behind the pixels
         picture, orientation = about(image, file.name, icc, 16, file.file)
@@ -146,9 +148,15 @@ def _deep_png(file: Opened, image: Image.Image, *, lenient: bool) -> Stored:
     return Stored.of(tiff_reading.upright(samples, orientation), picture)
 
 
-def _decoded(image: Image.Image, name: str, file: BinaryIO | None = None) -> Stored:
+def _decoded(
+    image: Image.Image,
+    name: str,
+    file: BinaryIO | None = None,
+    assumed: Assumed | None = None,
+) -> Stored:
     """Decode what has 8 bits per channel; `name` starts the messages."""
-    icc = profile_of(image, name, file)
+    icc = profile_of(image, name, file, assumed)
+    silent = not image.info.get("icc_profile")
     _check_mode(image, icc, name)
     mode = _MODES.get(image.mode, "RGB")
     if image.has_transparency_data:
@@ -162,6 +170,8 @@ def _decoded(image: Image.Image, name: str, file: BinaryIO | None = None) -> Sto
         if file is not None:
             converted = textures.with_true_opacity(converted, image.format, file)
         picture, orientation = about(image, name, icc, 8, file)
+        if image.mode == "CMYK" and assumed is not None and silent:
+            picture = replace(picture, warnings=picture.warnings + assumed.warning(name))
         if orientation in _UPRIGHT:
             converted = converted.transpose(_UPRIGHT[orientation])
         samples: Any = np.asarray(converted)

@@ -17,6 +17,7 @@ from PIL import Image
 
 from resshift_cli.errors import OutputError, UsageError, printable
 from resshift_cli.imaging import metadata, streaming, targets, tiff_writing
+from resshift_cli.imaging.assumed import Assumed
 from resshift_cli.imaging.colourspace import profile_of
 from resshift_cli.imaging.formats import (
     AS_IT_IS,
@@ -138,7 +139,13 @@ def _oversized(
     return None
 
 
-def can_hold(kind: Format, path: Path, *, max_pixels: int = MAX_PIXELS) -> bool:
+def can_hold(
+    kind: Format,
+    path: Path,
+    *,
+    max_pixels: int = MAX_PIXELS,
+    assumed: Assumed | None = None,
+) -> bool:
     """Whether a format has a place for what a file's header tells of: alpha, and its colours.
 
     True where the header can't be read: what is wrong with the file is said when its turn comes.
@@ -146,11 +153,14 @@ def can_hold(kind: Format, path: Path, *, max_pixels: int = MAX_PIXELS) -> bool:
     if kind.alpha and kind.profile:
         return True
     try:
-        with opened(path, max_pixels=max_pixels) as file, decoding(max_pixels=max_pixels):
+        with (
+            opened(path, max_pixels=max_pixels, assumed=assumed) as file,
+            decoding(max_pixels=max_pixels),
+        ):
             if kind is JPEG and file.start.startswith(b"\xff\xd8"):  # most are, and it holds itself
                 return True
             image = file.image()
-            icc = profile_of(image, file.name, file.file)
+            icc = profile_of(image, file.name, file.file, assumed)
     except Exception:  # decoders raise nearly anything on a damaged file
         return True
     plain_colours = icc is None or is_srgb(icc)

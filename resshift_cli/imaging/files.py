@@ -20,6 +20,7 @@ import numpy as np
 from resshift_cli.errors import ImageUnreadableError
 from resshift_cli.imaging import animation, encode, read
 from resshift_cli.imaging.animation import Animation
+from resshift_cli.imaging.assumed import USUAL, Assumed
 from resshift_cli.imaging.formats import AS_IT_IS, FORMATS, SaveOptions, extension
 from resshift_cli.imaging.opening import MAX_PIXELS, Opened, opened
 from resshift_cli.imaging.picture import Picture, Pixels, blank, levels
@@ -49,12 +50,14 @@ class Handling:
         first_frame: take the first frame or page of a file only.
         max_pixels: refuse what is larger.
         allow_truncated: read damaged files as far as they go.
+        assumed: what colours are that a file says nothing of.
     """
 
     options: SaveOptions = AS_IT_IS
     first_frame: bool = False
     max_pixels: int = MAX_PIXELS
     allow_truncated: bool = False
+    assumed: Assumed = USUAL
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +145,7 @@ def load(source: Source, handling: Handling) -> Loaded:
     """
     state = source.state()
     try:
-        with opened(source, max_pixels=handling.max_pixels) as file:
+        with opened(source, max_pixels=handling.max_pixels, assumed=handling.assumed) as file:
             picture, rows, moving = _read(file, handling)
     except ImageUnreadableError:
         source.check_unchanged(state)  # else it was damaged while somebody still wrote it

@@ -74,7 +74,7 @@ def _by_pillow(file: Opened) -> tuple[Picture, InFile, int] | None:
     if image.mode not in ("L", "RGB", "I;16") or image.has_transparency_data or depth < 8:
         return None
     channels = 3 if image.mode == "RGB" else 1
-    icc = profile_of(image, file.name, file.file)
+    icc = profile_of(image, file.name, file.file, file.assumed)
     about, orientation = decode.about(image, file.name, icc, depth, file.file)
     return about, InFile(file.source, (height, width, channels), about.format), orientation
 

@@ -20,6 +20,7 @@ from PIL.MpoImagePlugin import MpoImageFile
 
 from resshift_cli.errors import ImageUnreadableError, UnsupportedImageError
 from resshift_cli.imaging import jxl, metadata, metadata_size, refusals, textures, tiff
+from resshift_cli.imaging.assumed import Assumed
 from resshift_cli.imaging.formats import load_extra, missing_extra
 from resshift_cli.imaging.sources import Source
 
@@ -114,12 +115,14 @@ class Opened:
         file: opened by the system; where it stands is changed by whoever reads.
         start: its first bytes.
         max_pixels: more are refused.
+        assumed: what its colours are if it does not say; None: inks are refused.
     """
 
     source: Source
     file: BinaryIO
     start: bytes
     max_pixels: int
+    assumed: Assumed | None = None
     _image: Image.Image | None = field(default=None, init=False)
 
     @property
@@ -154,7 +157,9 @@ class Opened:
 
 
 @contextmanager
-def opened(source: Path | Source, *, max_pixels: int = MAX_PIXELS) -> Iterator[Opened]:
+def opened(
+    source: Path | Source, *, max_pixels: int = MAX_PIXELS, assumed: Assumed | None = None
+) -> Iterator[Opened]:
     """Open a file, which has to have some bytes, and to carry no more metadata than is sane.
 
     Raises:
@@ -169,7 +174,7 @@ def opened(source: Path | Source, *, max_pixels: int = MAX_PIXELS) -> Iterator[O
             raise refusals.empty(source.name)
         if metadata_size.exceeds_limit(file):
             raise refusals.too_much_metadata(source.name)
-        yield Opened(source, file, start, max_pixels)
+        yield Opened(source, file, start, max_pixels, assumed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,7 +195,11 @@ class Header:
 
 
 def read_header(
-    source: Path | Source, *, max_pixels: int = MAX_PIXELS, first_frame: bool = False
+    source: Path | Source,
+    *,
+    max_pixels: int = MAX_PIXELS,
+    first_frame: bool = False,
+    assumed: Assumed | None = None,
 ) -> Header:
     """What a file's header says; the pixels are not decoded.
 
@@ -198,6 +207,7 @@ def read_header(
         source: the file.
         max_pixels: refuse what is larger.
         first_frame: whether only the first frame of an animation is of interest.
+        assumed: what colours are that the file says nothing of, as `read.read`.
 
     Raises:
         As `read.read`, but for what only decoding shows.
@@ -205,7 +215,7 @@ def read_header(
     with opened(source, max_pixels=max_pixels) as file, decoding(max_pixels=max_pixels):
         image = file.image()
         width, height = image.size
-        if image.mode == "CMYK" and not image.info.get("icc_profile"):
+        if image.mode == "CMYK" and assumed is None and not image.info.get("icc_profile"):
             raise refusals.cmyk_without_profile(file.name)
         check_surfaces(file, first_frame=first_frame)
         # Pillow would decode a PNG to find EXIF behind its pixels.

@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 
 from resshift_cli.errors import ImageUnreadableError
 from resshift_cli.imaging import large, rows
+from resshift_cli.imaging.assumed import Assumed
 from resshift_cli.imaging.decode import decode
 from resshift_cli.imaging.opening import MAX_PIXELS, Opened, opened
 from resshift_cli.imaging.picture import Picture, Pixels, floats, levels
@@ -40,6 +41,7 @@ def read(
     max_pixels: int = MAX_PIXELS,
     first_frame: bool = False,
     allow_truncated: bool = False,
+    assumed: Assumed | None = None,
 ) -> Picture:
     """Read an image, upright.
 
@@ -53,6 +55,8 @@ def read(
         first_frame: take the first of several frames or pages.
         allow_truncated: read a damaged file of one of the formats `refusals.FORGIVING` as far as it
             goes; `Picture.damage` then says what was wrong.
+        assumed: what the colours are if the file does not say. By default sRGB, and CMYK is
+            refused.
 
     Raises:
         InputMissingError: there is no such file, or it can't be opened.
@@ -62,7 +66,7 @@ def read(
         UnsupportedImageError: it is an image of another format or of a kind of pixels that is not
             handled, needs an extra, or has several frames or pages.
     """
-    with opened(source, max_pixels=max_pixels) as file:
+    with opened(source, max_pixels=max_pixels, assumed=assumed) as file:
         return _stored(file, first_frame, allow_truncated).picture()
 
 

@@ -49,6 +49,8 @@ class Page:
             icc = tiff.block(self.tags, tiff.ICC)
             xmp = tiff.block(self.tags, tiff.XMP)
             iptc = tiff.block(self.tags, tiff.IPTC)
+        if icc is None and self.file.assumed is not None:
+            icc = self.file.assumed.profile("RGB" if self.tags.get(tiff.SAMPLES, 1) > 2 else "L")
         picture = Picture(
             blank((1, 1, 1)),
             icc,

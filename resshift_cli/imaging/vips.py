@@ -30,6 +30,13 @@ _TYPES = {"uchar": np.uint8, "ushort": np.uint16, "float": np.float32}
 logging.getLogger("pyvips").addHandler(logging.NullHandler())
 
 
+def profile(name: str) -> bytes:
+    """A colour profile that libvips comes with."""
+    import pyvips  # type: ignore[import-untyped]
+
+    return bytes(pyvips.Operation.call("profile_load", name))
+
+
 def decode(
     file: BinaryIO, size: tuple[int, int], *, lenient: bool = False, missing: int = 0
 ) -> NDArray[Any]:
@@ -48,7 +55,7 @@ def decode(
         Exception: nearly any, if the file is damaged.
         TypeError: samples that are neither of these, nor floats of 16 bits.
     """
-    import pyvips  # type: ignore[import-untyped]
+    import pyvips
 
     if lenient:
         file.seek(0)

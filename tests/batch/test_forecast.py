@@ -9,6 +9,7 @@ from pathlib import Path
 from batch_folder import make_animation
 from command_line import Run, make_photo
 from command_line import files as files_of
+from image_files import half_floats
 from PIL import Image
 
 
@@ -42,12 +43,13 @@ def test_a_dry_run_finds_what_headers_can_tell(batch: Run, folder: Path) -> None
     (folder / "empty.png").touch()
     (folder / "text.png").write_text("no image")
     Image.new("CMYK", (8, 8)).save(folder / "ink.jpg")
+    (folder / "hdr.dds").write_bytes(half_floats())
     make_animation(folder / "moving.gif")
     (folder / "nowhere.png").symlink_to("nothing")
     before = files_of(folder.parent)
     ran = batch(folder, "--dry-run", "--format", "jpg")
-    assert "3 to do, 0 finished before, 5 that can't be done" in ran.err
-    for words in ("empty.png is empty", "text.png is not an image", "ink.jpg is in CMYK colours"):
+    assert "4 to do, 0 finished before, 5 that can't be done" in ran.err
+    for words in ("empty.png is empty", "text.png is not an image", "hdr.dds is an HDR image"):
         assert words in ran.err
     assert "moving.gif.jpg: JPEG is written without animation" in ran.err
     assert files_of(folder.parent) == before

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from image_files import eight_bits, exif_with, levels, picture_of, saved
+from image_files import eight_bits, exif_with, half_floats, levels, picture_of, saved
 from PIL import Image
 
 from resshift_cli.errors import (
@@ -204,7 +204,7 @@ def test_what_pillow_cannot_read_of_dds_is_refused(tmp_path: Path, code: bytes, 
 
 def test_a_dds_of_half_floats_is_refused_as_hdr(tmp_path: Path) -> None:
     with pytest.raises(UnsupportedImageError, match="HDR"):
-        found(tmp_path / "a.dds", dx10(95, bytes(16)))
+        found(tmp_path / "a.dds", half_floats())
 
 
 @pytest.mark.parametrize("name", ["a.tga", "a.dds"])

@@ -35,8 +35,8 @@ class Record:
         output: path within the folder of the ledger, likewise.
         folder: the folder of the inputs, absolute.
         model, weights: its name, and the SHA-256 of its files.
-        scale, steps, seed, tile, overlap, temperature, detail, color_fix, consistency: as
-            `settings.Settings`.
+        scale, steps, seed, tile, overlap, temperature, detail, color_fix, consistency,
+            keep_hidden: as `settings.Settings`.
         precision: what was computed in.
         format, quality, lossless, compression, depth, strip_metadata: as `formats.SaveOptions`.
         first_frame: whether only the first frame or page was taken.
@@ -76,6 +76,7 @@ class Record:
     detail: float = 1.0
     color_fix: str = "none"
     consistency: float = 0.0
+    keep_hidden: bool = False
     format: str | None = None
     quality: int | None = None
     lossless: bool = False

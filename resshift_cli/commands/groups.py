@@ -33,6 +33,7 @@ from resshift_cli.commands.options import (
     DetailOption,
     DeviceOption,
     JsonOption,
+    KeepHiddenOption,
     MaxMemoryOption,
     ModelOption,
     OfflineOption,
@@ -153,6 +154,7 @@ class Computation(Options):
     temperature: TemperatureOption = None
     color_fix: ColorFixOption = None
     consistency: ConsistencyOption = 0.0
+    keep_hidden: KeepHiddenOption = False
 
     def arguments(self) -> dict[str, Any]:
         """As `restoration.settings.settings` takes them."""

@@ -283,6 +283,14 @@ ConsistencyOption = Annotated[
         "for clean images; brings back the noise of others.",
     ),
 ]
+KeepHiddenOption = Annotated[
+    bool,
+    typer.Option(
+        "--keep-hidden",
+        help="Enlarge colours under full transparency as they are, for textures that have data "
+        "there. Otherwise they take those of what can be seen beside them: no fringe shows.",
+    ),
+]
 MaxMemoryOption = Annotated[
     int | None,
     typer.Option(

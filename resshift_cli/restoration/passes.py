@@ -88,7 +88,7 @@ def stream(job: Job, rows: Iterable[Pixels], shape: tuple[int, int, int]) -> Ite
 @torch.inference_mode()
 def _enlarged(job: Job, rows: Iterable[Pixels], shape: tuple[int, int, int]) -> Iterator[Pixels]:
     height, width, channels = shape
-    layers, opacity = _layers(rows, channels)
+    layers, opacity = _layers(rows, channels, job.settings)
     total = len(layers) * _work(job.engine.spec, height, width, job.settings)
     with closing(job.bars(total=total, unit=UNIT)) as bar:
         passes = _Passes(Run(job.engine, job.tile_batch, bar), (height, width))
@@ -174,13 +174,13 @@ def _work(spec: ModelSpec, height: int, width: int, settings: Settings) -> int:
     return tiles * units(spec, settings.steps)
 
 
-def _layers(rows: Iterable[Pixels], channels: int) -> tuple[list[Bands], float]:
+def _layers(rows: Iterable[Pixels], channels: int, settings: Settings) -> tuple[list[Bands], float]:
     """What has to go through the networks, as (1, 3, n, W); and the opacity if it is constant."""
     if channels % 2:
         return [(planes_of(band) for band in rows)], 1.0
     pixels = np.concatenate(list(rows))
     colours, alpha = pixels[..., :-1], pixels[..., -1:]
-    layers = [fill_hidden(colours, alpha)]
+    layers = [colours if settings.keep_hidden else fill_hidden(colours, alpha)]
     if alpha.min() < alpha.max():
         layers.append(alpha)
     return [iter([planes_of(layer)]) for layer in layers], float(alpha.min())

@@ -26,7 +26,28 @@ COLOUR_FIXES: tuple[str, ...] = get_args(ColourFix)
 
 
 class Options(TypedDict, total=False):
-    """How an image may be asked to be enlarged, see `Upscaler.__call__`."""
+    """How an image may be asked to be enlarged.
+
+    Attributes:
+        scale: output size over input size, 1 to 16. By default the model's own factor. Smaller ones
+            are reached by a Lanczos reduction, larger ones by further passes.
+        steps: steps of the chain, 1 to the model's own number, which is the default.
+        seed: 0 to 2^64 - 1, by default 0; the same seed gives the same result.
+        tile: largest side of a tile in input pixels, rounded down to what the network takes; up to
+            a third smaller where that covers the image with less work.
+        overlap: input pixels that neighbouring tiles share.
+        temperature: what the noise of the chain's steps, but not of its start, is multiplied by, 0
+            to 1. At 1 the result is a draw of what the image may have been; below, it has less
+            texture. By default as the model says.
+        detail: how much of what the model makes up is kept, 0, the mean of all that the image may
+            have been, to 1. By default as the model says.
+        color_fix: `wavelet` gives the result the low frequencies of the image, and so its colours;
+            `adain` matches mean and contrast around every pixel; `none`. Likewise.
+        consistency: how far the result is brought to where its reduction equals the image, 0, the
+            default, to 1. It helps with clean images, and brings back the noise of others.
+        keep_hidden: leave the colours under full transparency what they are, for textures that have
+            data there. By default they take those of what can be seen beside them.
+    """
 
     scale: SupportsFloat | None
     steps: SupportsIndex | None
@@ -37,6 +58,7 @@ class Options(TypedDict, total=False):
     detail: SupportsFloat | None
     color_fix: str | None
     consistency: SupportsFloat
+    keep_hidden: bool
 
 
 class Faithfulness(TypedDict):
@@ -60,6 +82,7 @@ class Settings:
         detail: how far the result is from the mean, 0, to what the chain gives, 1.
         color_fix: how the result gets the colours of the input, see `colour`.
         consistency: how far the result is projected to the input, 0 to 1.
+        keep_hidden: whether colours under full transparency stay what they are.
     """
 
     scale: float
@@ -71,6 +94,7 @@ class Settings:
     detail: float
     color_fix: ColourFix
     consistency: float
+    keep_hidden: bool = False
 
     @property
     def faithfulness(self) -> Faithfulness:
@@ -89,7 +113,7 @@ def settings(spec: ModelSpec, *, name: str, **options: Unpack[Options]) -> Setti
     Args:
         spec: the model.
         name: what messages call it.
-        options: see `Upscaler.__call__`.
+        options: see there.
 
     Raises:
         UsageError: an option outside its range.
@@ -108,6 +132,7 @@ def settings(spec: ModelSpec, *, name: str, **options: Unpack[Options]) -> Setti
         detail=_detail(spec, name, steps, options.get("detail")),
         color_fix=_color_fix(spec, options.get("color_fix")),
         consistency=_consistency(options.get("consistency", 0.0)),
+        keep_hidden=bool(options.get("keep_hidden", False)),
     )
 
 

@@ -169,24 +169,7 @@ class Upscaler:
                 float in [0, 1], (3, H, W) or (1, 3, H, W).
             progress: True for a bar of tqdm's, in a script or a notebook; a maker of such bars; or
                 a function of units done and units in all, called after every tile.
-            options: how, all of them by name:
-                scale: output size over input size, 1 to 16. By default the model's own factor.
-                Smaller ones are reached by a Lanczos reduction, larger ones by further passes.
-                steps: steps of the chain, 1 to the model's own number, which is the default.
-                seed: 0 to 2^64 - 1, by default 0; the same seed gives the same result.
-                tile: largest side of a tile in input pixels, rounded down to what the network
-                takes; up to a third smaller where that covers the image with less work.
-                overlap: input pixels that neighbouring tiles share.
-                temperature: what the noise of the chain's steps, but not of its start, is
-                multiplied by, 0 to 1. At 1 the result is a draw of what the image may have been;
-                below, it has less texture. By default as the model says.
-                detail: how much of what the model makes up is kept, 0, the mean of all that the
-                image may have been, to 1. By default as the model says.
-                color_fix: `wavelet` gives the result the low frequencies of the image, and so its
-                colours; `adain` matches mean and contrast around every pixel; `none`. Likewise.
-                consistency: how far the result is brought to where its reduction equals the image,
-                0, the default, to 1. It helps with clean images, and brings back the noise of
-                others.
+            options: how, all of them by name, see `settings.Options`.
 
         Returns:
             The enlarged image, of the kind and type that was given; floats in [0, 1].

@@ -71,6 +71,17 @@ def test_alpha_is_enlarged_like_a_gray_image() -> None:
     assert np.allclose(result[..., 3:], upscaler(alpha, consistency=1.0), atol=1e-6)
 
 
+def test_colours_under_full_transparency_are_enlarged_as_they_are_if_that_is_wanted() -> None:
+    rng = np.random.default_rng(0)
+    colour, alpha = rng.random((9, 8, 3)), np.zeros((9, 8, 1))
+    alpha[:4] = 1
+    upscaler = tiny_upscaler()
+    kept = upscaler(np.concatenate([colour, alpha], axis=2), keep_hidden=True)
+    assert np.allclose(kept[..., :3], upscaler(colour), atol=1e-6)
+    filled = upscaler(np.concatenate([colour, alpha], axis=2))
+    assert not np.allclose(filled[..., :3], upscaler(colour), atol=0.05)
+
+
 def test_sixteen_bits_keep_their_range_and_type() -> None:
     image = np.random.default_rng(0).integers(0, 65536, (9, 8, 3), dtype=np.uint16)
     upscaler = tiny_upscaler()

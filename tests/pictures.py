@@ -6,7 +6,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from resshift_cli.imaging.icc import Primaries
 from resshift_cli.training.photos import Photo
+
+P3 = Primaries((0.68, 0.32), (0.265, 0.69), (0.15, 0.06), (0.3127, 0.329))
+"""Of Display P3, as phones have it."""
 
 
 def made_up_photo(seed: int, side: int) -> Photo:

@@ -18,6 +18,7 @@ from resshift_cli import __version__
 from resshift_cli.commands import console, defaults, exits, models
 from resshift_cli.commands.batch import batch
 from resshift_cli.commands.bench import bench
+from resshift_cli.commands.compare import compare
 from resshift_cli.commands.doctor import doctor
 from resshift_cli.commands.evaluate import evaluate
 from resshift_cli.commands.exits import BROKEN_PIPE, EPILOG, explain
@@ -41,6 +42,7 @@ ANYWAY = frozenset({"doctor", "-h", "--help", "-V", "--version"})
 
 app.command(cls=Command)(spread(upscale))
 app.command(cls=Command)(spread(batch))
+app.command(cls=Command)(spread(compare))
 app.add_typer(models.app, name="models")
 app.command(cls=Command)(spread(bench))
 app.command("eval", cls=Command)(spread(evaluate))

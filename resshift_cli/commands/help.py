@@ -22,6 +22,10 @@ EXAMPLES = {
         "resshift batch photos/ --dry-run",
         "resshift batch photos/ -o big/ --include '*.jpg' --exclude 'drafts/*'",
     ),
+    "compare": (
+        "resshift compare photo.jpg photo_x4.jpg --open",
+        "resshift compare small.png one.png other.png --reference original.png -o page.html",
+    ),
     "eval": (
         "resshift eval --hq originals/ --model tiny-x4 --steps 15 --steps 1 -o report/",
         "resshift eval --hq originals/ --lq small/ --metric psnr-y --json",

@@ -6,14 +6,14 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 
 from resshift_cli import __version__
-from resshift_cli.commands import choice, console, progress, ready
+from resshift_cli.commands import choice, console, pages, progress, ready
 from resshift_cli.commands.exits import explain
 from resshift_cli.commands.groups import Enlarging, Reporting
 from resshift_cli.commands.options import InputsArgument, OutputOption
@@ -32,6 +32,7 @@ def upscale(
     inputs: InputsArgument,
     *,
     output: OutputOption = None,
+    compare: pages.CompareOption = False,
     enlarging: Enlarging,
     reporting: Reporting,
 ) -> None:
@@ -52,6 +53,11 @@ def upscale(
     handling, overwrite = enlarging.handling(), enlarging.writing.overwrite
     model, computation = enlarging.model, enlarging.computation
     to_stdout = _check_streams(inputs, output, as_json=reporting.as_json)
+    if to_stdout and compare:
+        raise UsageError(
+            "A result that goes to stdout is no file to compare (--compare).",
+            hint="Give a file with -o, or leave out --compare.",
+        )
     entry = choice.candidate(model)
     report = Report(__version__, entry.name)
     quiet = reporting.quiet
@@ -65,6 +71,8 @@ def upscale(
             with console.waiting("Checking the images", quiet=quiet):
                 loader = Loader(handling)
                 tasks, sizes = _check(sources, outputs, scale, report, loader, overwrite)
+                if compare:
+                    tasks = _with_pages(tasks)
             job = choice.Job(sizes, computation, enlarging.machine)
             entry = choice.settle(entry, model, job)
             report.model = entry.name
@@ -184,12 +192,14 @@ class Task:
         target: the result, or what messages call it.
         options: how it is encoded.
         overwrite: whether it may replace a file; None if it goes to stdout.
+        page: where the two are compared, if they are.
     """
 
     source: Source
     target: Path
     options: SaveOptions
     overwrite: bool | None
+    page: Path | None = None
 
 
 def _check(
@@ -231,6 +241,29 @@ def _check(
     return tasks, sizes
 
 
+def _with_pages(tasks: Sequence[Task]) -> list[Task]:
+    """The tasks with a page beside every result.
+
+    Raises:
+        UsageError: two pages would have the same name.
+        OutputError: one can't be written.
+    """
+    from resshift_cli.imaging import targets
+
+    found: dict[Path, Task] = {}
+    for task in tasks:
+        page = pages.name_for(task.target, "compare")
+        if page in found:
+            raise UsageError(
+                f"{printable(found[page].target)} and {printable(task.target)} would both be "
+                f"compared in {printable(page)}.",
+                hint="Upscale them one by one, or run `resshift compare` afterwards with -o.",
+            )
+        targets.check_place(page, overwrite=bool(task.overwrite))
+        found[page] = replace(task, page=page)
+    return list(found.values())
+
+
 @dataclass(frozen=True, slots=True)
 class Run:
     """What the images of a command have in common."""
@@ -251,6 +284,8 @@ class Run:
             try:
                 loaded, result = self._enlarge(task, title)
                 self._enter(task, loaded, result, time.monotonic() - started)
+                if task.page is not None:
+                    self._compare(task, task.page, result)
             except ResShiftError as error:
                 self.report.fail(source, error)
                 explain(error, debug=self.reporting.debug)
@@ -287,6 +322,21 @@ class Run:
             else:
                 targets.save(content, task.target, overwrite=task.overwrite)
         return loaded, result
+
+    def _compare(self, task: Task, page: Path, result: Result) -> None:
+        """Write the page with input and result."""
+        from resshift_cli.imaging.sources import Source
+
+        height, width = result.size
+        most = max(self.loader.handling.max_pixels, height * width)
+        handling = replace(self.loader.handling, max_pixels=most)
+        pair = [task.source, Source(task.target)]
+        pages.of_files(
+            pair, page, handling, overwrite=bool(task.overwrite), quiet=self.reporting.quiet
+        )
+        self.report.results[-1]["page"] = str(page)
+        if not self.reporting.quiet:
+            console.note(f"{page} compares them")
 
     def _enter(self, task: Task, loaded: Loaded, result: Result, seconds: float) -> None:
         """Add a result to the report, and tell of it."""

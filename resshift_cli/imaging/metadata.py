@@ -104,6 +104,15 @@ def dpi(value: Any, orientation: int) -> tuple[float, float] | None:
     return (down, across) if orientation in LYING else (across, down)
 
 
+def processing(block: bytes | None) -> str:
+    """What an EXIF block says of how the image was made: our note, or that of other software."""
+    if block is None:
+        return ""
+    source = Image.Exif()
+    source.load(block)
+    return str(source.get(ExifTags.Base.ProcessingSoftware, "")).rstrip("\0")
+
+
 def exif_for(block: bytes | None, note: str, size: tuple[int, int], max_bytes: int) -> bytes | None:
     """The EXIF of a result of (height, width), with the note as ProcessingSoftware.
 

@@ -131,14 +131,23 @@ def plan_outputs(
 def check_writable(path: Path, *, overwrite: bool, options: SaveOptions = AS_IT_IS) -> None:
     """Find out before the work, as far as possible, whether its result can be saved.
 
+    Raises:
+        UsageError: the extension is none that results are written with.
+        OutputError: as `check_place`.
+    """
+    options.format_of(path)
+    check_place(path, overwrite=overwrite)
+
+
+def check_place(path: Path, *, overwrite: bool) -> None:
+    """The same of a file of any kind.
+
     A small file is created in the folder and removed again.
 
     Raises:
-        UsageError: the extension is none that results are written with.
         OutputError: the file exists and `overwrite` is false, it is a folder or a device, or the
             folder is missing or not writable.
     """
-    options.format_of(path)
     check_replaceable(path, overwrite=overwrite)
     target = _real(path)
     trial = atomic.temporary(target)

@@ -36,7 +36,7 @@ class Record:
         folder: the folder of the inputs, absolute.
         model, weights: its name, and the SHA-256 of its files.
         scale, steps, seed, tile, overlap, temperature, detail, color_fix, consistency,
-            keep_hidden: as `settings.Settings`.
+            keep_hidden, wrap: as `settings.Settings`.
         precision: what was computed in.
         format, quality, lossless, compression, depth, strip_metadata: as `formats.SaveOptions`.
         first_frame: whether only the first frame or page was taken.
@@ -77,6 +77,7 @@ class Record:
     color_fix: str = "none"
     consistency: float = 0.0
     keep_hidden: bool = False
+    wrap: str = "none"
     format: str | None = None
     quality: int | None = None
     lossless: bool = False

@@ -16,7 +16,7 @@ from resshift_cli.system.digests import digest
 
 SAME = (
     *("model", "scale", "steps", "seed", "tile", "overlap", "temperature", "detail"),
-    *("precision", "color_fix", "consistency", "keep_hidden"),
+    *("precision", "color_fix", "consistency", "keep_hidden", "wrap"),
     *("format", "quality", "lossless", "compression", "depth", "strip_metadata", "first_frame"),
     "assume_profile",
 )

@@ -47,6 +47,7 @@ from resshift_cli.commands.options import (
     TemperatureOption,
     TileOption,
     WeightsOption,
+    WrapOption,
 )
 from resshift_cli.commands.values import MAX_PIXELS
 
@@ -155,6 +156,7 @@ class Computation(Options):
     color_fix: ColorFixOption = None
     consistency: ConsistencyOption = 0.0
     keep_hidden: KeepHiddenOption = False
+    wrap: WrapOption = "none"
 
     def arguments(self) -> dict[str, Any]:
         """As `restoration.settings.settings` takes them."""

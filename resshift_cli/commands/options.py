@@ -291,6 +291,16 @@ KeepHiddenOption = Annotated[
         "there. Otherwise they take those of what can be seen beside them: no fringe shows.",
     ),
 ]
+WrapOption = Annotated[
+    str,
+    typer.Option(
+        metavar="AXES",
+        autocompletion=values.completed(*values.WRAPS),
+        callback=values.wrap,
+        help="For tileable textures: x where left and right border meet, y where upper and lower "
+        "do, or xy. Those of the result meet, too, without a seam.",
+    ),
+]
 MaxMemoryOption = Annotated[
     int | None,
     typer.Option(

@@ -20,6 +20,7 @@ DEVICES = ("auto", "cpu", "cuda", "mps")
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 COLOUR_FIXES = ("none", "wavelet", "adain")
 PROFILES = ("srgb", "display-p3", "a98-rgb", "cmyk")
+WRAPS = ("none", "x", "y", "xy")
 FORMATS = ("png", "jpg", "webp", "avif", "tiff", "gif", "bmp", "tga", "heic", "jxl")
 
 
@@ -64,6 +65,11 @@ def precision_names(names: list[str] | None) -> list[str] | None:
 def colour_fix(name: str | None) -> str | None:
     """A colour fix, in small letters."""
     return None if name is None else _one_of(COLOUR_FIXES, name)
+
+
+def wrap(axes: str) -> str:
+    """Axes, in small letters."""
+    return _one_of(WRAPS, axes)
 
 
 def _one_of(values: Sequence[str], name: str) -> str:

@@ -118,9 +118,24 @@ def framed(bands: Iterable[Tensor], height: int, frame: Frame) -> Bands:
         rows = order[start : start + FRAMED]
         first = min(rows)
         held = reader.rows(first, max(rows) + 1)
-        chosen = torch.tensor([row - first for row in rows])
-        yield held.index_select(-2, chosen).index_select(-1, frame.columns(held.shape[-1]))
+        chosen = torch.tensor([row - first for row in rows], device=held.device)
+        columns = frame.columns(held.shape[-1]).to(held.device)
+        yield held.index_select(-2, chosen).index_select(-1, columns)
         reader.forget(needed[start + len(rows)])
+
+
+def unframed(bands: Iterable[Tensor], size: tuple[int, int], frame: Frame) -> Bands:
+    """What stands within a frame: an image of (height, width)."""
+    row = -frame.top
+
+    def within(band: Tensor) -> Tensor:
+        nonlocal row
+        first, last = max(-row, 0), max(size[0] - row, 0)
+        row += band.shape[-2]
+        return band[..., first:last, frame.left : frame.left + size[1]]
+
+    # A map, unlike a generator, holds no band while the next one is not asked for.
+    return filter(lambda band: band.shape[-2], map(within, bands))
 
 
 def local(

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from resshift_cli.diffusion.specs import ModelSpec
 from resshift_cli.errors import out_of_memory
@@ -15,7 +16,7 @@ from resshift_cli.imaging.alpha import fill_hidden
 from resshift_cli.imaging.picture import Pixels
 from resshift_cli.restoration import colour
 from resshift_cli.restoration.arrays import pixels_of, planes_of
-from resshift_cli.restoration.bands import Bands, Reader, Window
+from resshift_cli.restoration.bands import Bands, Reader, Window, framed, unframed
 from resshift_cli.restoration.engine import Engine, Run
 from resshift_cli.restoration.pipeline import Pipeline, restore
 from resshift_cli.restoration.resize import lanczos
@@ -28,8 +29,10 @@ from resshift_cli.restoration.settings import (
     smaller_tile,
     target_size,
     uninvented,
+    wrapped_size,
 )
 from resshift_cli.restoration.stages import units
+from resshift_cli.restoration.tiling import Frame
 from resshift_cli.system.device import release_memory, to_device
 from resshift_cli.system.progress import Bars
 
@@ -148,30 +151,46 @@ class _Passes:
     def enlarged(self, layer: Bands, settings: Settings) -> Bands:
         """Bands (1, 3, n, W) in [0, 1], to bands of the target's size."""
         spec, size = self.run.engine.spec, self.size
-        for number, wanted in enumerate(pass_sizes(spec, *self.size, settings.scale)):
-            seed = (settings.seed + number) % 2**64
-            layer = self._pass(lanczos(layer, size, wanted), wanted, replace(settings, seed=seed))
+        for number, wanted in enumerate(_sizes(spec, *size, settings)):
+            own = replace(settings, seed=(settings.seed + number) % 2**64)
+            layer = self._pass(lanczos(layer, size, wanted, settings.wrap), wanted, own)
             size = (wanted[0] * spec.scale, wanted[1] * spec.scale)
-        return lanczos(layer, size, target_size(*self.size, settings.scale))
+        return lanczos(layer, size, target_size(*self.size, settings.scale), settings.wrap)
 
     def _pass(self, layer: Bands, size: tuple[int, int], settings: Settings) -> Bands:
         """One pass, its result made true to the layer as the settings want it."""
-        lq = (band * 2 - 1 for band in layer)
-        restored = colour.faithful(
-            lq,
-            lambda bands: restore(self.run, bands, size, settings),
-            size[0],
-            self.run.engine.spec.scale,
-            **settings.faithfulness,
-        )
-        return ((band / 2 + 0.5).cpu() for band in restored)
+        factor = self.run.engine.spec.scale
+        large = (size[0] * factor, size[1] * factor)
+        # What a correction looks at beyond a border that meets the other one is there.
+        reach = colour.reach(factor, **settings.faithfulness)
+        above, beside = (reach if axis in settings.wrap else 0 for axis in "yx")
+        height, width = size[0] + 2 * above, size[1] + 2 * beside
+        around = Frame(above, beside, height, width, settings.wrap)
+
+        def enlarged(lq: Iterable[Tensor]) -> Bands:
+            restored = restore(self.run, unframed(lq, size, around), size, settings)
+            wider = above or beside
+            return framed(restored, large[0], around.scaled(factor)) if wider else restored
+
+        lq: Bands = (band * 2 - 1 for band in layer)
+        if above or beside:
+            lq = framed(lq, size[0], around)
+        faithful = colour.faithful(lq, enlarged, height, factor, **settings.faithfulness)
+        shown = unframed(faithful, large, around.scaled(factor))
+        return ((band / 2 + 0.5).cpu() for band in shown)
 
 
 def _work(spec: ModelSpec, height: int, width: int, settings: Settings) -> int:
     """Units of work on one layer."""
-    sizes = pass_sizes(spec, height, width, settings.scale)
+    sizes = _sizes(spec, height, width, settings)
     tiles = sum(len(grid(spec, *size, settings)) for size in sizes)
     return tiles * units(spec, settings.steps)
+
+
+def _sizes(spec: ModelSpec, height: int, width: int, settings: Settings) -> list[tuple[int, int]]:
+    """What goes into every pass: where it wraps, a whole number of latent positions."""
+    sizes = pass_sizes(spec, height, width, settings.scale)
+    return [wrapped_size(spec, *size, settings) for size in sizes]
 
 
 def _layers(rows: Iterable[Pixels], channels: int, settings: Settings) -> tuple[list[Bands], float]:
@@ -180,10 +199,21 @@ def _layers(rows: Iterable[Pixels], channels: int, settings: Settings) -> tuple[
         return [(planes_of(band) for band in rows)], 1.0
     pixels = np.concatenate(list(rows))
     colours, alpha = pixels[..., :-1], pixels[..., -1:]
-    layers = [colours if settings.keep_hidden else fill_hidden(colours, alpha)]
+    layers = [colours if settings.keep_hidden else _seen(colours, alpha, settings.wrap)]
     if alpha.min() < alpha.max():
         layers.append(alpha)
     return [iter([planes_of(layer)]) for layer in layers], float(alpha.min())
+
+
+def _seen(colours: Pixels, alpha: Pixels, wrap: str) -> Pixels:
+    """Colours of which none is hidden, also to those who look across borders that meet."""
+    if wrap == "none":
+        return fill_hidden(colours, alpha)
+    height, width = alpha.shape[:2]
+    top, left = height // 2 * ("y" in wrap), width // 2 * ("x" in wrap)
+    padding = ((top, top), (left, left), (0, 0))
+    filled = fill_hidden(*(np.pad(layer, padding, mode="wrap") for layer in (colours, alpha)))
+    return filled[top : top + height, left : left + width]
 
 
 def _taken(alpha: Reader, top: int, bottom: int) -> Pixels:

@@ -25,9 +25,11 @@ from resshift_cli.restoration.stages import (
     Denoise,
     Encode,
     Source,
+    Stage,
     tiled,
 )
 from resshift_cli.restoration.tiling import Blend, Box, Grid
+from resshift_cli.restoration.wrapping import Ring
 from resshift_cli.system.device import to_device
 
 BICUBIC_REACH = 2  # input pixels that bicubic enlargement looks at on either side
@@ -41,6 +43,7 @@ class Pipeline:
         tiles: how the images are cut, within their frames.
         settings: see `settings.settings`; whatever `settings.scale` says.
         sampler: how the chain is walked, by default as the settings say.
+        ring: where the image is among the tiles if it wraps, counted in latent positions.
     """
 
     def __init__(
@@ -49,6 +52,7 @@ class Pipeline:
         tiles: Grid,
         settings: Settings,
         sampler: Sampler | None = None,
+        ring: Ring | None = None,
     ) -> None:
         self.run = replace(run, detail=settings.detail)
         self.spec = run.engine.spec
@@ -56,6 +60,8 @@ class Pipeline:
         self.detail = 1.0 if self.spec.mean else settings.detail
         self.seed = settings.seed
         self.sampler = settings.sampler(self.spec) if sampler is None else sampler
+        self.ring = ring
+        self.field = run.field if ring is None else ring.field(run.field)
         self.latents = Blend(tiles)
         self.pixels = Blend(self.latents.grid, self.spec.autoencoder.factor)
         self.run.begin(self.latents.grid.rows.size * self.latents.grid.columns.size)
@@ -77,7 +83,7 @@ class Pipeline:
             planes = self._planes if self.spec.denoiser.noise_channels else None
             sources = Source(x_t.reader()), Source(y0.reader()), Source(shown.reader(), ratio)
             stage = Denoise(*sources, self.sampler.schedule, t, planes)
-            return Window(tiled(stage, self.run, self.latents))
+            return Window(self._tiled(stage, self.latents))
 
         start = Window(self._started(y0.reader()))
         states = list(chain.walk(start, predict, self._step, self.sampler.schedule.steps))
@@ -117,11 +123,15 @@ class Pipeline:
     def _encoded(self, high: Window) -> Bands:
         outer = self.spec.autoencoder
         stage = Encode(Source(high.reader(), outer.factor), ENCODE_UNITS[outer.kind])
-        return tiled(stage, self.run, self.latents)
+        return self._tiled(stage, self.latents)
 
     def _decoded(self, latent: Window) -> Bands:
         stage = Decode(Source(latent.reader()), DECODE_UNITS[self.spec.autoencoder.kind])
-        return tiled(stage, self.run, self.pixels)
+        return self._tiled(stage, self.pixels)
+
+    def _tiled(self, stage: Stage, blend: Blend) -> Bands:
+        result = tiled(stage, self.run, blend)
+        return result if self.ring is None else self.ring.scaled(blend.factor).closed(result)
 
     def _started(self, y0: Iterable[Tensor]) -> Bands:
         top = 0
@@ -165,7 +175,7 @@ class Pipeline:
 
     def _drawn(self, draw: int, channels: int, box: Box) -> Tensor:
         window = {"top": box.top, "left": box.left, "height": box.height, "width": box.width}
-        noise = self.run.field(self.seed, draw, channels, **window)
+        noise = self.field(self.seed, draw, channels, **window)
         return to_device(noise, self.run.engine.device)
 
 
@@ -189,16 +199,10 @@ def restore(
         Bands of rows, float32 (N, 3, n, width * scale) in [-1, 1].
     """
     spec = run.engine.spec
-    around, factor = frame(spec, *size, settings), spec.scale
-    pipeline = Pipeline(run, grid(spec, *size, settings), settings, sampler)
+    around, ring = frame(spec, *size, settings), None
+    if settings.wrap != "none":
+        ring = Ring(around, *size).coarser(spec.lq_pixels)
+    pipeline = Pipeline(run, grid(spec, *size, settings), settings, sampler, ring)
     pixels = pipeline.restore(bands.framed(lq, size[0], around))
-    row = -around.top * factor
-
-    def within(band: Tensor) -> Tensor:
-        nonlocal row
-        first, last = max(-row, 0), max(size[0] * factor - row, 0)
-        row += band.shape[-2]
-        left = around.left * factor
-        return band[..., first:last, left : left + size[1] * factor]
-
-    return filter(lambda band: band.shape[-2], map(within, pixels))
+    large = (size[0] * spec.scale, size[1] * spec.scale)
+    return bands.unframed(pixels, large, around.scaled(spec.scale))

@@ -24,6 +24,8 @@ def note(entry: ModelEntry, settings: Settings, device: torch.device, dtype: tor
         f"{settings.steps} step{'s' * (settings.steps != 1)}, detail {settings.detail:g}, "
         f"seed {settings.seed}, {precision_name(dtype)}"
     )
+    if settings.wrap != "none":
+        text += f", wrap {settings.wrap}"
     if count is not None:
         text += f", {count} thread{'s' * (count != 1)}"
     return text.encode("ascii", "backslashreplace").decode()

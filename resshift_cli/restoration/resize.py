@@ -11,7 +11,8 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from resshift_cli.restoration.bands import Bands, Window
+from resshift_cli.restoration.bands import Bands, Window, framed
+from resshift_cli.restoration.tiling import Frame
 
 LOBES = 3  # of Lanczos' kernel, on either side
 
@@ -32,13 +33,16 @@ def enlarge(image: Tensor, scale: int) -> Tensor:
     return F.interpolate(image, scale_factor=scale, mode="bicubic", align_corners=False)
 
 
-def lanczos(bands: Iterable[Tensor], size: tuple[int, int], target: tuple[int, int]) -> Bands:
+def lanczos(
+    bands: Iterable[Tensor], size: tuple[int, int], target: tuple[int, int], wrap: str = "none"
+) -> Bands:
     """Resize an image; the result may overshoot.
 
     Args:
         bands: of the image, float32 (1, C, n, width) on the CPU.
         size: its height and width.
         target: those of the result.
+        wrap: `x` or `y` or both, along which the image begins anew where it ends.
 
     Yields:
         Bands of the result; the ones that were given if the sizes are equal.
@@ -46,21 +50,28 @@ def lanczos(bands: Iterable[Tensor], size: tuple[int, int], target: tuple[int, i
     if size == target:
         yield from bands
         return
-    window = Window(bands)
-    reader = window.reader()
     ratio = size[0] / target[0]
     reach = math.ceil(LOBES * max(ratio, 1.0)) + 1
+    above = reach if "y" in wrap else 0
+    beside = math.ceil(LOBES * max(size[1] / target[1], 1.0)) + 1 if "x" in wrap else 0
+    height = size[0] + 2 * above
+    if above or beside:
+        around = Frame(above, beside, height, size[1] + 2 * beside, wrap)
+        bands = framed(bands, size[0], around)
+    window = Window(bands)
+    reader = window.reader()
     top = 0
     while window.take():
         bottom = target[0]
-        if window.bottom < size[0]:
-            bottom = math.floor((window.bottom - reach) / ratio)
+        if window.bottom < height:
+            bottom = min(math.floor((window.bottom - above - reach) / ratio), target[0])
         if bottom > top:
-            first = max(math.floor(top * ratio) - reach, 0)
-            last = min(math.ceil(bottom * ratio) + reach, size[0])
-            box = (0.0, top * ratio - first, float(size[1]), bottom * ratio - first)
+            first = max(math.floor(top * ratio) + above - reach, 0)
+            last = min(math.ceil(bottom * ratio) + above + reach, height)
+            upper, lower = (row * ratio + above - first for row in (top, bottom))
+            box = (float(beside), upper, float(beside + size[1]), lower)
             yield _resized(reader.rows(first, last), (bottom - top, target[1]), box)
-            reader.forget(max(math.floor(bottom * ratio) - reach, 0))
+            reader.forget(max(math.floor(bottom * ratio) + above - reach, 0))
             top = bottom
 
 

@@ -15,6 +15,7 @@ from resshift_cli.errors import UsageError
 from resshift_cli.restoration import tiling
 from resshift_cli.restoration.colour import ColourFix
 from resshift_cli.restoration.tiling import Frame, Grid
+from resshift_cli.restoration.wrapping import WRAPS, Wrap
 
 MAX_SCALE = 16
 
@@ -47,6 +48,9 @@ class Options(TypedDict, total=False):
             default, to 1. It helps with clean images, and brings back the noise of others.
         keep_hidden: leave the colours under full transparency what they are, for textures that have
             data there. By default they take those of what can be seen beside them.
+        wrap: `x`, `y` or `xy` for an image whose left and right, upper and lower, or all borders
+            meet, as a tileable texture's do; those of the result do, too. By default `none`. With
+            `y` the result is held in memory.
     """
 
     scale: SupportsFloat | None
@@ -59,6 +63,7 @@ class Options(TypedDict, total=False):
     color_fix: str | None
     consistency: SupportsFloat
     keep_hidden: bool
+    wrap: str
 
 
 class Faithfulness(TypedDict):
@@ -83,6 +88,7 @@ class Settings:
         color_fix: how the result gets the colours of the input, see `colour`.
         consistency: how far the result is projected to the input, 0 to 1.
         keep_hidden: whether colours under full transparency stay what they are.
+        wrap: along which axes borders meet, see `wrapping`.
     """
 
     scale: float
@@ -95,6 +101,7 @@ class Settings:
     color_fix: ColourFix
     consistency: float
     keep_hidden: bool = False
+    wrap: Wrap = "none"
 
     @property
     def faithfulness(self) -> Faithfulness:
@@ -133,6 +140,7 @@ def settings(spec: ModelSpec, *, name: str, **options: Unpack[Options]) -> Setti
         color_fix=_color_fix(spec, options.get("color_fix")),
         consistency=_consistency(options.get("consistency", 0.0)),
         keep_hidden=bool(options.get("keep_hidden", False)),
+        wrap=_wrap(options.get("wrap", "none")),
     )
 
 
@@ -268,6 +276,14 @@ def _consistency(wanted: SupportsFloat) -> float:
     return consistency
 
 
+def _wrap(wanted: str) -> Wrap:
+    if wanted not in WRAPS:
+        raise UsageError(
+            f"An image can't wrap along '{wanted}'.", hint="Choose none, x, y or xy (--wrap)."
+        )
+    return cast(Wrap, wanted)
+
+
 def smaller_tile(spec: ModelSpec, settings: Settings) -> Settings | None:
     """The same with tiles of half the side, or None where the network can't take smaller ones."""
     multiple = _multiple(spec)
@@ -305,9 +321,11 @@ def pass_sizes(spec: ModelSpec, height: int, width: int, scale: float) -> list[t
 def grid(spec: ModelSpec, height: int, width: int, settings: Settings) -> Grid:
     """Tiles of an input of this size within its frame, counted in latent positions."""
 
-    def axis(length: int) -> tiling.Axis:
-        side = _framed(spec, length, settings)
-        largest = max(side, settings.tile) if length <= settings.tile else settings.tile
+    def axis(length: int, wraps: bool) -> tiling.Axis:
+        side = _framed(spec, length, settings, wraps)
+        largest = settings.tile
+        if not wraps and length <= settings.tile:
+            largest = max(side, settings.tile)
         return tiling.plan_axis(
             side // spec.lq_pixels,
             size=largest // spec.lq_pixels,
@@ -315,25 +333,40 @@ def grid(spec: ModelSpec, height: int, width: int, settings: Settings) -> Grid:
             multiple=spec.denoiser.size_multiple,
         )
 
-    return Grid(axis(height), axis(width))
+    return Grid(axis(height, "y" in settings.wrap), axis(width, "x" in settings.wrap))
 
 
 def frame(spec: ModelSpec, height: int, width: int, settings: Settings) -> Frame:
     """What an input of this size is grown to, in its pixels."""
-    larger = [_framed(spec, length, settings) for length in (height, width)]
-    top, left = ((larger[i] - (height, width)[i]) // 2 for i in (0, 1))
-    if not spec.tile.margin:  # as the authors of published models pad
-        top = left = 0
-    return Frame(top, left, *larger)
+
+    def axis(length: int, wraps: bool) -> tuple[int, int]:
+        larger = _framed(spec, length, settings, wraps)
+        if wraps:  # it begins at a whole latent position
+            return (larger - length) // 2 // spec.lq_pixels * spec.lq_pixels, larger
+        # Where there is no margin, as the authors of published models pad.
+        return (larger - length) // 2 if spec.tile.margin else 0, larger
+
+    top, down = axis(height, "y" in settings.wrap)
+    left, across = axis(width, "x" in settings.wrap)
+    return Frame(top, left, down, across, settings.wrap)
 
 
-def _framed(spec: ModelSpec, length: int, settings: Settings) -> int:
+def wrapped_size(spec: ModelSpec, height: int, width: int, settings: Settings) -> tuple[int, int]:
+    """The size at which an image goes through a pass: whole latent positions where it wraps."""
+    down, across = (spec.lq_pixels if axis in settings.wrap else 1 for axis in "yx")
+    return _round_up(height, down), _round_up(width, across)
+
+
+def _framed(spec: ModelSpec, length: int, settings: Settings, wraps: bool) -> int:
     """The side that one is grown to.
 
     If it fits in one tile, that is a multiple of the network's; a longer one is covered by whole
     tiles and needs no more than whole latent positions.
     """
     wanted, multiple = length + 2 * spec.tile.margin, _multiple(spec)
+    if wraps:  # what is shown twice is the overlap of the ring's ends
+        wanted = max(wanted, length + max(settings.overlap, spec.lq_pixels))
+        return _round_up(wanted, multiple if wanted <= settings.tile else spec.lq_pixels)
     if length > settings.tile:
         return _round_up(wanted, spec.lq_pixels)
     return min(_round_up(wanted, multiple), _largest(spec, settings))
@@ -351,9 +384,9 @@ def single_tile(
 ) -> tuple[int, int] | None:
     """Height and width that an image of a single pass and tile is grown to, in input pixels.
 
-    None of an image that takes more: those of one size can be computed at a time.
+    None of an image that takes more, or wraps: those of one size can be computed at a time.
     """
-    if len(pass_sizes(spec, height, width, settings.scale)) > 1:
+    if settings.wrap != "none" or len(pass_sizes(spec, height, width, settings.scale)) > 1:
         return None
     if len(grid(spec, height, width, settings)) > 1:
         return None

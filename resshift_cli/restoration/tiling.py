@@ -47,10 +47,10 @@ class Axis:
             weight = torch.ones(self.size, dtype=torch.float64)
             if i > 0:
                 overlap = self.starts[i - 1] + self.size - start
-                weight *= _raised_cosine(position, overlap)
+                weight *= raised_cosine(position, overlap)
             if i + 1 < len(self.starts):
                 overlap = start + self.size - self.starts[i + 1]
-                weight *= _raised_cosine(self.size - position, overlap)
+                weight *= raised_cosine(self.size - position, overlap)
             weights.append(weight)
         total = torch.zeros(self.length, dtype=torch.float64)
         for start, weight in zip(self.starts, weights, strict=True):
@@ -63,7 +63,7 @@ class Axis:
         return shares
 
 
-def _raised_cosine(distance: Tensor, overlap: int) -> Tensor:
+def raised_cosine(distance: Tensor, overlap: int) -> Tensor:
     """Rises from 0 at the tile's border to 1 where the overlap ends."""
     if overlap == 0:
         return torch.ones_like(distance)
@@ -256,32 +256,56 @@ def _batches(boxes: Sequence[Box], size: int) -> Iterator[Sequence[Box]]:
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """A larger image around one that goes on by reflection.
+    """A larger image around one that goes on by reflection, or from the other border.
 
     Attributes:
         top: rows above the image.
         left: columns to the left of it.
         height: of the larger image.
         width: likewise.
+        wrap: `x` or `y` or both, along which the image begins anew where it ends.
     """
 
     top: int
     left: int
     height: int
     width: int
+    wrap: str = "none"
+
+    @property
+    def across(self) -> bool:
+        """Whether left and right border meet."""
+        return "x" in self.wrap
+
+    @property
+    def down(self) -> bool:
+        """Whether upper and lower border meet."""
+        return "y" in self.wrap
+
+    def scaled(self, factor: int) -> Frame:
+        """The same counted in units `factor` times finer."""
+        height, width = self.height * factor, self.width * factor
+        return Frame(self.top * factor, self.left * factor, height, width, self.wrap)
 
     def rows(self, height: int) -> Tensor:
         """Which of so many rows of the image each row shows."""
-        return _mirrored(self.top, self.height, height)
+        repeated = _begun_anew if self.down else _mirrored
+        return repeated(self.top, self.height, height)
 
     def columns(self, width: int) -> Tensor:
         """Which of so many columns of the image each column shows."""
-        return _mirrored(self.left, self.width, width)
+        repeated = _begun_anew if self.across else _mirrored
+        return repeated(self.left, self.width, width)
 
     def pad(self, image: Tensor) -> Tensor:
         """The larger image of (..., H, W)."""
         rows, columns = self.rows(image.shape[-2]), self.columns(image.shape[-1])
         return image.index_select(-2, rows).index_select(-1, columns)
+
+
+def _begun_anew(before: int, length: int, own: int) -> Tensor:
+    """Positions within `own`, beginning so many before it, over and over."""
+    return (torch.arange(length) - before) % own
 
 
 def _mirrored(before: int, length: int, own: int) -> Tensor:

@@ -74,6 +74,16 @@ def test_the_colour_fix_and_the_consistency_reach_the_result(
     np.testing.assert_array_equal(enlarged()[1], results[1])
 
 
+def test_a_texture_that_wraps_is_enlarged_as_one_and_its_result_says_so(
+    enlarged: Enlarged, tmp_path: Path
+) -> None:
+    _, result = enlarged("--wrap", "XY")
+    assert result.shape == (48, 80, 3) and (result != enlarged()[1]).any()
+    enlarged("--wrap", "x")
+    written = next((tmp_path / "out").glob("*.png"))
+    assert b", wrap x" in written.read_bytes()
+
+
 @pytest.mark.parametrize("command", ["upscale", "batch"])
 @pytest.mark.parametrize(
     "words, told",
@@ -85,6 +95,7 @@ def test_the_colour_fix_and_the_consistency_reach_the_result(
         (f"--max-memory {'9' * 400}G", "is no size"),
         ("--color-fix wavelets", "'wavelets' is none of none, wavelet and adain."),
         ("--consistency 1.5", "1.5 is not from 0 to 1."),
+        ("--wrap z", "'z' is none of none, x, y and xy."),
         ("--consistency nan", "nan is not from 0 to 1."),
         ("--max-memory 4", "'4' is 4 bytes; give a unit, such as 4G or 800M."),
     ],

@@ -25,6 +25,7 @@ from resshift_cli.commands.exits import BROKEN_PIPE, EPILOG, explain
 from resshift_cli.commands.groups import spread
 from resshift_cli.commands.help import Command
 from resshift_cli.commands.options import DebugOption
+from resshift_cli.commands.preview import preview
 from resshift_cli.commands.train import train
 from resshift_cli.commands.upscale import upscale
 from resshift_cli.commands.values import CommandLine
@@ -42,6 +43,7 @@ ANYWAY = frozenset({"doctor", "-h", "--help", "-V", "--version"})
 
 app.command(cls=Command)(spread(upscale))
 app.command(cls=Command)(spread(batch))
+app.command(cls=Command)(spread(preview))
 app.command(cls=Command)(spread(compare))
 app.add_typer(models.app, name="models")
 app.command(cls=Command)(spread(bench))

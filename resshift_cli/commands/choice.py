@@ -6,9 +6,10 @@ is impossible, or nobody would want to wait for it unasked; one line says so.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from resshift_cli.commands import console, defaults, ready
@@ -135,6 +136,31 @@ def settle(entry: ModelEntry, which: Model, job: Job | None = None) -> ModelEntr
 def choose(which: Model) -> ModelEntry:
     """The model to be used for work whose extent is not known; see `candidate` and `settle`."""
     return settle(candidate(which), which)
+
+
+def several(
+    names: Sequence[str] | None,
+    weights: Sequence[Path] | None,
+    common: Model,
+    job: Job | None = None,
+) -> list[ModelEntry]:
+    """The models of options that may be repeated, or the default one.
+
+    Args:
+        names: of models.
+        weights: files of one's own.
+        common: what else is said of all of them.
+        job: what is to be done, where that is known.
+    """
+    which = [replace(common, model=name) for name in names or ()]
+    entries = [settle(candidate(each), each, job) for each in which]
+    for path in weights or ():
+        try:
+            entries.append(candidate(replace(common, weights=path)))
+        except UsageError as error:  # here --model does not say what a file is like
+            hint = "Have it say so: resshift models convert FILE OUT.safetensors --like MODEL."
+            raise UsageError(str(error), hint=hint) from error
+    return entries or [settle(candidate(common), common, job)]
 
 
 def announce(entry: ModelEntry, spec: ModelSpec, settings: Settings, job: Job) -> None:

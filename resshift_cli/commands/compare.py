@@ -105,14 +105,13 @@ def compare(
     It slides between two of them, shows all side by side, blinks, zooms to their pixels, has a lens
     and shows differences. It is one file, and needs no network.
     """
-    from resshift_cli.imaging import targets
     from resshift_cli.imaging.sources import Source
     from resshift_cli.viewing import exhibits
     from resshift_cli.viewing.page import Page
 
     files = [before, *after, *([reference] if reference else [])]
-    path = pages.target(pages.name_for(before, "compare"), writing.output)
-    targets.check_place(path, overwrite=writing.overwrite)
+    usual = pages.name_for(before, "compare")
+    path = pages.target(usual, writing.output, files, overwrite=writing.overwrite)
     with console.waiting("Reading the pictures", quiet=reporting.quiet):
         found = exhibits.of_files([Source(each) for each in files], reading.handling())
     figures: list[dict[str, float]] = [{} for _ in found]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from difflib import get_close_matches
 from functools import partial
 from itertools import product
@@ -72,14 +72,7 @@ class Candidates(Options):
     def entries(self) -> list[ModelEntry]:
         """Them, or the default one."""
         common = Model(registry=self.registry, offline=self.offline)
-        entries = [choice.choose(replace(common, model=name)) for name in self.model or ()]
-        for path in self.weights or ():
-            try:
-                entries.append(choice.choose(replace(common, weights=path)))
-            except UsageError as error:  # here --model does not say what a file is like
-                hint = "Have it say so: resshift models convert FILE OUT.safetensors --like MODEL."
-                raise UsageError(str(error), hint=hint) from error
-        return entries or [choice.choose(common)]
+        return choice.several(self.model, self.weights, common)
 
     def folders(self) -> dict[str, Path]:
         """Where the results that were made elsewhere lie, by the names that they are to have.

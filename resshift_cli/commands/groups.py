@@ -8,7 +8,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterator
 from copy import copy
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from functools import wraps
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self, get_args, get_type_hints
 
@@ -192,6 +192,24 @@ class Reading(Options):
     allow_truncated: AllowTruncatedOption = False
     assume_profile: AssumeProfileOption = None
 
+    def handling(self) -> Handling:
+        """As the rooms that handle image files take it.
+
+        Raises:
+            UsageError: a profile that is none.
+            InputMissingError: there is no such profile.
+        """
+        from resshift_cli.imaging import assumed
+        from resshift_cli.imaging.files import Handling
+
+        told = self.assume_profile
+        return Handling(
+            first_frame=self.first_frame,
+            max_pixels=self.max_pixels,
+            allow_truncated=self.allow_truncated,
+            assumed=assumed.USUAL if told is None else assumed.named(told),
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Writing(Options):
@@ -211,11 +229,9 @@ class Writing(Options):
         """As the rooms that handle image files take both.
 
         Raises:
-            UsageError: settings that no format has, or a profile that is none.
-            InputMissingError: there is no such profile.
+            UsageError: settings that no format has.
+            ResShiftError: as `Reading.handling`.
         """
-        from resshift_cli.imaging import assumed
-        from resshift_cli.imaging.files import Handling
         from resshift_cli.imaging.formats import SaveOptions
 
         options = SaveOptions(
@@ -226,14 +242,7 @@ class Writing(Options):
             depth=self.depth,
             strip_metadata=self.strip_metadata,
         )
-        told = reading.assume_profile
-        return Handling(
-            options,
-            first_frame=reading.first_frame,
-            max_pixels=reading.max_pixels,
-            allow_truncated=reading.allow_truncated,
-            assumed=assumed.USUAL if told is None else assumed.named(told),
-        )
+        return replace(reading.handling(), options=options)
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,10 @@ EXAMPLES = {
         "resshift batch photos/ --dry-run",
         "resshift batch photos/ -o big/ --include '*.jpg' --exclude 'drafts/*'",
     ),
+    "preview": (
+        "resshift preview photo.jpg --model tiny-x4 --steps 1 --steps 4 --open",
+        "resshift preview photo.jpg --at 400,250 --detail 0 --detail 1 -o choice.html",
+    ),
     "compare": (
         "resshift compare photo.jpg photo_x4.jpg --open",
         "resshift compare small.png one.png other.png --reference original.png -o page.html",

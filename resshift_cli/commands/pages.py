@@ -37,30 +37,45 @@ def name_for(picture: Path, what: str) -> Path:
     return picture.with_name(f"{picture.stem}_{what}.html")
 
 
-def target(usual: Path, output: str | None, *, extensions: tuple[str, ...] = EXTENSIONS) -> Path:
-    """Where a page goes.
+def target(
+    usual: Path,
+    output: str | None,
+    inputs: Sequence[Path],
+    *,
+    overwrite: bool,
+    extensions: tuple[str, ...] = EXTENSIONS,
+) -> Path:
+    """Where a page goes, and can be written.
 
     Args:
         usual: its file where nothing is said.
         output: what was said, a file or a folder.
+        inputs: what it must not replace.
+        overwrite: whether it may replace something else.
         extensions: what files may be named.
 
     Raises:
-        UsageError: it is named after something else.
+        UsageError: it is named after something else, or would replace an input.
+        OutputError: as `targets.check_place`.
     """
     from resshift_cli.imaging import targets
 
     folder = targets.output_folder(output, several=False)
-    if output is None or folder is not None:
-        return (folder or usual.parent) / usual.name
-    path = Path(output)
-    if path.suffix.lower() not in extensions:
-        *others, last = extensions
+    path = (folder or usual.parent) / usual.name
+    if output is not None and folder is None:
+        path = Path(output)
+        if path.suffix.lower() not in extensions:
+            raise UsageError(
+                f"{printable(path)} has the name of something else than what is written.",
+                hint=f"Give it one of the extensions {' '.join(extensions)}, or name a folder, "
+                "with a slash at its end.",
+            )
+    if any(path.exists() and each.exists() and path.samefile(each) for each in inputs):
         raise UsageError(
-            f"{printable(path)} has the name of something else than what is written.",
-            hint=f"Give it the extension {', '.join(others)} or {last}, or name a folder, with a "
-            "slash at its end.",
+            f"What is written would replace the input {printable(path)}.",
+            hint="Give another file with -o; inputs are never overwritten.",
         )
+    targets.check_place(path, overwrite=overwrite)
     return path
 
 

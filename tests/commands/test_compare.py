@@ -45,7 +45,7 @@ def test_a_page_replaces_nothing_unasked(resshift: Run, photo: Path, result: Pat
 @pytest.mark.parametrize(
     "output, code, told",
     [
-        ("page.png", 2, "Give it the extension .html or .htm"),
+        ("page.png", 2, "the extensions .html .htm"),
         ("missing/page.html", 6, "there is no folder"),
         ("photo.png", 2, "something else"),
     ],

@@ -56,3 +56,9 @@ def test_a_sheet_is_saved_as_png(tmp_path: Path) -> None:
 def test_a_sheet_that_can_t_be_written_is_an_output_error(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="can't be written"):
         sheet.save(tmp_path / "none" / "s.png", sheet.draw([[flat(0.0, 4)]]))
+
+
+def test_words_take_as_many_lines_as_they_need() -> None:
+    pixels = drawn([("one two three four", torch.ones(3, 60, 60)), ("", torch.zeros(3, 60, 60))])
+    assert pixels.shape[0] == 60 + 8 + 2 * 20 or pixels.shape[0] == 60 + 8 + 3 * 20
+    assert (pixels[20:40, 8:68] < 128).any() and (pixels[:, 68:76] == 255).all()

@@ -1,0 +1,86 @@
+"""A part of a photo that stands for it: where most is to be seen, or where one says."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from resshift_cli.imaging.picture import Pixels
+
+BLOCK = 16
+"""Pixels a side of what is looked at as one, where most is to be seen."""
+
+
+@dataclass(frozen=True, slots=True)
+class Crop:
+    """A part of a photo, in its pixels."""
+
+    left: int
+    top: int
+    width: int
+    height: int
+
+    def cut(self, rows: Iterable[Pixels]) -> Pixels:
+        """It out of the bands (n, W, C) of the photo."""
+        parts, top = [], 0
+        for band in rows:
+            first, last = self.top - top, self.top + self.height - top
+            parts.append(band[max(0, first) : max(0, last), self.left : self.left + self.width])
+            top += len(band)
+        return np.ascontiguousarray(np.concatenate(parts))
+
+
+def around(point: tuple[int, int], side: int, size: tuple[int, int]) -> Crop:
+    """The square of so many pixels a side around a point, moved into the photo, or what there is.
+
+    Args:
+        point: from the left and from the top.
+        side: of the square.
+        size: height and width of the photo.
+    """
+    (x, y), (height, width) = point, size
+    wide, tall = min(side, width), min(side, height)
+    left = min(max(0, x - wide // 2), width - wide)
+    top = min(max(0, y - tall // 2), height - tall)
+    return Crop(left, top, wide, tall)
+
+
+def busiest(rows: Iterable[Pixels], side: int, size: tuple[int, int]) -> Crop:
+    """The square where neighbouring pixels differ most, to `BLOCK` pixels exactly.
+
+    Args:
+        rows: bands (n, W, C) of the photo.
+        side: of the square.
+        size: height and width of the photo.
+    """
+    energy = _energy(rows, size)
+    count = [min(max(1, side // BLOCK), length) for length in energy.shape]
+    summed = np.pad(energy, ((1, 0), (1, 0))).cumsum(0).cumsum(1)
+    down, across = count
+    inside = summed[down:, across:] - summed[:-down, across:]
+    inside = inside - summed[down:, :-across] + summed[:-down, :-across]
+    row, column = divmod(int(inside.argmax()), inside.shape[1])
+    middle = (2 * column + across) * BLOCK // 2, (2 * row + down) * BLOCK // 2
+    return around(middle, side, size)
+
+
+def _energy(rows: Iterable[Pixels], size: tuple[int, int]) -> NDArray[np.float64]:
+    """By block, what differs from the pixels before and above."""
+    height, width = size
+    starts = np.arange(0, width, BLOCK)
+    energy = np.zeros((-(-height // BLOCK), len(starts)))
+    top, above = 0, None
+    for band in rows:
+        channels = band.shape[2] - (band.shape[2] in (2, 4))  # without opacity
+        gray = band[..., :channels].mean(2)
+        if above is None:
+            above = gray[:1]
+        change = np.abs(np.diff(np.concatenate([above, gray]), axis=0))
+        change += np.abs(np.diff(gray, axis=1, prepend=gray[:, :1]))
+        blocks = np.add.reduceat(change.astype(np.float64), starts, axis=1)
+        np.add.at(energy, (top + np.arange(len(band))) // BLOCK, blocks)
+        top, above = top + len(band), gray[-1:]
+    return energy

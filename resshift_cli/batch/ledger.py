@@ -38,7 +38,8 @@ class Record:
         scale, steps, seed, tile, overlap, temperature, detail, color_fix, consistency,
             keep_hidden, wrap: as `settings.Settings`.
         precision: what was computed in.
-        format, quality, lossless, compression, depth, strip_metadata: as `formats.SaveOptions`.
+        format, quality, lossless, compression, depth, strip_metadata, palette: as
+            `formats.SaveOptions`.
         first_frame: whether only the first frame or page was taken.
         assume_profile: what colours were taken for that a file said nothing of; None if nobody
             chose.
@@ -84,6 +85,7 @@ class Record:
     compression: int | None = None
     depth: int | None = None
     strip_metadata: bool = False
+    palette: bool = False
     first_frame: bool = False
     assume_profile: str | None = None
     input_bytes: int | None = None

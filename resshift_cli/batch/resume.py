@@ -18,7 +18,7 @@ SAME = (
     *("model", "scale", "steps", "seed", "tile", "overlap", "temperature", "detail"),
     *("precision", "color_fix", "consistency", "keep_hidden", "wrap"),
     *("format", "quality", "lossless", "compression", "depth", "strip_metadata", "first_frame"),
-    "assume_profile",
+    *("palette", "assume_profile"),
 )
 """What of a record has to be equal for its result to count as finished; its weights too."""
 

@@ -53,6 +53,14 @@ StripOption = Annotated[
         "--strip-metadata", help="Leave out all metadata but colour profile and resolution."
     ),
 ]
+PaletteOption = Annotated[
+    bool,
+    typer.Option(
+        "--palette",
+        help="Bring the colours of an indexed image back to its own palette, without dithering, "
+        "and write it so, as PNG, GIF, TGA or BMP; refuse others.",
+    ),
+]
 FirstFrameOption = Annotated[
     bool, typer.Option("--first-frame", help="Take the first frame or page of a file only.")
 ]

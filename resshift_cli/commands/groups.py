@@ -22,6 +22,7 @@ from resshift_cli.commands.file_options import (
     LosslessOption,
     MaxPixelsOption,
     OverwriteOption,
+    PaletteOption,
     QualityOption,
     StripOption,
 )
@@ -223,6 +224,7 @@ class Writing(Options):
     compression: CompressionOption = None
     depth: DepthOption = None
     strip_metadata: StripOption = False
+    palette: PaletteOption = False
     overwrite: OverwriteOption = False
 
     def handling(self, reading: Reading) -> Handling:
@@ -241,6 +243,7 @@ class Writing(Options):
             compression=self.compression,
             depth=self.depth,
             strip_metadata=self.strip_metadata,
+            palette=self.palette,
         )
         return replace(reading.handling(), options=options)
 

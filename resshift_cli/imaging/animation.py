@@ -200,6 +200,11 @@ def check_target(path: Path, *, options: SaveOptions = AS_IT_IS) -> None:
         UsageError: it does not, or the extension is none that results are written with.
     """
     kind = options.format_of(path)
+    if options.palette:
+        raise UsageError(
+            f"{printable(path)}: the frames of an animation don't keep their palettes.",
+            hint="Leave --palette out, or take the first frame only (--first-frame).",
+        )
     if kind not in _WRITTEN:
         raise UsageError(
             f"{printable(path)}: {kind.name} is written without animation.",

@@ -19,6 +19,7 @@ from resshift_cli.imaging import (
     companions,
     metadata,
     metadata_size,
+    palette,
     refusals,
     textures,
     tiff_reading,
@@ -172,6 +173,7 @@ def _decoded(
         picture, orientation = about(image, name, icc, 8, file)
         if image.mode == "CMYK" and assumed is not None and silent:
             picture = replace(picture, warnings=picture.warnings + assumed.warning(name))
+        picture = replace(picture, palette=palette.of(image))
         if orientation in _UPRIGHT:
             converted = converted.transpose(_UPRIGHT[orientation])
         samples: Any = np.asarray(converted)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from resshift_cli.errors import OutputError, UsageError, printable
-from resshift_cli.imaging import metadata, streaming, targets, tiff_writing
+from resshift_cli.imaging import metadata, palette, streaming, targets, tiff_writing
 from resshift_cli.imaging.assumed import Assumed
 from resshift_cli.imaging.colourspace import profile_of
 from resshift_cli.imaging.formats import (
@@ -80,6 +80,11 @@ def check_encodable(
     """
     kind = options.format_of(path)
     _check_options(kind, path, options)
+    if options.palette and picture.palette is None:
+        raise OutputError(
+            f"{printable(path)} can't be written: the image has no palette to keep.",
+            hint="Leave --palette out.",
+        )
     if options.strip_metadata:
         picture = picture.stripped()
     height, width = size or picture.pixels.shape[:2]
@@ -98,6 +103,13 @@ def _check_options(kind: Format, path: Path, options: SaveOptions) -> None:
         raise UsageError(
             f"{printable(path)}: {kind.name} is not written without loss.",
             hint="Let it have loss (no --lossless), or choose png, tiff, webp or jxl (--format).",
+        )
+    if options.palette and (not kind.indexed or options.depth == 16):
+        raise UsageError(
+            f"{printable(path)}: {kind.name}{' of 16 bits' * kind.indexed} is written without a "
+            "palette.",
+            hint="Leave --palette out, or choose the format png, gif, tga or bmp (--format), in 8 "
+            "bits.",
         )
     if options.depth == 16 and not kind.deep:
         raise UsageError(
@@ -220,7 +232,13 @@ def encode_levels(
             _write_levels(buffer, [samples], picture, kind, options)
         else:
             about = described(picture, kind, options).for_pillow(kind.name)
-            for_pillow(samples, kind).save(buffer, kind.name, **about, **options.encoder(kind))
+            image = for_pillow(samples, kind)
+            given = options.encoder(kind)
+            if options.palette and picture.palette is not None:
+                degrees = 2 if kind is GIF else 256
+                image = palette.indexed(samples, picture.palette, levels_of_opacity=degrees)
+                given["optimize"] = False  # a GIF's would lose entries, and with them the order
+            image.save(buffer, kind.name, **about, **given)
         return buffer.getbuffer()
     except OutputError:
         raise

@@ -269,7 +269,8 @@ def enlarge(
     picture = replace(loaded.picture, pixels=blank(shape), note=note)
     kind = options.format_of(target)
     depth = options.depth_of(kind, picture.depth)
-    if size[0] * size[1] > LARGE and kind in encode.STREAMED:
+    streamed = kind in encode.STREAMED and not options.palette
+    if size[0] * size[1] > LARGE and streamed:
 
         def stream(file: BinaryIO) -> None:
             encode.write_rows(file, rows, picture, target, options=options)

@@ -36,6 +36,7 @@ class Format:
         quality: what `quality` is if nobody says; None where there is no such setting.
         lossless: Pillow's option for it, and what it is set to; None where there is none.
         exact: whether it is without loss in any case.
+        indexed: whether it is written with a palette where that is asked for.
         implied: whether a result takes this format over from its input.
         extra: the extra of this package that reads and writes it.
     """
@@ -52,17 +53,18 @@ class Format:
     gray: bool = True
     profile: bool = True
     deep: bool = False
+    indexed: bool = False
     implied: bool = True
     extra: str | None = None
 
 
 # TIFF and BMP count their bytes in 32 bits.
 _FOUR_GB = 4_200_000_000
-PNG = Format("PNG", exact=True, deep=True)
+PNG = Format("PNG", exact=True, deep=True, indexed=True)
 TIFF = Format("TIFF", exact=True, deep=True)
-BMP = Format("BMP", exact=True, max_bytes=_FOUR_GB, alpha=False, profile=False)
-TGA = Format("TGA", exact=True, max_side=65535, profile=False)
-GIF = Format("GIF", max_side=65535, profile=False, implied=False)
+BMP = Format("BMP", exact=True, max_bytes=_FOUR_GB, alpha=False, profile=False, indexed=True)
+TGA = Format("TGA", exact=True, max_side=65535, profile=False, indexed=True)
+GIF = Format("GIF", max_side=65535, profile=False, indexed=True, implied=False)
 JPEG = Format(
     "JPEG",
     {"subsampling": "4:4:4"},
@@ -117,6 +119,8 @@ class SaveOptions:
         depth: 8 or 16 bits per channel. By default 16 where the picture has them and the format
             can hold them, else 8.
         strip_metadata: leave out all but profile and resolution, which say how the pixels look.
+        palette: bring the colours of an indexed image back to its own palette, without dithering;
+            others, and formats without palettes, are then refused.
 
     Raises:
         UsageError: one is outside its range.
@@ -128,6 +132,7 @@ class SaveOptions:
     compression: int | None = None
     depth: int | None = None
     strip_metadata: bool = False
+    palette: bool = False
 
     def __post_init__(self) -> None:
         """Refuse what is outside its range."""

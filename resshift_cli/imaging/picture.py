@@ -35,6 +35,7 @@ class Picture:
         damage: what was wrong with the file, if it was read nonetheless.
         warnings: what else has to be told of how it was read.
         format: of the file, as Pillow calls it.
+        palette: of the file if it is indexed, see `palette`.
     """
 
     pixels: Pixels
@@ -49,6 +50,7 @@ class Picture:
     damage: str = ""
     warnings: tuple[str, ...] = ()
     format: str = ""
+    palette: bytes | None = None
 
     def __post_init__(self) -> None:
         """Refuse pixels of another shape or type with a ValueError."""

@@ -17,7 +17,19 @@ _AT_ONCE = 1 << 16  # pixels that are compared with all entries
 
 
 def of(image: Image.Image) -> Palette | None:
-    """The palette of a decoded image; None if it is not indexed."""
+    """The palette of a decoded image; None if it is not indexed.
+
+    Of a GIF or BMP whose palette is all shades of gray in their order, Pillow makes a gray image.
+    """
+    if image.mode in ("1", "L") and image.format in ("GIF", "BMP"):
+        shades = (
+            np.arange(256, dtype=np.uint8) if image.mode == "L" else np.array([0, 255], np.uint8)
+        )
+        opacity = np.full_like(shades, 255)
+        clear = image.info.get("transparency")
+        if isinstance(clear, int) and clear < len(opacity):
+            opacity[clear] = 0
+        return np.stack([shades, shades, shades, opacity], axis=1).tobytes()
     if image.mode != "P":
         return None
     own = image.copy()
@@ -29,11 +41,13 @@ def indexed(samples: NDArray[np.uint8], palette: Palette, *, levels_of_opacity: 
     """An indexed image with the very entries of a palette.
 
     Args:
-        samples: (H, W, 3 or 4).
+        samples: (H, W, C), C as of `Pixels`.
         palette: of which opacity counts only if the samples have some.
         levels_of_opacity: 2 where a format knows clear and opaque only, 256 where it knows all.
     """
     entries = np.frombuffer(palette, np.uint8).reshape(-1, 4).copy()
+    if samples.shape[2] < 3:
+        samples = samples[..., [0, 0, 0, 1][: 2 + samples.shape[2]]]
     height, width, channels = samples.shape
     if channels == 3:
         entries[:, 3] = 255

@@ -65,6 +65,22 @@ def test_every_degree_of_opacity_is_kept_where_a_format_has_it(tmp_path: Path) -
         np.testing.assert_array_equal(again.pixels[..., 3], image.pixels[..., 3])
 
 
+@pytest.mark.parametrize("name", ["a.gif", "a.bmp"])
+@pytest.mark.parametrize("clear", [None, 7])
+def test_a_palette_of_all_shades_of_gray_is_one(
+    tmp_path: Path, name: str, clear: int | None
+) -> None:
+    options = {} if clear is None or name == "a.bmp" else {"transparency": clear}
+    given = Image.fromarray(levels(1, 12, 16)[..., 0] // 4)
+    image = read.read(saved(given, tmp_path / name, **options))
+    encode.write(image, tmp_path / "b.png", overwrite=False, options=KEPT)
+    with Image.open(tmp_path / "b.png") as written:
+        assert written.mode == "P"
+    again = read.read(tmp_path / "b.png").pixels
+    assert again.shape[2] == (4 if options else 3)
+    np.testing.assert_array_equal(again[..., 0], image.pixels[..., 0])
+
+
 def test_the_nearest_entry_is_taken_as_it_is_seen() -> None:
     own = bytes([0, 0, 0, 255, 255, 255, 255, 255, 255, 0, 0, 0])
     samples = np.array([[[250, 250, 250, 255], [255, 255, 255, 10], [60, 0, 9, 255]]], np.uint8)

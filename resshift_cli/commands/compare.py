@@ -57,8 +57,8 @@ class PageWriting(Options):
             "--output",
             "-o",
             metavar="FILE.html|DIR",
-            help="Where the page goes: a file, or a folder that is there. By default photo.jpg is "
-            "compared in photo_compare.html beside it.",
+            help="Where the page goes: a file, or a folder, which is created if it ends with a "
+            "slash. By default photo.jpg is compared in photo_compare.html beside it.",
         ),
     ] = None
     lossless: Annotated[
@@ -110,17 +110,17 @@ def compare(
     from resshift_cli.viewing.page import Page
 
     files = [before, *after, *([reference] if reference else [])]
-    usual = pages.name_for(before, "compare")
-    path = pages.target(usual, writing.output, files, overwrite=writing.overwrite)
-    with console.waiting("Reading the pictures", quiet=reporting.quiet):
-        found = exhibits.of_files([Source(each) for each in files], reading.handling())
-    figures: list[dict[str, float]] = [{} for _ in found]
-    notes: list[str] = []
-    if reference is not None:
-        with console.waiting("Measuring", quiet=reporting.quiet):
-            found, figures, notes = _measured(found)
-    page = Page(f"{found[0].title} compared", found, notes, writing.lossless)
-    pages.save(page, path, overwrite=writing.overwrite, quiet=reporting.quiet)
+    usual = pages.name_for(before, "_compare.html")
+    with pages.placed(usual, writing.output, files, overwrite=writing.overwrite) as path:
+        with console.waiting("Reading the pictures", quiet=reporting.quiet):
+            found = exhibits.of_files([Source(each) for each in files], reading.handling())
+        figures: list[dict[str, float]] = [{} for _ in found]
+        notes: list[str] = []
+        if reference is not None:
+            with console.waiting("Measuring", quiet=reporting.quiet):
+                found, figures, notes = _measured(found)
+        page = Page(f"{found[0].title} compared", found, notes, writing.lossless)
+        pages.save(page, path, overwrite=writing.overwrite, quiet=reporting.quiet)
     if reporting.as_json:
         console.document(_document(files, path, found, figures))
     elif not reporting.quiet:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -32,20 +33,21 @@ CompareOption = Annotated[
 EXTENSIONS = (".html", ".htm")
 
 
-def name_for(picture: Path, what: str) -> Path:
-    """The page about a picture beside it: photo.png -> photo_compare.html."""
-    return picture.with_name(f"{picture.stem}_{what}.html")
+def name_for(picture: Path, ending: str) -> Path:
+    """What is written about a picture, beside it: photo.png -> photo_compare.html."""
+    return picture.parent / f"{picture.stem}{ending}"
 
 
-def target(
+@contextmanager
+def placed(
     usual: Path,
     output: str | None,
     inputs: Sequence[Path],
     *,
     overwrite: bool,
     extensions: tuple[str, ...] = EXTENSIONS,
-) -> Path:
-    """Where a page goes, and can be written.
+) -> Iterator[Path]:
+    """Where a page goes, and can be written; a new folder that got nothing is removed again.
 
     Args:
         usual: its file where nothing is said.
@@ -56,7 +58,7 @@ def target(
 
     Raises:
         UsageError: it is named after something else, or would replace an input.
-        OutputError: as `targets.check_place`.
+        OutputError: as `targets.check_place` and `targets.made_folder`.
     """
     from resshift_cli.imaging import targets
 
@@ -75,8 +77,9 @@ def target(
             f"What is written would replace the input {printable(path)}.",
             hint="Give another file with -o; inputs are never overwritten.",
         )
-    targets.check_place(path, overwrite=overwrite)
-    return path
+    with targets.made_folder(folder):
+        targets.check_place(path, overwrite=overwrite)
+        yield path
 
 
 def save(page: Page, path: Path, *, overwrite: bool, quiet: bool) -> None:

@@ -123,8 +123,8 @@ class SheetWriting(Options):
             "--output",
             "-o",
             metavar="FILE.png|FILE.html|DIR",
-            help="A sheet as an image, or a page that compares in the browser. By default that of "
-            "photo.jpg is photo_preview.png beside it.",
+            help="A sheet as an image, or a page that compares in the browser; a folder is created "
+            "if it ends with a slash. By default that of photo.jpg is photo_preview.png beside it.",
         ),
     ] = None
     overwrite: OverwriteOption = False
@@ -149,28 +149,19 @@ def preview(
     for itself: what a model makes up there differs a little from what it will in the whole photo.
     """
     quiet = reporting.quiet
-    usual = pages.name_for(photo, "preview").with_suffix(".png")
-    path = pages.target(
-        usual, writing.output, [photo], overwrite=writing.overwrite, extensions=EXTENSIONS
-    )
     point = part.point()
-    with console.waiting("Reading the photo", quiet=quiet):
-        loaded = _loaded(photo, reading)
-        crop = _crop(loaded, point, part.size)
-        pixels = crop.cut(loaded.rows)
-    job = choice.Job({loaded.size: 1}, Computation(scale=trials.scale), machine)
-    common = Model(registry=trials.registry, offline=trials.offline)
-    entries = choice.several(trials.model, trials.weights, common, job)
-    count = len(entries) * len(list(trials.arguments()))
-    if count > MOST:
-        raise UsageError(
-            f"{count} settings are more than the {MOST} that a sheet is for.",
-            hint="Repeat fewer of --model, --steps, --detail and --seed.",
-        )
-    shots = [shot for entry in entries for shot in _shots(entry, trials, pixels, job, quiet=quiet)]
-    place = f"{crop.width}x{crop.height} at {crop.left}, {crop.top}"
-    exhibits = _exhibits(shots, pixels, loaded.picture.icc)
-    _write(path, f"{photo.name}, {place}", exhibits, overwrite=writing.overwrite, quiet=quiet)
+    usual = pages.name_for(photo, "_preview.png")
+    with pages.placed(
+        usual, writing.output, [photo], overwrite=writing.overwrite, extensions=EXTENSIONS
+    ) as path:
+        with console.waiting("Reading the photo", quiet=quiet):
+            loaded = _loaded(photo, reading)
+            crop = _crop(loaded, point, part.size)
+            pixels = crop.cut(loaded.rows)
+        shots = list(_shots(trials, pixels, loaded, machine, quiet=quiet))
+        place = f"{crop.width}x{crop.height} at {crop.left}, {crop.top}"
+        exhibits = _exhibits(shots, pixels, loaded.picture.icc)
+        _write(path, f"{photo.name}, {place}", exhibits, overwrite=writing.overwrite, quiet=quiet)
     if reporting.as_json:
         console.document(_document(photo, path, crop, shots))
     elif not quiet:
@@ -234,6 +225,27 @@ def _crop(loaded: Loaded, point: tuple[int, int] | None, side: int) -> Crop:
 
 
 def _shots(
+    trials: Trials, pixels: Pixels, loaded: Loaded, machine: Machine, *, quiet: bool
+) -> Iterator[Shot]:
+    """The crop by every model at every choice of settings.
+
+    Raises:
+        UsageError: there are too many.
+    """
+    job = choice.Job({loaded.size: 1}, Computation(scale=trials.scale), machine)
+    common = Model(registry=trials.registry, offline=trials.offline)
+    entries = choice.several(trials.model, trials.weights, common, job)
+    count = len(entries) * len(list(trials.arguments()))
+    if count > MOST:
+        raise UsageError(
+            f"{count} settings are more than the {MOST} that a sheet is for.",
+            hint="Repeat fewer of --model, --steps, --detail and --seed.",
+        )
+    for entry in entries:
+        yield from _by_model(entry, trials, pixels, job, quiet=quiet)
+
+
+def _by_model(
     entry: ModelEntry, trials: Trials, pixels: Pixels, job: choice.Job, *, quiet: bool
 ) -> Iterator[Shot]:
     """The crop by one model, with all that it can do of what is asked for; the rest is told."""

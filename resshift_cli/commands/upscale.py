@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -162,25 +162,14 @@ def _planned(
 ) -> Iterator[list[Path] | None]:
     """Where the results go, None being stdout; a new folder that got nothing is removed again."""
     from resshift_cli.imaging import targets
-    from resshift_cli.system import atomic
 
     if to_stdout:
         yield None
         return
     paths = [source.path for source in sources]
     planned = targets.plan_outputs(paths, scale=scale, destination=output, options=handling.options)
-    folder = targets.output_folder(output, several=len(paths) > 1)
-    if folder is None:
+    with targets.made_folder(targets.output_folder(output, several=len(paths) > 1)):
         yield planned
-        return
-    new = [path for path in (folder, *folder.parents) if not path.exists()]
-    atomic.make_folder(folder)
-    try:
-        yield planned
-    finally:
-        with suppress(OSError):  # the first one that is not empty
-            for path in new:
-                path.rmdir()
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,7 +241,7 @@ def _with_pages(tasks: Sequence[Task]) -> list[Task]:
 
     found: dict[Path, Task] = {}
     for task in tasks:
-        page = pages.name_for(task.target, "compare")
+        page = pages.name_for(task.target, "_compare.html")
         if page in found:
             raise UsageError(
                 f"{printable(found[page].target)} and {printable(task.target)} would both be "

@@ -10,7 +10,8 @@ import shutil
 import stat
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -48,6 +49,26 @@ def output_folder(destination: str | Path | None, *, several: bool) -> Path | No
             hint="Give a folder, such as: -o results/",
         )
     return folder
+
+
+@contextmanager
+def made_folder(folder: Path | None) -> Iterator[None]:
+    """Make a folder for results, if one is named; what is new and got nothing is removed again.
+
+    Raises:
+        OutputError: it can't be made.
+    """
+    if folder is None:
+        yield
+        return
+    new = [path for path in (folder, *folder.parents) if not path.exists()]
+    atomic.make_folder(folder)
+    try:
+        yield
+    finally:
+        with suppress(OSError):  # the first one that is not empty
+            for path in new:
+                path.rmdir()
 
 
 def output_path(

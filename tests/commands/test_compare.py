@@ -59,10 +59,22 @@ def test_a_place_that_makes_no_sense_is_refused(
     assert files(photo.parent) == before
 
 
-def test_a_folder_takes_the_page(resshift: Run, photo: Path, result: Path) -> None:
-    (photo.parent / "pages").mkdir()
-    assert resshift("compare", photo, result, "-o", f"{photo.parent}/pages").code == 0
-    assert (photo.parent / "pages" / "photo_compare.html").exists()
+def test_a_folder_takes_the_page_and_is_made_for_it(
+    resshift: Run, photo: Path, result: Path
+) -> None:
+    folder = photo.parent / "new" / "pages"
+    assert resshift("compare", photo, photo.parent / "none.png", "-o", f"{folder}/").code == 3
+    assert not folder.parent.exists()
+    assert resshift("compare", photo, result, "-o", f"{folder}/").code == 0
+    assert (folder / "photo_compare.html").exists()
+
+
+@pytest.mark.parametrize("name", [".", "..", "/"])
+@pytest.mark.parametrize("command", ["compare", "preview"])
+def test_a_folder_is_no_picture(resshift: Run, photo: Path, command: str, name: str) -> None:
+    others = [photo] if command == "compare" else []
+    ran = resshift(command, name, *others, "-o", photo.with_name("page.html"))
+    assert ran.code == 2 and "is a folder" in ran.err
 
 
 def test_figures_tell_how_close_results_are(resshift: Run, photo: Path, result: Path) -> None:

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from resshift_cli.batch.plan import Headers, Plan, computations
-from resshift_cli.batch.resume import Job
 from resshift_cli.errors import ResShiftError
 from resshift_cli.imaging.opening import Header
 from resshift_cli.restoration import estimate, rates
@@ -30,13 +29,12 @@ def forecast(plan: Plan, known: Headers) -> dict[str, Any]:
     refused = {failure.input: failure.error for failure in plan.failures}
     refused |= {name: why for name, why in known.items() if isinstance(why, ResShiftError)}
     seconds, peak = _estimate(plan, list(sound.values()))
-    to_do = [job for job in plan.jobs if job.input in sound]
     return {
-        "images": len(to_do),
+        "images": sum(job.input in sound for job in plan.jobs),
         "refused": [{"input": name, **error.facts()} for name, error in refused.items()],
         "seconds": round(seconds, 1),
         "peak_bytes": peak,
-        "disk_bytes": disk_bytes(to_do, plan.recipe.settings.scale),
+        "disk_bytes": disk_bytes(plan, sound),
         "free_bytes": free_bytes(plan.output),
     }
 
@@ -53,23 +51,31 @@ def _estimate(plan: Plan, known: Sequence[Header]) -> tuple[float, int]:
         size = (header.height, header.width)
         if size not in cache:
             height, width = size
-            cache[size] = estimate.estimate(
-                recipe.spec, machine, recipe.settings, height=height, width=width
-            )
+            how = recipe.settings_for(height, width)
+            cache[size] = estimate.estimate(recipe.spec, machine, how, height=height, width=width)
         seconds += cache[size].seconds * computations(header)
         peak = max(peak, cache[size].bytes)
     return seconds, peak
 
 
-def disk_bytes(jobs: Sequence[Job], scale: float) -> int:
-    """About what the results will take on the disk: inputs' bytes per pixel, more pixels."""
-    total = 0
-    for job in jobs:
-        try:
-            total += job.source.stat().st_size
-        except OSError:
+def disk_bytes(plan: Plan, known: Headers) -> int:
+    """About what the results will take on the disk: inputs' bytes per pixel, more pixels.
+
+    Args:
+        plan: of the batch.
+        known: headers of its jobs, as far as they make sense.
+    """
+    total = 0.0
+    for job in plan.jobs:
+        header = known.get(job.input)
+        if not isinstance(header, Header):
             continue  # it will fail
-    return int(total * scale**2)
+        try:
+            size = job.source.stat().st_size
+        except OSError:
+            continue
+        total += size * plan.recipe.settings_for(header.height, header.width).scale ** 2
+    return int(total)
 
 
 def free_bytes(folder: Path) -> int:

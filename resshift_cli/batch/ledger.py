@@ -35,8 +35,10 @@ class Record:
         output: path within the folder of the ledger, likewise.
         folder: the folder of the inputs, absolute.
         model, weights: its name, and the SHA-256 of its files.
-        scale, steps, seed, tile, overlap, temperature, detail, color_fix, consistency,
-            keep_hidden, wrap: as `settings.Settings`.
+        size: the box that results fill, where that says how large they are.
+        scale: of this image; None of one that failed before its size was known.
+        steps, seed, tile, overlap, temperature, detail, color_fix, consistency, keep_hidden,
+            wrap: as `settings.Settings`.
         precision: what was computed in.
         format, quality, lossless, compression, depth, strip_metadata, palette: as
             `formats.SaveOptions`.
@@ -64,7 +66,6 @@ class Record:
     folder: str
     model: str
     weights: str
-    scale: float
     steps: int
     seed: int
     tile: int
@@ -74,6 +75,8 @@ class Record:
     device: str
     version: str
     time: str
+    size: str | None = None
+    scale: float | None = None
     detail: float = 1.0
     color_fix: str = "none"
     consistency: float = 0.0

@@ -16,10 +16,14 @@ from resshift_cli.imaging.formats import AS_IT_IS, FORMATS, PNG, Format, SaveOpt
 NAME_MAX = 255  # bytes of a file's name
 
 
-def results_folder(folder: Path, scale: float) -> Path:
-    """DIR_x4 for DIR, and for DIR/, ., .. and links what they mean."""
+MARK = re.compile(r"_(x[\d.]+|w\d+|h\d+|long\d+|fit\d+x\d+)")
+"""What may stand behind a folder's name in that of its results, see `Recipe.mark`."""
+
+
+def results_folder(folder: Path, mark: str) -> Path:
+    """DIR_x4 for DIR and the mark _x4, and for DIR/, ., .. and links what they mean."""
     whole = folder if folder.name not in ("", "..") else Path(os.path.realpath(folder))
-    return whole.with_name(f"{whole.name}_x{scale:g}")
+    return whole.with_name(f"{whole.name}{mark}")
 
 
 def check_apart(folder: Path, results: Path, inputs: Iterable[str]) -> None:
@@ -51,10 +55,9 @@ def ledgers_beside(folder: Path, name: str) -> list[Path]:
         folder: of the inputs.
         name: of the file that such folders have.
     """
-    whole = results_folder(folder, 1)
-    stem = whole.name.removesuffix("1")
-    found = (path for path in whole.parent.glob(f"{escape(stem)}*") if (path / name).exists())
-    return sorted(path for path in found if re.fullmatch(r"[\d.]+", path.name.removeprefix(stem)))
+    whole = results_folder(folder, "")
+    found = (p for p in whole.parent.glob(f"{escape(whole.name)}_*") if (p / name).exists())
+    return sorted(p for p in found if MARK.fullmatch(p.name.removeprefix(whole.name)))
 
 
 def _any(name: str, kind: Format) -> bool:
@@ -64,7 +67,6 @@ def _any(name: str, kind: Format) -> bool:
 def name_outputs(
     inputs: Sequence[str],
     *,
-    scale: float,
     options: SaveOptions = AS_IT_IS,
     can_hold: Callable[[str, Format], bool] = _any,
 ) -> dict[str, str]:
@@ -75,15 +77,14 @@ def name_outputs(
 
     Args:
         inputs: paths within the folder.
-        scale: as `targets.output_path`.
-        options: likewise.
+        options: as `targets.extension_of`.
         can_hold: whether a format has a place for all that an input holds; if not, and nobody asked
             for it, PNG is due.
     """
     outputs: dict[str, str] = {}
     others = []
     for source in inputs:
-        suffix = targets.output_path(Path(source), scale=scale, options=options).suffix
+        suffix = targets.extension_of(Path(source), options)
         due = FORMATS[suffix.lower()]
         if options.format is None and not can_hold(source, due):
             suffix, due = ".png", PNG

@@ -16,7 +16,7 @@ from resshift_cli.batch.groups import Group, grouped
 from resshift_cli.batch.ledger import Ledger, Record
 from resshift_cli.batch.recipe import Recipe
 from resshift_cli.batch.resume import Failure, Job, Links, sort_out
-from resshift_cli.errors import ResShiftError, expected
+from resshift_cli.errors import ResShiftError, expected, printable
 from resshift_cli.imaging import animation, encode
 from resshift_cli.imaging.folders import Found
 from resshift_cli.imaging.formats import Format
@@ -74,10 +74,9 @@ class Plan:
                 assumed=handling.assumed,
             )
             if header.frames > 1:
-                target = names.name_outputs(
-                    [source.name], scale=self.recipe.settings.scale, options=handling.options
-                )[source.name]
+                target = names.name_outputs([source.name], options=handling.options)[source.name]
                 animation.check_target(Path(target), options=handling.options)
+            self.recipe.settings_for(header.height, header.width, printable(source))
             return header
         except Exception as error:  # decoders raise nearly anything on a damaged file
             return expected(error)
@@ -96,7 +95,8 @@ class Plan:
         """Latent positions of an image's tiles; 0 if its size is unknown."""
         if isinstance(header, ResShiftError):
             return 0.0
-        spec, chosen = self.recipe.spec, self.recipe.settings
+        spec = self.recipe.spec
+        chosen = self.recipe.settings_for(header.height, header.width)
         grids = [
             settings.grid(spec, *size, chosen)
             for size in settings.pass_sizes(spec, header.height, header.width, chosen.scale)
@@ -105,9 +105,11 @@ class Plan:
         return float(area * computations(header))
 
     def _size(self, header: Header | ResShiftError) -> tuple[int, int] | None:
+        recipe = self.recipe
+        if recipe.box is not None:  # those of a group have one scale
+            return None
         if isinstance(header, ResShiftError) or header.alpha or header.frames > 1:
             return None
-        recipe = self.recipe
         return settings.single_tile(recipe.spec, header.height, header.width, recipe.settings)
 
     def remove_leftovers(self, ledger: Ledger) -> None:
@@ -154,9 +156,7 @@ def make(folder: Path, ledger: Ledger, recipe: Recipe, found: Found, *, overwrit
             kind, folder / name, max_pixels=handling.max_pixels, assumed=handling.assumed
         )
 
-    outputs = names.name_outputs(
-        found.images, scale=recipe.settings.scale, options=handling.options, can_hold=can_hold
-    )
+    outputs = names.name_outputs(found.images, options=handling.options, can_hold=can_hold)
     state = sort_out(folder, output, outputs, ledger, recipe.identity(), overwrite=overwrite)
     closed = [Failure(place, "", error) for place, error in found.unreadable.items()]
     failures = closed + state.failures

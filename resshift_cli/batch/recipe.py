@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from resshift_cli import __version__
 from resshift_cli.imaging.files import Handling
 from resshift_cli.restoration import provenance
 from resshift_cli.restoration.settings import Settings
+from resshift_cli.restoration.size import Box
 from resshift_cli.system.device import precision_name
 from resshift_cli.weights.registry import ModelEntry
 
@@ -25,11 +26,12 @@ class Recipe:
     Attributes:
         entry: the model.
         spec: the same, as it is run.
-        settings: how images are enlarged.
+        settings: how images are enlarged; with a box, each has a scale of its own.
         handling: how files are read and written.
         device: where it is computed.
         dtype: what it is computed in.
         weights: SHA-256 of the weight files, joined by "+"; "" where they are not here.
+        box: what results are to fill, where that says how large they are.
     """
 
     entry: ModelEntry
@@ -39,11 +41,29 @@ class Recipe:
     device: torch.device
     dtype: torch.dtype
     weights: str
+    box: Box | None = None
+
+    @property
+    def mark(self) -> str:
+        """What stands behind a name in that of its result."""
+        return f"_x{self.settings.scale:g}" if self.box is None else f"_{self.box}"
+
+    def settings_for(self, height: int, width: int, name: str = "The image") -> Settings:
+        """How an image of that size is enlarged; `name` is what messages call it.
+
+        Raises:
+            UsageError: it can't fill the box.
+        """
+        if self.box is None:
+            return self.settings
+        return replace(self.settings, scale=self.box.scale(height, width, name))
 
     def options(self) -> dict[str, Any]:
         """All settings that a result depends on, by name."""
         return {
             **asdict(self.settings),
+            "size": None if self.box is None else str(self.box),
+            "scale": self.settings.scale if self.box is None else None,
             **asdict(self.handling.options),
             "first_frame": self.handling.first_frame,
             "assume_profile": self.handling.assumed.name,

@@ -15,7 +15,7 @@ from resshift_cli.system import held
 from resshift_cli.system.digests import digest
 
 SAME = (
-    *("model", "scale", "steps", "seed", "tile", "overlap", "temperature", "detail"),
+    *("model", "size", "scale", "steps", "seed", "tile", "overlap", "temperature", "detail"),
     *("precision", "color_fix", "consistency", "keep_hidden", "wrap"),
     *("format", "quality", "lossless", "compression", "depth", "strip_metadata", "first_frame"),
     *("palette", "assume_profile"),
@@ -185,6 +185,8 @@ def _difference(record: Record, identity: Mapping[str, Any]) -> str:
     """What a result was made with that is other now, or ""."""
     for name in SAME:
         before, now = getattr(record, name), identity[name]
+        if name == "scale" and identity["size"] is not None:
+            continue  # every image has one of its own, which its size and the box say
         if before != now:
             shown = [printable("by default" if value is None else value) for value in (before, now)]
             return f"{name.replace('_', ' ')} {shown[0]}, not {shown[1]}"

@@ -22,7 +22,8 @@ from resshift_cli.imaging import files, targets
 from resshift_cli.imaging.files import Enlarge, Loaded, Result
 from resshift_cli.imaging.picture import Pixels
 from resshift_cli.imaging.sources import Source
-from resshift_cli.restoration.settings import single_tile, target_size
+from resshift_cli.restoration.settings import Settings, single_tile
+from resshift_cli.restoration.size import target_size
 from resshift_cli.system import atomic
 from resshift_cli.system.device import forget_peak, peak_memory
 from resshift_cli.system.digests import digest, digest_of
@@ -104,6 +105,7 @@ class Worker:
         except Exception as error:
             return expected(error)
         facts: dict[str, Any] = {"input_sha256": sha256, "warnings": loaded.warnings or None}
+        facts["scale"] = self._settings(loaded).scale
         if loaded.state is not None:
             facts |= {"input_bytes": loaded.state.size, "input_mtime_ns": loaded.state.mtime_ns}
         return Read(loaded, facts)
@@ -120,7 +122,7 @@ class Worker:
         computed: list[Computed] = []
         for place, (job, read) in enumerate(zip(group.jobs, reads, strict=True)):
             started = time.monotonic()
-            run, spent = self.upscaler.enlarging(self.recipe.settings), 0.0
+            run, spent = None, 0.0
             if place in alike:
                 run, spent = partial(_enlarged_before, alike[place]), share
             result = self._enlarge(job, read, run, partial(advance, place))
@@ -224,16 +226,17 @@ class Worker:
         self,
         job: Job,
         read: Read | ResShiftError,
-        run: Enlarge,
+        run: Enlarge | None,
         advance: Callable[[float], None],
     ) -> Result | ResShiftError:
+        """Enlarge an image by `run`, or else by itself."""
         if isinstance(read, ResShiftError):
             return read
         try:
             with memory_limit(self._smaller(job)):
                 return files.enlarge(
                     read.loaded,
-                    run,
+                    run or self.upscaler.enlarging(self._settings(read.loaded)),
                     lambda done, total: advance(done / total),
                     size=self._target_size(read.loaded),
                     note=self.recipe.note(),
@@ -246,7 +249,10 @@ class Worker:
         return failure
 
     def _target_size(self, loaded: Loaded) -> tuple[int, int]:
-        return target_size(*loaded.size, self.recipe.settings.scale)
+        return target_size(*loaded.size, self._settings(loaded).scale)
+
+    def _settings(self, loaded: Loaded) -> Settings:
+        return self.recipe.settings_for(*loaded.size, loaded.source.name)
 
     def _smaller(self, job: Job) -> str:
         """What helps where memory is too small."""

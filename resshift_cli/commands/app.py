@@ -86,7 +86,7 @@ def commands() -> dict[str, Any]:
 def _defaults(arguments: Sequence[str]) -> dict[str, dict[str, Any]]:
     """Defaults of one's own; where they make no sense, help is there nevertheless."""
     try:
-        return defaults.of_commands(commands) if defaults.there_are_any() else {}
+        return defaults.of_commands(commands, arguments) if defaults.there_are_any() else {}
     except UsageError:
         if ANYWAY.isdisjoint(arguments):
             raise

@@ -57,11 +57,12 @@ class Inputs(Options):
         Raises:
             InputMissingError: there are none that --include asks for.
         """
-        from resshift_cli.imaging import folders
+        from resshift_cli.imaging import folders, own
 
         selection = folders.Selection(self.include or (), self.exclude or (), self.hidden)
         with console.waiting("Looking for images", quiet=quiet):
             found = folders.find(folder, results, selection)
+            own.leave_out(folder, found)
         if self.include and not found.images:
             patterns = " or ".join(f"'{printable(pattern)}'" for pattern in self.include)
             raise InputMissingError(
@@ -120,6 +121,7 @@ def batch(
         proof.verify(folder, output, inputs.find, course.report, reporting)
         return
     handling = enlarging.handling()  # or it is refused now
+    enlarging.computation.box()  # likewise
     entry = choice.choose(enlarging.model)
     from resshift_cli.batch.report import Report
 
@@ -129,7 +131,7 @@ def batch(
         report.settings = recipe.options()
         from resshift_cli.batch import ledger, names, plan, table
 
-        report.output = output or names.results_folder(folder, recipe.settings.scale)
+        report.output = output or names.results_folder(folder, recipe.mark)
         found = inputs.find(folder, report.output, quiet=reporting.quiet)
         names.check_apart(folder, report.output, found.images)
 
@@ -209,7 +211,8 @@ def _recipe(
         device = choose_device(machine.device)
         dtype = choose_dtype(machine.precision, device)
         weights = "" if files is None else _digest(files)
-    return Recipe(entry, spec, chosen, handling, device, dtype, weights)
+    box = enlarging.computation.box()
+    return Recipe(entry, spec, chosen, handling, device, dtype, weights, box)
 
 
 def _digest(files: Files) -> str:
@@ -274,7 +277,7 @@ class _Work:
             return
         every = [*(job.input for job in plan.jobs), *(record.input for record in plan.finished)]
         known = _headers(plan, every, quiet=self.reporting.quiet)
-        self._warn_of_space(plan)
+        self._warn_of_space(plan, known)
         # As in the ledger, whatever "auto" may mean by now.
         device, precision = plan.recipe.place()
         machine = replace(self.enlarging.machine, device=device, precision=precision)
@@ -304,10 +307,10 @@ class _Work:
             assert self.report.output is not None
             console.result(self.report.output / record.output)
 
-    def _warn_of_space(self, plan: Plan) -> None:
+    def _warn_of_space(self, plan: Plan, known: Headers) -> None:
         from resshift_cli.batch import forecast
 
-        need = forecast.disk_bytes(plan.jobs, plan.recipe.settings.scale)
+        need = forecast.disk_bytes(plan, known)
         free = forecast.free_bytes(plan.output)
         if need > free and not self.reporting.quiet:
             console.warning(

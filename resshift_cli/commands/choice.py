@@ -69,12 +69,13 @@ class Job:
         from resshift_cli.restoration import estimate, settings
 
         steps = min(spec.steps, steps or self.computation.steps or spec.steps)
-        scale = scale or self.computation.scale
-        how = settings.settings(spec, name="the model", scale=scale, steps=steps)
-        return sum(
-            count * estimate.estimate(spec, measured, how, height=height, width=width).seconds
-            for (height, width), count in self.sizes.items()
-        )
+        box, total = None if scale else self.computation.box(), 0.0
+        for (height, width), count in self.sizes.items():
+            wanted = box.scale(height, width) if box else scale or self.computation.scale
+            how = settings.settings(spec, name="the model", scale=wanted, steps=steps)
+            expected = estimate.estimate(spec, measured, how, height=height, width=width)
+            total += count * expected.seconds
+        return total
 
 
 def candidate(which: Model) -> ModelEntry:
@@ -196,7 +197,7 @@ def _faster(
     for steps in FEWER_STEPS:
         if steps < settings.steps:
             yield f"--steps {steps}", job.seconds(spec, steps=steps)
-    if settings.scale > spec.scale:
+    if settings.scale > spec.scale and job.computation.box() is None:
         yield f"--scale {spec.scale}", job.seconds(spec, scale=spec.scale)
     for known in registry.shipped().values():
         other = ready.known_spec(known) if known.commercial and known.name != entry.name else None

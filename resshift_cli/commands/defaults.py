@@ -12,7 +12,7 @@ then what stands above the tables.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,12 @@ PREFIX = "RESSHIFT_"
 OTHERS = frozenset({VARIABLE, DEFAULT_VARIABLE, "RESSHIFT_CACHE", "RESSHIFT_REGISTRY"})
 OTHERS |= {"RESSHIFT_RELEASES", "RESSHIFT_SHOW_COMPLETION"}
 """Variables that are no options."""
+
+ONE_OF = (
+    frozenset({"scale", "width", "height", "long-side", "fit"}),
+    frozenset({"overwrite", "skip-existing"}),
+)
+"""Options that exclude each other: what says one of them takes no default of another."""
 
 NEVER = frozenset({"help", "version", "install-completion", "show-completion"})
 
@@ -89,11 +95,14 @@ def there_are_any() -> bool:
     return bool(read()) or any(name not in OTHERS for name in variables)
 
 
-def of_commands(commands: Callable[[], Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+def of_commands(
+    commands: Callable[[], Mapping[str, Any]], arguments: Sequence[str] = ()
+) -> dict[str, dict[str, Any]]:
     """What each command's parameters are, where nothing else is said, as click takes it.
 
     Args:
         commands: gives the commands by name.
+        arguments: what is given on the command line.
 
     Raises:
         UsageError: the file, or a name in it, makes no sense.
@@ -102,9 +111,13 @@ def of_commands(commands: Callable[[], Mapping[str, Any]]) -> dict[str, dict[str
     known = {name: options(command) for name, command in commands().items()}
     _check(table, known)
     everywhere = {key: value for key, value in table.items() if not isinstance(value, dict)}
+    given = {text.partition("=")[0].removeprefix("--"): None for text in arguments}
     chosen: dict[str, dict[str, Any]] = {}
     for name, parameters in known.items():
-        values = everywhere | table.get(name, {}) | _variables(parameters)
+        values: dict[str, Any] = {}
+        for more in (everywhere, table.get(name, {}), _variables(parameters), given):
+            silenced = {name for group in ONE_OF if group & more.keys() for name in group}
+            values = {key: value for key, value in values.items() if key not in silenced} | more
         chosen[name] = {
             parameter.name: [value] if _is_one_of_many(parameter, value) else value
             for option, parameter in parameters.items()

@@ -33,8 +33,11 @@ from resshift_cli.commands.options import (
     DebugOption,
     DetailOption,
     DeviceOption,
+    FitOption,
+    HeightOption,
     JsonOption,
     KeepHiddenOption,
+    LongSideOption,
     MaxMemoryOption,
     ModelOption,
     OfflineOption,
@@ -48,12 +51,15 @@ from resshift_cli.commands.options import (
     TemperatureOption,
     TileOption,
     WeightsOption,
+    WidthOption,
     WrapOption,
 )
 from resshift_cli.commands.values import MAX_PIXELS
+from resshift_cli.errors import UsageError
 
 if TYPE_CHECKING:
     from resshift_cli.imaging.files import Handling
+    from resshift_cli.restoration.size import Box
 
 
 class Options:
@@ -141,6 +147,10 @@ class Model(Options):
     offline: OfflineOption = False
 
 
+SIZES = ("scale", "width", "height", "long_side", "fit")
+"""Fields that say how large a result is, each on its own."""
+
+
 @dataclass(frozen=True, slots=True)
 class Computation(Options):
     """What is computed; None is for the model to say."""
@@ -148,6 +158,10 @@ class Computation(Options):
     panel = "What to compute"
 
     scale: ScaleOption = None
+    width: WidthOption = None
+    height: HeightOption = None
+    long_side: LongSideOption = None
+    fit: FitOption = None
     steps: StepsOption = None
     seed: SeedOption = 0
     tile: TileOption = None
@@ -160,8 +174,31 @@ class Computation(Options):
     wrap: WrapOption = "none"
 
     def arguments(self) -> dict[str, Any]:
-        """As `restoration.settings.settings` takes them."""
-        return asdict(self)
+        """As `restoration.settings.settings` takes them; see `box` for the rest."""
+        values = asdict(self)
+        for name in SIZES[1:]:
+            del values[name]
+        return values
+
+    def box(self) -> Box | None:
+        """What results are to fill, where that is said in place of a scale.
+
+        Raises:
+            UsageError: it is said twice.
+        """
+        from resshift_cli.restoration.size import Box
+
+        given = [name for name in SIZES if getattr(self, name) is not None]
+        if len(given) > 1:
+            hint = "Give one of them."
+            if given == ["width", "height"]:
+                hint = f"`--fit {self.width}x{self.height}` keeps the proportions within both."
+            first, second = (f"--{name.replace('_', '-')}" for name in given[:2])
+            raise UsageError(f"{first} and {second} both say how large a result is.", hint=hint)
+        if self.fit is not None:
+            return Box(self.fit.width, self.fit.height)
+        width, height = self.width or self.long_side, self.height or self.long_side
+        return Box(width, height) if width or height else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,6 +30,19 @@ OutputOption = Annotated[
         "came from stdin goes to stdout.",
     ),
 ]
+SuffixOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="TEXT",
+        callback=values.part_of_a_name,
+        help="What results are called behind the name of their input, where -o names no file: "
+        "_large makes photo_large.jpg of photo.jpg. By default _x4, or what the size says.",
+    ),
+]
+SkipExistingOption = Annotated[
+    bool,
+    typer.Option("--skip-existing", help="Leave images alone whose result is there already."),
+]
 FolderArgument = Annotated[
     Path,
     typer.Argument(metavar="DIR", readable=False, help="The folder of images.", show_default=False),
@@ -98,6 +111,39 @@ ScaleOption = Annotated[
         callback=values.within(1, 16),
         help="Output over input size along each side, any number from 1 to 16. By default the "
         "model's own factor, mostly 4.",
+    ),
+]
+WidthOption = Annotated[
+    int | None,
+    typer.Option(
+        metavar="PIXELS",
+        callback=values.within(1, math.inf),
+        help="Width of the results, in place of --scale; the height follows.",
+    ),
+]
+HeightOption = Annotated[
+    int | None,
+    typer.Option(
+        metavar="PIXELS",
+        callback=values.within(1, math.inf),
+        help="Height of the results, in place of --scale; the width follows.",
+    ),
+]
+LongSideOption = Annotated[
+    int | None,
+    typer.Option(
+        metavar="PIXELS",
+        callback=values.within(1, math.inf),
+        help="Width or height of the results, whichever is larger, in place of --scale.",
+    ),
+]
+FitOption = Annotated[
+    values.Sides | None,
+    typer.Option(
+        metavar="WxH",
+        parser=values.sides,
+        help="Make results as large as fits in so many pixels across and down, such as "
+        "1920x1080, in place of --scale.",
     ),
 ]
 ModelOption = Annotated[

@@ -87,6 +87,29 @@ def factor(text: str | float) -> float:
         raise typer.BadParameter(f"'{text}' is no number, such as 4 or 2.5.") from None
 
 
+@dataclass(frozen=True, slots=True)
+class Sides:
+    """Width and height in pixels, as 1920x1080."""
+
+    width: int
+    height: int
+
+
+def sides(text: str | Sides) -> Sides:
+    """Two sides such as 1920x1080."""
+    match = re.fullmatch(r"(\d{1,9}) *[x×] *(\d{1,9})", str(text).lower())
+    if match is None or "0" in match.groups():
+        raise typer.BadParameter(f"'{text}' is no size, such as 1920x1080.")
+    return Sides(*map(int, match.groups()))
+
+
+def part_of_a_name(text: str | None) -> str | None:
+    """Text that may stand in a file's name."""
+    if text is not None and re.search(r"[/\\\0]", text):
+        raise typer.BadParameter(f"'{text}' can't be part of a file's name.")
+    return text
+
+
 def completed(*values: str) -> Callable[[str], list[str]]:
     """What the shell offers where one of a few values is wanted."""
     return lambda incomplete: [value for value in values if value.startswith(incomplete)]

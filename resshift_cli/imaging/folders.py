@@ -54,7 +54,8 @@ class Found:
     Attributes:
         images: paths within the folder, with slashes.
         unreadable: why folders can't be entered, by their paths within the folder.
-        others: how many files were left alone because of their names, by extension.
+        others: how many files were left alone because of their names, by extension; and what
+            else was left alone, see `own.leave_out`.
     """
 
     images: list[str] = field(default_factory=list)

@@ -74,17 +74,16 @@ def made_folder(folder: Path | None) -> Iterator[None]:
 def output_path(
     source: Path,
     *,
-    scale: float,
+    mark: str,
     destination: str | Path | None = None,
     several: bool = False,
     options: SaveOptions = AS_IT_IS,
 ) -> Path:
     """Where the result of one input goes.
 
-    `photo.png` becomes `photo_x4.png` beside it, or in the folder that `destination` means; a
-    destination that is a file is taken as it is. The extension is that of `options.format`; without
-    one it is kept if results can be written with it, whatever the file holds, and otherwise (GIF
-    with its 256 colours, none at all) it is `.png`.
+    With the mark `_x4`, `photo.png` becomes `photo_x4.png` beside it, or in the folder that
+    `destination` means; a destination that is a file is taken as it is. The extension is that of
+    `extension_of`.
 
     Raises:
         UsageError: as `output_folder`, or a file is named after another format.
@@ -92,11 +91,20 @@ def output_path(
     folder = output_folder(destination, several=several)
     if destination is not None and folder is None:
         return _file(Path(destination), options)
-    kept = FORMATS.get(source.suffix.lower())
-    suffix = source.suffix if kept is not None and kept.implied else ".png"
+    name = f"{source.stem}{mark}{extension_of(source, options)}"
+    return (folder or source.parent) / name
+
+
+def extension_of(source: Path, options: SaveOptions = AS_IT_IS) -> str:
+    """The extension of a result that is not named, with its dot.
+
+    It is that of `options.format`; without one it is kept if results can be written with it,
+    whatever the file holds, and otherwise (GIF with its 256 colours, none at all) it is `.png`.
+    """
     if options.format is not None:
-        suffix = f".{options.format}"
-    return (folder or source.parent) / f"{source.stem}_x{scale:g}{suffix}"
+        return f".{options.format}"
+    kept = FORMATS.get(source.suffix.lower())
+    return source.suffix if kept is not None and kept.implied else ".png"
 
 
 def _file(path: Path, options: SaveOptions) -> Path:
@@ -114,25 +122,33 @@ def _file(path: Path, options: SaveOptions) -> Path:
 def plan_outputs(
     sources: Sequence[Path],
     *,
-    scale: float,
+    mark: str,
     destination: str | Path | None = None,
+    several: bool | None = None,
     options: SaveOptions = AS_IT_IS,
 ) -> list[Path]:
     """Where the result of every input goes; nothing is created.
+
+    Args:
+        sources: the inputs.
+        mark: what stands behind their names in those of the results.
+        destination: as `output_folder`.
+        several: whether `destination` has to take several results; by default, whether it has now.
+        options: how they are encoded.
 
     Raises:
         UsageError: two results would have the same name, one would replace an input (refused even
             where overwriting is allowed), or as `output_folder`.
     """
-    several = len(sources) > 1
+    several = len(sources) > 1 if several is None else several
     outputs = [
-        output_path(source, scale=scale, destination=destination, several=several, options=options)
+        output_path(source, mark=mark, destination=destination, several=several, options=options)
         for source in sources
     ]
-    inputs = {_identity(source): source for source in sources}
+    inputs = {identity(source): source for source in sources}
     makers: dict[str, Path] = {}
     for source, output in zip(sources, outputs, strict=True):
-        key = _identity(output)
+        key = identity(output)
         if key in makers:
             raise UsageError(
                 f"{printable(makers[key])} and {printable(source)} would both be written to"
@@ -347,7 +363,7 @@ def _real(path: Path) -> Path:
     return Path(os.path.realpath(path))
 
 
-def _identity(path: Path) -> str:
+def identity(path: Path) -> str:
     """The same string for two paths of one file, whether it exists or not."""
     return os.path.normcase(_real(path))
 

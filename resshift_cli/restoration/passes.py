@@ -27,10 +27,10 @@ from resshift_cli.restoration.settings import (
     pass_sizes,
     single_tile,
     smaller_tile,
-    target_size,
     uninvented,
     wrapped_size,
 )
+from resshift_cli.restoration.size import target_size
 from resshift_cli.restoration.stages import units
 from resshift_cli.restoration.tiling import Frame
 from resshift_cli.system.device import release_memory, to_device

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from resshift_cli import __version__
+from resshift_cli.imaging import own
 from resshift_cli.restoration.settings import Settings
 from resshift_cli.system.device import precision_name
 from resshift_cli.weights.registry import ModelEntry
@@ -20,7 +21,7 @@ def note(entry: ModelEntry, settings: Settings, device: torch.device, dtype: tor
     terms = f" ({entry.licence}{'' if entry.commercial else ', non-commercial use only'})"
     count = threads(device)
     text = (
-        f"resshift {__version__}: {entry.name}{terms if entry.licence else ''}, "
+        f"{own.SIGNATURE}{__version__}: {entry.name}{terms if entry.licence else ''}, "
         f"{settings.steps} step{'s' * (settings.steps != 1)}, detail {settings.detail:g}, "
         f"seed {settings.seed}, {precision_name(dtype)}"
     )

@@ -14,10 +14,9 @@ from resshift_cli.diffusion.specs import ModelSpec
 from resshift_cli.errors import UsageError
 from resshift_cli.restoration import tiling
 from resshift_cli.restoration.colour import ColourFix
+from resshift_cli.restoration.size import MAX_SCALE, target_size
 from resshift_cli.restoration.tiling import Frame, Grid
 from resshift_cli.restoration.wrapping import WRAPS, Wrap
-
-MAX_SCALE = 16
 
 STRETCH = 1.25
 """What Lanczos may enlarge the last pass's result by: a pass more would cost as much as the one
@@ -291,11 +290,6 @@ def smaller_tile(spec: ModelSpec, settings: Settings) -> Settings | None:
     if size < multiple:
         return None
     return replace(settings, tile=size, overlap=min(settings.overlap, size // 4))
-
-
-def target_size(height: int, width: int, scale: float) -> tuple[int, int]:
-    """Height and width of the result, at least one pixel each."""
-    return max(1, round(height * scale)), max(1, round(width * scale))
 
 
 def pass_sizes(spec: ModelSpec, height: int, width: int, scale: float) -> list[tuple[int, int]]:

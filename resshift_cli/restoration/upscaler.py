@@ -18,6 +18,7 @@ from resshift_cli.restoration.arrays import ImageT
 from resshift_cli.restoration.engine import Engine, Networks
 from resshift_cli.restoration.fitting import Budget
 from resshift_cli.restoration.settings import Options, Settings, refuse_unknown
+from resshift_cli.restoration.size import target_size
 from resshift_cli.system import cache, memory
 from resshift_cli.system.device import choose_device, choose_dtype, release_memory
 from resshift_cli.system.progress import Bars, bars_of
@@ -191,7 +192,7 @@ class Upscaler:
         """
         height, width, channels = pixels.shape
         bands = self.stream([pixels], (height, width, channels), settings, progress)
-        target = choosing.target_size(height, width, settings.scale)
+        target = target_size(height, width, settings.scale)
         return memory.collected(bands, (*target, channels))
 
     def stream(

@@ -22,7 +22,7 @@ from resshift_cli.imaging.formats import Format, SaveOptions
     ],
 )
 def test_no_two_results_have_one_name(inputs: list[str], expected: list[str]) -> None:
-    assert list(map(name_outputs(inputs, scale=4).__getitem__, inputs)) == expected
+    assert list(map(name_outputs(inputs).__getitem__, inputs)) == expected
 
 
 @pytest.mark.parametrize(
@@ -36,15 +36,15 @@ def test_no_two_results_have_one_name(inputs: list[str], expected: list[str]) ->
 def test_a_format_that_was_asked_for_names_the_results(
     inputs: list[str], expected: list[str]
 ) -> None:
-    outputs = name_outputs(inputs, scale=4, options=SaveOptions(format="png"))
+    outputs = name_outputs(inputs, options=SaveOptions(format="png"))
     assert [outputs[name] for name in inputs] == expected
-    kept = name_outputs(["a.jpeg"], scale=4, options=SaveOptions(format="jpg"))
+    kept = name_outputs(["a.jpeg"], options=SaveOptions(format="jpg"))
     assert kept == {"a.jpeg": "a.jpeg"}
 
 
 def test_names_that_would_become_too_long_are_cut_and_still_differ() -> None:
     inputs = [f"d/{'é' * 124}{i}.gif" for i in range(4)]
-    outputs = name_outputs(inputs, scale=4).values()
+    outputs = name_outputs(inputs).values()
     assert len(set(outputs)) == 4
     assert all(name.startswith("d/éé") and name.endswith(".png") for name in outputs)
     assert all(len(os.fsencode(name.removeprefix("d/"))) <= 255 for name in outputs)
@@ -56,7 +56,7 @@ def test_what_the_format_can_not_hold_becomes_a_png_unless_a_format_was_asked_fo
     def can_hold(name: str, kind: Format) -> bool:
         return not name.startswith("clear") or kind.alpha
 
-    outputs = name_outputs(inputs, scale=4, can_hold=can_hold)
+    outputs = name_outputs(inputs, can_hold=can_hold)
     assert list(outputs.values()) == ["plain.bmp", "clear.bmp.png", "clear.bmp.png.png"]
-    asked = name_outputs(inputs[:1], scale=4, options=SaveOptions(format="bmp"), can_hold=can_hold)
+    asked = name_outputs(inputs[:1], options=SaveOptions(format="bmp"), can_hold=can_hold)
     assert asked == {"clear.bmp": "clear.bmp"}

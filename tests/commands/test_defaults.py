@@ -98,3 +98,15 @@ def test_doctor_tells_what_a_report_needs(resshift: Run, configure: Configure) -
     for fact in ("resshift", "python", "torch", "device", "cache", "models here", "network"):
         assert f"\n{fact} " in f"\n{ran.out}"
     assert (ran.code, ran.err) == (0, "Nothing is found that should be mended.\n")
+
+
+def test_a_size_on_the_command_line_silences_a_scale_of_the_file(
+    resshift: Run, photo: Path, configure: Configure, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    configure("steps = 1\nscale = 2\noverwrite = true\n[upscale]\nfit = '40x40'\n")
+    command = ("upscale", photo, "--json")
+    assert settings_of(resshift(*command).out) == (1, 2.0)  # by the box
+    assert settings_of(resshift(*command, "--width=60").out) == (1, 3.0)
+    monkeypatch.setenv("RESSHIFT_HEIGHT", "60")
+    assert settings_of(resshift(*command).out) == (1, 5.0)
+    assert resshift(*command, "--height", 60, "--skip-existing").code == 0

@@ -405,7 +405,7 @@ def test_lossless_is_refused_where_there_is_loss(suffix: str) -> None:
 
 def test_a_format_names_the_outputs_and_decides_over_the_extension(tmp_path: Path) -> None:
     options = SaveOptions(format="webp")
-    planned = targets.plan_outputs([Path("a.jpg"), Path("b.gif")], scale=4, options=options)
+    planned = targets.plan_outputs([Path("a.jpg"), Path("b.gif")], mark="_x4", options=options)
     assert planned == [Path("a_x4.webp"), Path("b_x4.webp")]
     encode.write(picture(levels(3, 8)), tmp_path / "c.dat", overwrite=False, options=options)
     with Image.open(tmp_path / "c.dat") as file:

@@ -30,17 +30,19 @@ PICTURE = Picture(np.zeros((5, 7, 3), np.float32))
 def test_a_result_is_named_after_its_input_and_scale(
     name: str, scale: float, expected: str
 ) -> None:
-    path = targets.output_path(Path("in") / name, scale=scale, destination=None, several=False)
+    path = targets.output_path(
+        Path("in") / name, mark=f"_x{scale:g}", destination=None, several=False
+    )
     assert path == Path("in") / expected
 
 
 def test_a_destination_is_a_folder_if_it_is_one_or_ends_like_one(tmp_path: Path) -> None:
     source = Path("in/a.png")
-    assert targets.output_path(source, scale=4, destination=tmp_path) == tmp_path / "a_x4.png"
-    assert targets.output_path(source, scale=4, destination="new/") == Path("new/a_x4.png")
-    assert targets.output_path(source, scale=4, destination="new") == Path("new")
-    assert targets.output_path(source, scale=4, destination="b.jpg") == Path("b.jpg")
-    several = targets.plan_outputs([source, Path("b.gif")], scale=2, destination="new")
+    assert targets.output_path(source, mark="_x4", destination=tmp_path) == tmp_path / "a_x4.png"
+    assert targets.output_path(source, mark="_x4", destination="new/") == Path("new/a_x4.png")
+    assert targets.output_path(source, mark="_x4", destination="new") == Path("new")
+    assert targets.output_path(source, mark="_x4", destination="b.jpg") == Path("b.jpg")
+    several = targets.plan_outputs([source, Path("b.gif")], mark="_x2", destination="new")
     assert several == [Path("new/a_x2.png"), Path("new/b_x2.png")]
 
 
@@ -49,17 +51,17 @@ def test_several_results_do_not_go_to_one_file(tmp_path: Path, destination: str)
     (tmp_path / "file").touch()
     with pytest.raises(UsageError, match="Several results"):
         targets.plan_outputs(
-            [Path("a.png"), Path("b.png")], scale=4, destination=tmp_path / destination
+            [Path("a.png"), Path("b.png")], mark="_x4", destination=tmp_path / destination
         )
 
 
 def test_two_inputs_with_the_same_result_are_both_named(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"one/a\.png and two/a\.png"):
         targets.plan_outputs(
-            [Path("one/a.png"), Path("two/a.png")], scale=4, destination=f"{tmp_path}/"
+            [Path("one/a.png"), Path("two/a.png")], mark="_x4", destination=f"{tmp_path}/"
         )
     with pytest.raises(UsageError, match=r"a\.gif and a\.png"):
-        targets.plan_outputs([Path("a.gif"), Path("a.png")], scale=4)
+        targets.plan_outputs([Path("a.gif"), Path("a.png")], mark="_x4")
 
 
 def test_a_result_never_replaces_an_input(tmp_path: Path) -> None:
@@ -68,9 +70,9 @@ def test_a_result_never_replaces_an_input(tmp_path: Path) -> None:
     (tmp_path / "link.png").symlink_to(source)
     for destination in (source, tmp_path / "link.png", f"{tmp_path}/./a.png"):
         with pytest.raises(UsageError, match="replace the input"):
-            targets.plan_outputs([source], scale=4, destination=destination)
+            targets.plan_outputs([source], mark="_x4", destination=destination)
     with pytest.raises(UsageError, match="replace the input"):
-        targets.plan_outputs([source, tmp_path / "a_x4.png"], scale=4)
+        targets.plan_outputs([source, tmp_path / "a_x4.png"], mark="_x4")
 
 
 # Before the work

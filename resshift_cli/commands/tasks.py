@@ -1,0 +1,275 @@
+"""What `upscale` has to do: which inputs, where each result goes, and whether all that can be."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from resshift_cli.commands import pages
+from resshift_cli.errors import OutputError, ResShiftError, UsageError, printable
+from resshift_cli.restoration.size import Box, target_size
+
+if TYPE_CHECKING:
+    from resshift_cli.imaging.files import Handling, Loader
+    from resshift_cli.imaging.formats import SaveOptions
+    from resshift_cli.imaging.sources import Source
+
+
+def check_streams(inputs: Sequence[str], output: str | None, *, as_json: bool) -> bool:
+    """Find out whether stdin and stdout can be what - means; whether the result goes to stdout."""
+    from resshift_cli.imaging import sources, targets
+
+    from_stdin = "-" in inputs
+    to_stdout = output == "-" or (from_stdin and output is None)
+    if len(inputs) > 1 and from_stdin:
+        raise UsageError(
+            "An image from stdin (-) has to be the only input.",
+            hint="Give the others to a command of their own.",
+        )
+    if len(inputs) > 1 and to_stdout:
+        raise UsageError(
+            "Several results can't all go to stdout.", hint="Give a folder, such as: -o results/"
+        )
+    if to_stdout and as_json:
+        raise UsageError(
+            "The result and --json can't both go to stdout.",
+            hint="Give a file with -o, or leave out --json.",
+        )
+    if from_stdin and targets.output_folder(output, several=False) is not None:
+        raise UsageError(
+            "An image from stdin has no name that its result could be called after.",
+            hint=f"Name the file, such as: -o {printable(output).rstrip('/')}/large.png",
+        )
+    if from_stdin:
+        sources.check_stdin()
+    if to_stdout:
+        targets.check_stdout()
+    return to_stdout
+
+
+@contextmanager
+def opened(inputs: Sequence[str]) -> Iterator[list[Source]]:
+    """The inputs; what comes in on stdin is kept until the work is done."""
+    from resshift_cli.imaging import sources
+
+    if inputs == ["-"]:
+        with sources.stdin() as source:
+            yield [source]
+    else:
+        yield [sources.Source(Path(name)) for name in inputs]
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What is wanted of every input.
+
+    Attributes:
+        output: where results go, as it was given; None for beside the inputs.
+        mark: what stands behind the inputs' names in those of the results.
+        scale: output size over input size, unless a box says it.
+        box: what results are to fill.
+        handling: how files are read and written.
+        overwrite: whether results may replace files.
+        skip_existing: whether to leave inputs alone whose result is there.
+        compare: whether to write a page beside every result that shows it and its input.
+    """
+
+    output: str | None
+    mark: str
+    scale: float
+    box: Box | None
+    handling: Handling
+    overwrite: bool
+    skip_existing: bool
+    compare: bool
+
+    def scale_of(self, size: tuple[int, int], name: str) -> float:
+        """The scale of an image of (height, width); `name` is what messages call it.
+
+        Raises:
+            UsageError: it can't fill the box.
+        """
+        return self.scale if self.box is None else self.box.scale(*size, name)
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One file to be enlarged.
+
+    Attributes:
+        source: the input.
+        scale: output size over input size.
+        target: the result, or what messages call it.
+        options: how it is encoded.
+        overwrite: whether it may replace a file; None if it goes to stdout.
+        page: where the two are compared, if they are.
+    """
+
+    source: Source
+    scale: float
+    target: Path
+    options: SaveOptions
+    overwrite: bool | None
+    page: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Tasks:
+    """What is to be done, and what is left alone.
+
+    Attributes:
+        several: whether there are several inputs, whatever becomes of them.
+        sources: those that are no results of ours.
+        results: those that are, see `own.among`.
+        todo: what is to be done.
+        sizes: how many images and frames of every height and width those have.
+        finished: inputs whose results are there, and those.
+    """
+
+    several: bool
+    sources: Sequence[Source]
+    results: Sequence[Path]
+    todo: list[Task] = field(default_factory=list)
+    sizes: Counter[tuple[int, int]] = field(default_factory=Counter)
+    finished: list[tuple[Path, Path]] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, sources: Sequence[Source]) -> Tasks:
+        """What inputs are before they are checked."""
+        from resshift_cli.imaging import own
+
+        results = own.among([source.path for source in sources])
+        kept = [source for source in sources if source.path not in results]
+        return cls(len(sources) > 1, kept, results)
+
+    def check(
+        self,
+        outputs: Sequence[Path] | None,
+        wanted: Wanted,
+        loader: Loader,
+        fail: Callable[[Path, ResShiftError], None],
+    ) -> None:
+        """Find out before the work whether every input can be read and every result written.
+
+        Inputs are decoded, which takes little beside enlarging them, so that a damaged one is known
+        now and not hours later. Small ones stay with the loader.
+
+        Args:
+            outputs: where the results go; None for stdout.
+            wanted: what is wanted of all.
+            loader: what reads them.
+            fail: told of the input with which it ends, if one does.
+
+        Raises:
+            ResShiftError: something can't be done.
+        """
+        for number, source in enumerate(self.sources):
+            target = None if outputs is None else outputs[number]
+            if target is not None and self._is_finished(target, wanted):
+                self.finished.append((source.path, target))
+                continue
+            try:
+                self._check(source, target, wanted, loader)
+            except ResShiftError as error:
+                fail(source.path, error)
+                raise
+        if wanted.compare:
+            self._add_pages()
+
+    def _is_finished(self, target: Path, wanted: Wanted) -> bool:
+        """Whether a result is there and to stay: it is asked for, or was itself an input."""
+        from resshift_cli.imaging import targets
+
+        if wanted.overwrite:
+            return False
+        there = {targets.identity(path) for path in self.results}
+        asked = wanted.skip_existing and os.path.lexists(target)
+        return asked or targets.identity(target) in there
+
+    def _check(self, source: Source, target: Path | None, wanted: Wanted, loader: Loader) -> None:
+        from resshift_cli.imaging import files, targets
+
+        loaded, options = loader.load(source), wanted.handling.options
+        scale = wanted.scale_of(loaded.size, source.name)
+        if target is None:
+            options = files.without_a_name(loaded, options)
+            task = Task(source, scale, targets.STDOUT, options, None)
+        else:
+            if self.several and not wanted.overwrite and os.path.lexists(target):
+                raise OutputError(
+                    f"{printable(target)} exists already.",
+                    hint="Use --overwrite to replace it, --skip-existing to do what is missing, "
+                    "or give another folder with -o.",
+                )
+            task = Task(source, scale, target, options, wanted.overwrite)
+            targets.check_writable(target, overwrite=wanted.overwrite, options=options)
+        size = target_size(*loaded.size, scale)
+        files.check(loaded, task.target, size=size, options=options)
+        self.todo.append(task)
+        self.sizes[loaded.size] += loaded.frames
+
+    def _add_pages(self) -> None:
+        """Give every task a page beside its result.
+
+        Raises:
+            UsageError: two pages would have the same name.
+            OutputError: one can't be written.
+        """
+        from resshift_cli.imaging import targets
+
+        found: dict[Path, Task] = {}
+        for task in self.todo:
+            page = pages.name_for(task.target, "_compare.html")
+            if page in found:
+                raise UsageError(
+                    f"{printable(found[page].target)} and {printable(task.target)} would both be "
+                    f"compared in {printable(page)}.",
+                    hint="Upscale them one by one, or run `resshift compare` afterwards with -o.",
+                )
+            targets.check_place(page, overwrite=bool(task.overwrite))
+            found[page] = replace(task, page=page)
+        self.todo[:] = found.values()
+
+    def told(self) -> Iterator[str]:
+        """What was left alone, in sentences."""
+        if count := len(self.results):
+            of, are = f"{count} of {count + len(self.sources)} inputs", "are results"
+            if count == 1:
+                are = "is a result"
+            yield f"{of} {are} of resshift, and left alone; given alone, such are enlarged again."
+        if count := len(self.finished):
+            has = "1 image has its result" if count == 1 else f"{count} images have their results"
+            yield f"{has} already; --overwrite makes them anew."
+
+    def skipped(self) -> list[dict[str, str]]:
+        """The same for --json."""
+        results = [{"input": str(path), "why": "result"} for path in self.results]
+        return results + [
+            {"input": str(source), "output": str(target), "why": "exists"}
+            for source, target in self.finished
+        ]
+
+
+@contextmanager
+def planned(tasks: Tasks, wanted: Wanted, *, to_stdout: bool) -> Iterator[list[Path] | None]:
+    """Where the results go, None being stdout; a new folder that got nothing is removed again."""
+    from resshift_cli.imaging import targets
+
+    if to_stdout:
+        yield None
+        return
+    outputs = targets.plan_outputs(
+        [source.path for source in tasks.sources],
+        mark=wanted.mark,
+        destination=wanted.output,
+        several=tasks.several,
+        options=wanted.handling.options,
+    )
+    folder = targets.output_folder(wanted.output, several=tasks.several)
+    with targets.made_folder(folder):
+        yield outputs

@@ -66,6 +66,7 @@ def _computing(placement: Placement, found: list[str]) -> dict[str, Any]:
     machine = rates.describe_machine()
     build = f"CUDA {torch.version.cuda}" if torch.version.cuda else "no CUDA"
     build = f"ROCm {torch.version.hip}" if torch.version.hip else build
+    build = f"XPU {torch.version.xpu}" if torch.version.xpu else build
     facts = {
         "torch": f"{machine['torch']} ({build})",
         "processor": f"{machine['cpu']}, {machine['cores']} cores, {machine['threads']} threads",

@@ -371,7 +371,8 @@ DeviceOption = Annotated[
         metavar="DEVICE",
         autocompletion=values.completed(*values.DEVICES),
         callback=values.device_name,
-        help="Where to compute: auto (a GPU if there is one), cpu, cuda, cuda:N or mps.",
+        help="Where to compute: auto (a GPU if there is one), cpu, cuda or cuda:N (NVIDIA, AMD), "
+        "mps (Apple) or xpu (Intel).",
     ),
 ]
 PrecisionOption = Annotated[

@@ -16,7 +16,7 @@ DEFAULT_MODEL = "realsr-x4-v2"
 DEFAULT_VARIABLE = "RESSHIFT_MODEL"
 BUNDLED_MODEL = "tiny-x4"
 MAX_PIXELS = 100_000_000
-DEVICES = ("auto", "cpu", "cuda", "mps")
+DEVICES = ("auto", "cpu", "cuda", "mps", "xpu")
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 COLOUR_FIXES = ("none", "wavelet", "adain")
 PROFILES = ("srgb", "display-p3", "a98-rgb", "cmyk")
@@ -47,8 +47,8 @@ def goes_to_stdout(on: bool) -> bool:
 
 def device_name(name: str) -> str:
     """A device, in small letters."""
-    if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", name.lower()):
-        raise typer.BadParameter(f"'{name}' is none of auto, cpu, cuda, cuda:N and mps.")
+    if not re.fullmatch(r"auto|cpu|mps|(cuda|xpu)(:\d+)?", name.lower()):
+        raise typer.BadParameter(f"'{name}' is none of auto, cpu, cuda, cuda:N, mps and xpu.")
     return name.lower()
 
 

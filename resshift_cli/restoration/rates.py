@@ -26,6 +26,7 @@ import torch
 from resshift_cli import __version__
 from resshift_cli.diffusion.specs import ModelSpec
 from resshift_cli.system import atomic, cache
+from resshift_cli.system.device import card_name
 
 FILE = "rates.json"
 
@@ -115,9 +116,7 @@ def describe_machine() -> dict[str, Any]:
 
 def name_of(device: torch.device) -> str:
     """The device for people: `cpu`, or a GPU with the name of its make."""
-    if device.type == "cuda":
-        return f"{device} {torch.cuda.get_device_name(device)}"
-    return str(device)
+    return f"{device} {card_name(device)}".rstrip()
 
 
 def layout(spec: ModelSpec) -> str:

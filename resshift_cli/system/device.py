@@ -1,4 +1,4 @@
-"""What differs between a CPU, an NVIDIA card and a Mac; the only module that asks what is there.
+"""What differs between a CPU, a card and a Mac; the only module that asks what is there.
 
 What the networks compute in. float32 is IEEE float32 everywhere: TF32, which keeps 10 bits of a
 factor, is off, so that `fp32` means the same on every device; bf16 and fp16 are there for speed.
@@ -13,6 +13,9 @@ What Macs lack. MPS has no float64, so no tensor of it is moved there. bfloat16 
 channels_last is not used. Operations that torch lacks there go to the CPU if
 PYTORCH_ENABLE_MPS_FALLBACK=1 stands in the environment before torch is loaded; the networks need
 none of them.
+
+Intel's GPUs (XPU) are asked like NVIDIA's, where torch was built for them. Their use is written by
+torch's documentation: nobody has tried it on such a card yet.
 """
 
 from __future__ import annotations
@@ -23,7 +26,7 @@ import shutil
 import sys
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -41,8 +44,22 @@ def precision_name(dtype: torch.dtype) -> str:
     return next(name for name, known in DTYPES.items() if known == dtype)
 
 
+_CARDS = ("cuda", "xpu")
+"""Kinds of GPUs of which there may be several, each with a memory of its own."""
+
+
+def _cards(device: torch.device) -> Any:
+    """What torch asks such a GPU with: both kinds have the same functions."""
+    return torch.cuda if device.type == "cuda" else torch.xpu
+
+
+def card_name(device: torch.device) -> str:
+    """What a GPU's maker calls it; "" of anything else."""
+    return str(_cards(device).get_device_name(device)) if device.type in _CARDS else ""
+
+
 def choose_device(name: str = "auto") -> torch.device:
-    """The device that a name like `auto`, `cpu`, `cuda`, `cuda:1` or `mps` stands for.
+    """The device that a name like `auto`, `cpu`, `cuda`, `cuda:1`, `mps` or `xpu` stands for.
 
     `auto` is the first GPU that torch can use, or else the CPU.
 
@@ -53,26 +70,30 @@ def choose_device(name: str = "auto") -> torch.device:
     if name == "auto":
         if torch.cuda.is_available():
             return torch.device("cuda:0")
+        if torch.xpu.is_available():
+            return torch.device("xpu:0")
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
     try:
         device = torch.device(name)
     except RuntimeError:
         device = None
-    kinds = ("cpu", "cuda", "mps")
-    if device is None or device.type not in kinds or (device.index and device.type != "cuda"):
+    numbered = device is not None and device.type in _CARDS
+    if device is None or not (numbered or (device.type in ("cpu", "mps") and not device.index)):
         raise UsageError(
             f"There is no device '{name}'.",
-            hint="A device (--device) is auto, cpu, cuda, cuda:N or mps.",
+            hint="A device (--device) is auto, cpu, cuda, cuda:N, mps or xpu.",
         )
-    if device.type == "cuda":
-        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if device.type in _CARDS:
+        cards, kind = _cards(device), device.type.upper()
+        count = cards.device_count() if cards.is_available() else 0
         if (device.index or 0) >= count:
-            have = f"{count} CUDA device{'s' * (count != 1)}" if count else "no CUDA device"
+            have = f"{count} {kind} device{'s' * (count != 1)}" if count else f"no {kind} device"
             raise DeviceError(
                 f"'{name}' was asked for, but torch {torch.__version__} finds {have} here.",
-                hint="Use the CPU (--device cpu), or install a driver and a CUDA build of torch.",
+                hint="Use the CPU (--device cpu), or install a driver and torch's build for "
+                f"{kind}.",
             )
-        return torch.device("cuda", device.index or 0)
+        return torch.device(device.type, device.index or 0)
     if device.type == "mps" and not torch.backends.mps.is_available():
         raise DeviceError(
             "'mps' was asked for, but this is no Mac with a GPU that torch can use.",
@@ -85,6 +106,8 @@ def has_fast_bf16(device: torch.device) -> bool:
     """Whether bfloat16 arithmetic is native, and so faster than float32, on this device."""
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)
+    if device.type == "xpu":
+        return bool(torch.xpu.get_device_properties(device).has_bfloat16_conversions)
     if device.type != "cpu":
         return False
     # A private name, which another torch may not have.
@@ -140,6 +163,9 @@ def place(module: nn.Module, device: torch.device, dtype: torch.dtype = torch.fl
     """Move a network, in place, in the memory layout that convolutions are fastest in."""
     if device.type == "cuda":
         _keep_cuda_exact()
+    elif device.type == "xpu":
+        # What computes there is oneDNN, too.
+        torch.backends.mkldnn.allow_tf32 = False  # type: ignore[assignment]  # not in the stub
     module.to(device, dtype)
     layout = memory_format(device)
     module.to(memory_format=layout)  # type: ignore[call-overload]  # not in the stub
@@ -175,6 +201,8 @@ def compile_parts(parts: Iterable[nn.Module], device: torch.device, cache: Path)
     for part in parts:
         if device.type == "cuda":
             part.compile(fullgraph=True, dynamic=False, mode="reduce-overhead")
+        elif device.type == "xpu":
+            part.compile(fullgraph=True, dynamic=False)
         else:
             part.compile(fullgraph=True, dynamic=False, options={"freezing": True})
 
@@ -217,16 +245,16 @@ def to_device(tensor: Tensor, device: torch.device) -> Tensor:
 
 def synchronize(device: torch.device) -> None:
     """Wait until the device has done all that was asked of it; the CPU always has."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
+    if device.type in _CARDS:
+        _cards(device).synchronize(device)
     elif device.type == "mps":
         torch.mps.synchronize()
 
 
 def taken_memory(device: torch.device) -> int:
     """Bytes that this process has on a device, those that torch holds unused included."""
-    if device.type == "cuda":
-        return torch.cuda.memory_reserved(device)
+    if device.type in _CARDS:
+        return int(_cards(device).memory_reserved(device))
     if device.type == "mps":
         return torch.mps.driver_allocated_memory()
     return memory.taken()
@@ -234,22 +262,22 @@ def taken_memory(device: torch.device) -> int:
 
 def forget_peak(device: torch.device) -> None:
     """Have `peak_memory` begin anew, where the device can; it is one for the whole process."""
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)
+    if device.type in _CARDS:
+        _cards(device).reset_peak_memory_stats(device)
 
 
 def peak_memory(device: torch.device) -> int | None:
     """Bytes that this process has taken on a device at most so far; None where nobody counts."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
+    if device.type in _CARDS:
+        return int(_cards(device).max_memory_allocated(device))
     return memory.peak() if device.type == "cpu" else None
 
 
 def release_memory(device: torch.device) -> None:
     """Give back what torch holds unused, so that an allocation that failed may be tried anew."""
     gc.collect()  # tracebacks hold frames, and these hold tensors
-    if device.type == "cuda":
-        torch.cuda.empty_cache()
+    if device.type in _CARDS:
+        _cards(device).empty_cache()
     elif device.type == "mps":
         torch.mps.empty_cache()
 
@@ -263,10 +291,14 @@ def free_memory(device: torch.device, root: Path = Path("/")) -> int:
         device: as `choose_device` gives.
         root: where /proc and /sys are.
     """
-    if device.type == "cuda":
-        free, _ = torch.cuda.mem_get_info(device)
-        held = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-        return free + held
+    if device.type in _CARDS:
+        cards = _cards(device)
+        reserved = int(cards.memory_reserved(device))
+        try:
+            free = int(cards.mem_get_info(device)[0])
+        except RuntimeError:  # some of Intel's can't tell it
+            free = int(cards.get_device_properties(device).total_memory) - reserved
+        return free + reserved - int(cards.memory_allocated(device))
     host = memory.free(root)
     if device.type == "mps":  # its memory is the system's
         torch.mps.empty_cache()

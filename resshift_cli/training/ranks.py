@@ -11,7 +11,7 @@ from datetime import timedelta
 import torch
 from torch import Tensor, distributed
 
-from resshift_cli.errors import ResShiftError
+from resshift_cli.errors import DeviceError, ResShiftError
 
 PATIENCE = timedelta(hours=1)  # that processes wait while the first one validates and saves
 
@@ -91,6 +91,11 @@ def joined(ranks: Ranks, device: torch.device) -> Iterator[None]:
     if ranks.count == 1:
         yield
         return
+    if device.type == "xpu":
+        raise DeviceError(
+            "Several processes can't train on Intel GPUs.",
+            hint="Start one, without torchrun, or use the CPU (--device cpu).",
+        )
     if device.type == "cuda":
         torch.cuda.set_device(device)
     distributed.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=PATIENCE)

@@ -66,7 +66,7 @@ def test_a_model_of_the_file_is_the_default_one_and_no_more(
         ),
         ("steps = ", "is no TOML"),
         ("steps = 'x'", "'x' is no whole number. It comes from"),
-        ("device = 'gpu'", "'gpu' is none of auto, cpu, cuda, cuda:N and mps. It comes from"),
+        ("device = 'gpu'", "'gpu' is none of auto, cpu, cuda, cuda:N, mps and xpu. It comes from"),
     ],
 )
 def test_mistakes_in_the_file_are_told_with_its_name(

@@ -47,7 +47,7 @@ from resshift_cli.restoration.upscaler import Upscaler
         ("photo.png --scale 17", 2, "17.0 is not from 1 to 16"),
         ("photo.png --scale big", 2, "'--scale'"),
         ("photo.png --seed -1", 2, "-1 is not from 0 to 18446744073709551615"),
-        ("photo.png --device gpu", 2, "'gpu' is none of auto, cpu, cuda, cuda:N and mps"),
+        ("photo.png --device gpu", 2, "'gpu' is none of auto, cpu, cuda, cuda:N, mps and xpu"),
         ("photo.png --precision int8", 2, "'int8' is none of auto, fp32, bf16 and fp16"),
         ("photo.png --device cuda:99", 8, "'cuda:99' was asked for"),
         ("photo.png -o new/deep/ --device cuda:99", 8, "Use the CPU (--device cpu)"),

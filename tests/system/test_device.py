@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import psutil
 import pytest
@@ -30,6 +31,7 @@ from resshift_cli.system.device import (
 CPU = torch.device("cpu")
 CUDA = torch.device("cuda:0")
 MPS = torch.device("mps")
+XPU = torch.device("xpu:0")
 GIB = 1 << 30
 
 needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA card")
@@ -58,6 +60,7 @@ def test_the_cpu_is_always_there() -> None:
 def test_auto_takes_the_first_gpu_or_else_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
     have_cuda(monkeypatch, 2)
     have_mps(monkeypatch, True)
+    have_xpu(monkeypatch, 0)
     assert choose_device() == CUDA
     have_cuda(monkeypatch, 0)
     assert choose_device("auto") == MPS
@@ -66,7 +69,7 @@ def test_auto_takes_the_first_gpu_or_else_the_cpu(monkeypatch: pytest.MonkeyPatc
 
 
 @pytest.mark.parametrize(
-    "name", ["", "gpu", "CPU", "cuda:", "cuda:x", "cuda:-1", "cpu:3", "mps:1", "meta", "xpu", "0"]
+    "name", ["", "gpu", "CPU", "cuda:", "cuda:x", "cuda:-1", "cpu:3", "mps:1", "meta", "xpu:x", "0"]
 )
 def test_a_name_of_no_device_is_refused_with_those_that_there_are(name: str) -> None:
     with pytest.raises(UsageError, match=f"There is no device '{name}'") as caught:
@@ -98,6 +101,33 @@ def test_mps_is_for_macs(monkeypatch: pytest.MonkeyPatch) -> None:
     have_mps(monkeypatch, False)
     with pytest.raises(DeviceError, match="no Mac"):
         choose_device("mps")
+
+
+def have_xpu(monkeypatch: pytest.MonkeyPatch, count: int, **properties: object) -> None:
+    """What torch says of so many of Intel's GPUs."""
+    monkeypatch.setattr(torch.xpu, "is_available", lambda: count > 0)
+    monkeypatch.setattr(torch.xpu, "device_count", lambda: count)
+    found = SimpleNamespace(**properties)
+    monkeypatch.setattr(torch.xpu, "get_device_properties", lambda _: found)
+
+
+def test_xpu_is_for_intels_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    have_cuda(monkeypatch, 0)
+    have_xpu(monkeypatch, 2)
+    assert choose_device() == choose_device("xpu") == XPU
+    assert choose_device("xpu:1") == torch.device("xpu:1")
+    have_xpu(monkeypatch, 0)
+    with pytest.raises(DeviceError, match="'xpu' was asked for.* no XPU device") as caught:
+        choose_device("xpu")
+    assert "torch's build for XPU" in caught.value.hint
+
+
+@pytest.mark.parametrize("native", [True, False])
+def test_an_intel_gpu_computes_in_bf16_where_it_has_that(
+    native: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    have_xpu(monkeypatch, 1, has_bfloat16_conversions=native)
+    assert choose_dtype("auto", XPU) == (torch.bfloat16 if native else torch.float32)
 
 
 # Precisions
@@ -331,6 +361,21 @@ def test_on_a_card_the_allocators_unused_blocks_are_free_too(
     monkeypatch.setattr(torch.cuda, "memory_reserved", lambda _: 500)
     monkeypatch.setattr(torch.cuda, "memory_allocated", lambda _: 200)
     assert free_memory(CUDA) == 1300
+
+
+def test_an_intel_gpu_that_cannot_tell_has_all_but_what_is_taken(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def cannot(_: torch.device) -> None:
+        raise RuntimeError("The device doesn't support querying the available free memory.")
+
+    have_xpu(monkeypatch, 1, total_memory=4000)
+    monkeypatch.setattr(torch.xpu, "mem_get_info", lambda _: (1000, 4000))
+    monkeypatch.setattr(torch.xpu, "memory_reserved", lambda _: 500)
+    monkeypatch.setattr(torch.xpu, "memory_allocated", lambda _: 200)
+    assert free_memory(XPU) == 1300
+    monkeypatch.setattr(torch.xpu, "mem_get_info", cannot)
+    assert free_memory(XPU) == 3800
 
 
 def test_on_a_mac_the_gpu_gets_what_it_may_have_of_the_systems_memory(

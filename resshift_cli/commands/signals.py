@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from types import FrameType
+from types import FrameType, TracebackType
 from typing import Any, NoReturn
 
 from resshift_cli.commands import streams
@@ -49,11 +49,7 @@ def deferred() -> Iterator[None]:
             os._exit(128 + number)
         arrived.append((number, frame))
 
-    heeded: dict[int, Any] = {
-        number: handler
-        for number in (signal.SIGINT, signal.SIGTERM)
-        if (handler := signal.getsignal(number)) in (_interrupt, _terminate)
-    }
+    heeded = _heeded()
     for number in heeded:
         signal.signal(number, keep)
     try:
@@ -63,3 +59,58 @@ def deferred() -> Iterator[None]:
             signal.signal(number, handler)
     for number, frame in arrived:
         heeded[number](number, frame)
+
+
+class Postponed:
+    """Within this block the first signal may only be asked about, and is raised at its end.
+
+    The second one is heeded at once. Entering it gives what says whether one has come.
+
+    Args:
+        told: called when the first one comes.
+
+    Attributes:
+        in_order: whether the block came to its end after a signal.
+    """
+
+    def __init__(self, told: Callable[[], object]) -> None:
+        self.told = told
+        self.in_order = False
+        self._arrived: list[tuple[int, FrameType | None]] = []
+        self._heeded: dict[int, Any] = {}
+
+    def __enter__(self) -> Callable[[], bool]:
+        """From here on, keep signals."""
+        self._heeded = _heeded()
+        for number in self._heeded:
+            signal.signal(number, self._keep)
+        return lambda: bool(self._arrived)
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Heed them again."""
+        for number, handler in self._heeded.items():
+            signal.signal(number, handler)
+        if kind is None and self._arrived:
+            self.in_order = True
+            number, frame = self._arrived[0]
+            self._heeded[number](number, frame)
+
+    def _keep(self, number: int, frame: FrameType | None) -> None:
+        if self._arrived:
+            self._heeded[number](number, frame)
+        self._arrived.append((number, frame))
+        self.told()
+
+
+def _heeded() -> dict[int, Any]:
+    """The handlers of signals that are not ignored."""
+    return {
+        number: handler
+        for number in (signal.SIGINT, signal.SIGTERM)
+        if (handler := signal.getsignal(number)) in (_interrupt, _terminate)
+    }

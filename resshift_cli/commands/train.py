@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import sys
-from contextlib import closing
+from collections.abc import Callable, Generator, Sequence
+from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -11,10 +13,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from resshift_cli.commands import console, progress, ready
+from resshift_cli.commands import console, progress, ready, signals
 from resshift_cli.commands.groups import Options
 from resshift_cli.commands.options import DebugOption, DeviceOption, OfflineOption, SeedOption
-from resshift_cli.errors import InputMissingError, UsageError, memory_limit, printable
+from resshift_cli.errors import (
+    InputMissingError,
+    OutputError,
+    UsageError,
+    memory_limit,
+    printable,
+)
+from resshift_cli.system.progress import Bar
 
 if TYPE_CHECKING:
     from resshift_cli.training.recipe import RunSpec
@@ -69,7 +78,10 @@ def train(
     config: Annotated[
         Path,
         typer.Argument(
-            metavar="CONFIG", readable=False, help="TOML file, as training/tiny-x4.toml."
+            metavar="CONFIG",
+            readable=False,
+            help="TOML file, as training/tiny-x4.toml.",
+            show_default=False,
         ),
     ],
     photos: Annotated[
@@ -77,7 +89,7 @@ def train(
         typer.Option(
             metavar="DIR",
             readable=False,
-            help="A folder of pictures; may be repeated.",
+            help="A folder of pictures, at any depth; may be repeated.",
             show_default=False,
         ),
     ],
@@ -86,7 +98,7 @@ def train(
         typer.Option(
             metavar="DIR",
             help="The folder of the run: its state, its metrics, and model.safetensors for "
-            "--weights. A run that is there already goes on.",
+            "--weights. A run that is there already goes on; Ctrl-C saves where it is.",
         ),
     ] = None,
     preview: Annotated[
@@ -94,7 +106,7 @@ def train(
         typer.Option(
             metavar="FILE.png",
             help="Train nothing, and save a sheet of the first crops that --seed trains on, each "
-            "beside its low-resolution partner.",
+            "beside its low-resolution partner, as a new file.",
         ),
     ] = None,
     seed: SeedOption = 0,
@@ -131,51 +143,118 @@ def train(
         run_on = choose_device(ranks.gpu(work.device))
     source = _autoencoder(run, start.autoencoder, config)
     fetch = _Fetch(offline=start.offline, quiet=not ranks.leads)
-    steps = training.train(
-        config,
-        photos,
-        out,
-        seed=seed,
-        init=None if start.init is None else fetch.weights(start.init, run),
-        autoencoder=None if source is None else fetch.autoencoder(source),
-        session=training.Session(run_on, work.workers, ranks, sys.argv),
-    )
-    if ranks.leads and find_spec("tensorboard") is None:
-        console.note("No TensorBoard here, so no events: `pip install 'resshift[train]'`.")
-    total, done, gain = run.train.steps, 0, ""
-    try:
-        with (
-            memory_limit(f"Lower `batch` or `crop` in {printable(config)}, or raise `accumulate`."),
-            progress.bars(quiet=not ranks.leads) as bars,
-            closing(steps) as logged,
-        ):
-            bar = bars(total=total, desc=out.name, unit="step")
-            for metrics in logged:
-                if "gain_db" in metrics:
-                    gain = f", {metrics['gain_db']:+.2f} dB over bicubic"
-                bar.set_postfix_str(f"loss {metrics['loss']:.4f}{gain}")
-                bar.update(int(metrics["step"]) - done)
-                done = int(metrics["step"])
-    except KeyboardInterrupt as interrupt:
-        interrupt.args = ("the same command goes on from the last saved step",)
-        raise
+    init = None if start.init is None else fetch.weights(start.init, run)
+    autoencoder = None if source is None else fetch.autoencoder(source)
+    if ranks.leads:
+        _tell_of_list(run, config, photos)
+        if find_spec("tensorboard") is None:
+            console.note("No TensorBoard here, so no events: `pip install 'resshift[train]'`.")
+    with (
+        memory_limit(f"Lower `batch` or `crop` in {printable(config)}, or raise `accumulate`."),
+        progress.bars(quiet=not ranks.leads) as bars,
+    ):
+        course = _Course(bars(total=run.train.steps, desc=out.name, unit="step"), ranks.count == 1)
+        session = training.Session(
+            run_on, work.workers, ranks, sys.argv, course.stopping, course.stepped
+        )
+        course.follow(
+            training.train(
+                config,
+                photos,
+                out,
+                seed=seed,
+                init=init,
+                autoencoder=autoencoder,
+                session=session,
+            )
+        )
     if ranks.leads:
         weights = out / runlog.WEIGHTS
-        console.note(f"{total} steps of training are done{gain}: {weights}")
+        console.note(f"{run.train.steps} steps of training are done{course.gain}: {weights}")
         console.result(weights)
 
 
+class _Course:
+    """How training goes, as the bar shows it, and how it ends.
+
+    Args:
+        bar: counts steps.
+        alone: whether no other processes train along, which Ctrl-C finds at other steps.
+    """
+
+    def __init__(self, bar: Bar, alone: bool) -> None:
+        self.bar, self.done, self.gain = bar, 0, ""
+        self.postponed = signals.Postponed(
+            lambda: bar.set_postfix_str("stopping after this step, Ctrl-C again stops at once")
+        )
+        never = nullcontext[Callable[[], bool]](lambda: False)
+        self.stopping: AbstractContextManager[Callable[[], bool]] = (
+            self.postponed if alone else never
+        )
+
+    def stepped(self, step: int) -> None:
+        """Count a step."""
+        self.bar.update(step - self.done)
+        self.done = step
+
+    def follow(self, steps: Generator[dict[str, float], None, None]) -> None:
+        """Train, and show what is measured."""
+        try:
+            with closing(steps) as logged:
+                for metrics in logged:
+                    if "gain_db" in metrics:
+                        self.gain = f", {metrics['gain_db']:+.2f} dB over bicubic"
+                    self.bar.set_postfix_str(f"loss {metrics['loss']:.4f}{self.gain}")
+        except KeyboardInterrupt as interrupt:
+            place = "the last saved step"
+            if self.postponed.in_order:
+                place = f"step {self.done}, which is saved"
+            interrupt.args = (f"the same command goes on from {place}",)
+            raise
+
+
+def _tell_of_list(run: RunSpec, config: Path, photos: Sequence[Path]) -> None:
+    """Say where a list of photos is of no use."""
+    from resshift_cli.training.train import list_of
+
+    if run.photos and list_of(run, config, photos) is None:
+        console.note(
+            f"None of the pictures that {run.photos} lists is in {photos[0]}: all that are there "
+            "are taken, every tenth to measure by."
+        )
+
+
 def _preview(config: Path, photos: list[Path], path: Path, seed: int) -> None:
-    """Save a sheet of what would be trained on."""
+    """Save a sheet of what would be trained on.
+
+    Raises:
+        UsageError: the sheet is not called a PNG.
+        OutputError: there is such a file, or it can't be written.
+    """
+    from resshift_cli.imaging import targets
+
+    if path.suffix.lower() != ".png":
+        raise UsageError(
+            f"The sheet {printable(path)} would be a PNG.", hint="Give --preview FILE.png."
+        )
+    if os.path.lexists(path):
+        raise OutputError(
+            f"{printable(path)} exists already.", hint="Give another name after --preview."
+        )
+    targets.check_writable(path, overwrite=False)
     with console.waiting("Making pairs"):
         ready.import_torch()
         from resshift_cli.training import dataset, recipe, sheet
         from resshift_cli.training import preview as previews
+        from resshift_cli.training.train import list_of
 
         run = recipe.read(config)
-        listed = config.parent / run.photos if run.photos else None
-        training, _ = dataset.open_pictures(photos, listed, run.data)
-        sheet.save(path, previews.draw(training, run.data, seed, previews.PAIRS))
+        _tell_of_list(run, config, photos)
+        training, _ = dataset.open_pictures(photos, list_of(run, config, photos), run.data)
+        page = previews.draw(training, run.data, seed, previews.PAIRS)
+    targets.save(sheet.encoded(page), path, overwrite=False)
+    if sys.stdout.isatty():
+        console.note(f"{path} shows what would be trained on.")
     console.result(path)
 
 

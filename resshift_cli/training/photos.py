@@ -196,6 +196,17 @@ def split(
     return kept, held_out
 
 
+def is_list_of(folder: Path, listed: Path, *, paired: bool) -> bool:
+    """Whether any picture that a list names is in a folder; `paired` as of `split`.
+
+    Raises:
+        InputMissingError, UsageError: as `read_splits`.
+    """
+    within = folder / HQ if paired else folder
+    splits = read_splits(listed)
+    return any((within / name).is_file() for name in splits["train"] + splits["held-out"])
+
+
 def _images(folder: Path) -> list[Path]:
     return sorted(path for path in folder.rglob("*") if path.suffix.lower() in FORMATS)
 

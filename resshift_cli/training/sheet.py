@@ -63,14 +63,19 @@ def _lines(words: str, width: int, font: ImageFont.FreeTypeFont | ImageFont.Imag
 
 
 def save(path: Path, page: Image.Image) -> None:
-    """Write a sheet as PNG.
+    """Write a sheet as PNG, in place of what is there.
 
     Raises:
         OutputError: the file can't be written.
     """
+    atomic.write(path, encoded(page))
+
+
+def encoded(page: Image.Image) -> bytes:
+    """A sheet as PNG."""
     buffer = io.BytesIO()
     page.save(buffer, "PNG")
-    atomic.write(path, buffer.getvalue())
+    return buffer.getvalue()
 
 
 def _image(picture: Tensor, size: tuple[int, ...]) -> Image.Image:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import AbstractContextManager, closing, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -17,10 +17,12 @@ from torch import Tensor
 
 from resshift_cli.errors import UsageError, printable
 from resshift_cli.system import atomic
+from resshift_cli.system.device import card_name
 from resshift_cli.training import card, dataset, recipe, runlog, sheet, states, validation
 from resshift_cli.training.degradation import MildSpec
-from resshift_cli.training.photos import Pictures
+from resshift_cli.training.photos import Pictures, is_list_of
 from resshift_cli.training.ranks import Ranks, joined
+from resshift_cli.training.recipe import RunSpec
 from resshift_cli.training.trainer import Pair, Trainer
 
 LOG_EVERY = 50  # steps; validations and saved states are logged as well
@@ -37,12 +39,18 @@ class Session:
         ranks: the processes that train together, each of which calls `train`; only the first
             writes.
         command: the command line, to be kept with the run.
+        stopping: what all steps are taken in; it says after each whether to save and stop there.
+        stepped: called after every step, with its number.
     """
 
     device: torch.device = torch.device("cpu")
     workers: int = 0
     ranks: Ranks = Ranks()
     command: Sequence[str] = ()
+    stopping: AbstractContextManager[Callable[[], bool]] = field(
+        default_factory=lambda: nullcontext(lambda: False)
+    )
+    stepped: Callable[[int], None] = lambda step: None
 
 
 HERE = Session()
@@ -67,7 +75,7 @@ def train(
 
     Args:
         config: TOML file, see `RunSpec`.
-        photos: folders of pictures.
+        photos: folders of pictures; for which of them, see `list_of` and `photos.split`.
         out: folder of the run; processes on several machines share it.
         seed: of everything random.
         init: weight file to start from.
@@ -102,7 +110,7 @@ def train(
             hint="Give them with --init, or leave `keep_mean` out.",
         )
     listed = config.parent / run.photos if run.photos else None
-    training, held_out = dataset.open_pictures(photos, listed, run.data)
+    training, held_out = dataset.open_pictures(photos, list_of(run, config, photos), run.data)
     ranks, perceptual = session.ranks, run.train.perceptual
     with joined(ranks, session.device):
         trainer = Trainer(
@@ -125,7 +133,7 @@ def train(
         if trainer.step >= run.train.steps:
             return
         if not ranks.leads:
-            yield from _steps(trainer, training, session.workers)
+            yield from _steps(trainer, training, session)
             return
         with runlog.held(out):
             runlog.keep_config(out, config, listed, trainer.step)
@@ -139,13 +147,28 @@ def train(
             if keeps_mean and trainer.step == 0 and init is not None:
                 states.keep_mean(trainer, init, out / runlog.MEAN)
             record = _Record(out, trainer, training, held_out, codec)
-            yield from _steps(trainer, training, session.workers, record)
+            yield from _steps(trainer, training, session, record)
+
+
+def list_of(run: RunSpec, config: Path, photos: Sequence[Path]) -> Path | None:
+    """The list of photos that a configuration names, if it is one of the first folder.
+
+    If it is one of other photos, all of the folder are taken.
+
+    Raises:
+        InputMissingError, UsageError: it can't be read, or does not fit.
+    """
+    if not run.photos:
+        return None
+    listed = config.parent / run.photos
+    paired = isinstance(run.data.degrade, dataset.PairedSpec)
+    return listed if is_list_of(photos[0], listed, paired=paired) else None
 
 
 def _facts(trainer: Trainer, session: Session) -> dict[str, object]:
     """What `environment.json` keeps of a session."""
     device = session.device
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+    name = card_name(device) or device.type
     return {
         "from_step": trainer.step,
         "seed": trainer.seed,
@@ -158,7 +181,7 @@ def _facts(trainer: Trainer, session: Session) -> dict[str, object]:
 
 
 def _steps(
-    trainer: Trainer, training: Pictures, workers: int, record: _Record | None = None
+    trainer: Trainer, training: Pictures, session: Session, record: _Record | None = None
 ) -> Generator[dict[str, float], None, None]:
     """The loop; only the first process has a record to keep."""
     run = trainer.run
@@ -166,13 +189,20 @@ def _steps(
     started, first = time.monotonic(), trainer.step
     losses: list[dict[str, Tensor]] = []
     numbers = range(trainer.step, spec.steps)
-    ahead = dataset.batches(training, run.data, trainer.seed, numbers, workers, trainer.share)
-    with nullcontext() if record is None else record.log() as write, closing(ahead) as batches:
+    workers, share = session.workers, trainer.share
+    ahead = dataset.batches(training, run.data, trainer.seed, numbers, workers, share)
+    with (
+        nullcontext() if record is None else record.log() as write,
+        closing(ahead) as batches,
+        session.stopping as stops,
+    ):
         for batch in batches:
             losses.append({"loss": trainer.advance(*batch)} | trainer.terms)
+            session.stepped(trainer.step)
+            stopped = stops()
             last = trainer.step == spec.steps
             validates = last or trainer.step % spec.validate_every == 0
-            saves = last or trainer.step % spec.save_every == 0
+            saves = last or stopped or trainer.step % spec.save_every == 0
             if trainer.step % LOG_EVERY and not validates and not saves:
                 continue
             metrics: dict[str, float] = {
@@ -189,6 +219,8 @@ def _steps(
                 if saves:
                     record.save()
             yield metrics
+            if stopped:
+                return
 
 
 def _means(losses: Sequence[Mapping[str, Tensor]], ranks: Ranks) -> dict[str, float]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import re
+import signal
 from pathlib import Path
 
 import pytest
-from command_line import Ran, Run, files, make_photo, raises
+from command_line import Ran, Run, files, make_photo, posix, raises, start
 
 from resshift_cli.training.trainer import Trainer
 
@@ -57,6 +59,11 @@ degrade = { kind = "mild", share = 0.5, blur = 1.0, noise = 8.0, jpeg = [50, 95]
 """
 
 
+def heeding() -> None:
+    """What a process that a test starts in the background does with Ctrl-C."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 @pytest.fixture
 def lesson(tmp_path: Path) -> list[object]:
     """Arguments that train a tiny model for two steps."""
@@ -102,6 +109,55 @@ def test_interrupted_training_says_how_to_go_on(
     monkeypatch.setattr(Trainer, "advance", raises(KeyboardInterrupt()))
     told = "Interrupted; the same command goes on from the last saved step.\n"
     assert resshift(*lesson) == Ran(130, "", told)
+
+
+@posix
+def test_ctrl_c_saves_the_step_and_the_same_command_goes_on_from_it(
+    resshift: Run, lesson: list[object], tmp_path: Path
+) -> None:
+    config = Path(str(lesson[1]))
+    config.write_text(CONFIG.replace("steps = 2\nbatch", "steps = 400\nbatch"))
+    process = start(*lesson, preexec_fn=heeding)
+    assert process.stderr is not None
+    for line in process.stderr:
+        if "gone" in line:
+            process.send_signal(signal.SIGINT)
+            break
+    _, told = process.communicate(timeout=120)
+    found = re.search(r"goes on from step (\d+), which is saved\.$", told.strip())
+    assert process.returncode == 130 and found is not None
+    step = int(found[1])
+    config.write_text(CONFIG.replace("steps = 2\nbatch", f"steps = {step + 1}\nbatch"))
+    assert resshift(*lesson).code == 0
+    sessions = json.loads((tmp_path / "run" / "environment.json").read_text())
+    assert sessions[-1]["from_step"] == step
+
+
+def test_any_folder_of_pictures_is_taken_where_the_list_is_of_others(
+    resshift: Run, lesson: list[object], tmp_path: Path
+) -> None:
+    listed = tmp_path / "list.csv"
+    listed.write_text("file,split\nother.png,train\nc.png,held-out\n")
+    Path(str(lesson[1])).write_text(CONFIG.replace('photos = ""', 'photos = "list.csv"'))
+    ran = resshift(*lesson)
+    assert ran.code == 0
+    assert "None of the pictures that list.csv lists is in" in ran.err
+    listed.write_text("file,split\na.png,train\nc.png,held-out\n")
+    refused = resshift(*lesson)
+    assert refused.code == 3 and "c.png is missing" in refused.err
+
+
+def test_a_preview_replaces_nothing(resshift: Run, lesson: list[object], tmp_path: Path) -> None:
+    there = make_photo(tmp_path / "there.png", 8, 8)
+    before = files(tmp_path)
+    for name, code, told in (
+        (there, 6, "there.png exists already. Give another name after --preview."),
+        (tmp_path / "a.jpg", 2, "a.jpg would be a PNG"),
+        (tmp_path / "none" / "a.png", 6, "there is no folder"),
+    ):
+        ran = resshift(*lesson, "--preview", name)
+        assert ran.code == code and told in ran.err
+    assert files(tmp_path) == before
 
 
 @pytest.mark.parametrize(

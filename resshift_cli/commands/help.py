@@ -14,7 +14,7 @@ EXAMPLES = {
     "upscale": (
         "resshift upscale photo.jpg",
         "resshift upscale photo.jpg --scale 2 -o large.png",
-        "resshift upscale *.jpg -o enlarged/ --model nacre-x4",
+        "resshift upscale *.jpg -o enlarged/ --long-side 3840 --skip-existing",
         "resshift upscale - --steps 1 < photo.jpg > large.jpg",
     ),
     "batch": (

@@ -129,7 +129,7 @@ def test_ctrl_c_saves_the_step_and_the_same_command_goes_on_from_it(
     step = int(found[1])
     config.write_text(CONFIG.replace("steps = 2\nbatch", f"steps = {step + 1}\nbatch"))
     assert resshift(*lesson).code == 0
-    sessions = json.loads((tmp_path / "run" / "environment.json").read_text())
+    sessions = json.loads((tmp_path / "run" / "environment.json").read_text())["sessions"]
     assert sessions[-1]["from_step"] == step
 
 

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from resshift_cli.imaging.picture import Pixels
-from resshift_cli.restoration.settings import target_size
+from resshift_cli.restoration.size import target_size
 from resshift_cli.training import sheet
 from resshift_cli.viewing.exhibits import Exhibit
 

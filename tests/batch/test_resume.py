@@ -171,14 +171,14 @@ def test_results_of_a_later_version_are_not_taken_for_finished(batch: Run, folde
     batch(folder)
     book = folder.with_name("in_x4") / ledger.NAME
     later = [
-        json.loads(line) | {"wrap": "x", "version": "9"}
+        json.loads(line) | {"glow": 1, "version": "9"}
         for line in book.read_text().splitlines(keepends=True)
     ]
     book.write_text("".join(f"{json.dumps(line)}\n" for line in later))
     before = results(book.parent)
     refused = batch(folder)
     assert (refused.code, results(book.parent)) == (6, before)
-    assert "made otherwise: by a later version of resshift (9), which says wrap." in refused.err
+    assert "made otherwise: by a later version of resshift (9), which says glow." in refused.err
     assert "3 done" in batch(folder, "--overwrite").err
 
 

@@ -102,6 +102,8 @@ def test_json_is_one_object_that_says_what_was_really_done(upscale: Run, photo: 
         "detail": 1.0,
         "color_fix": "wavelet",
         "consistency": 0.0,
+        "keep_hidden": False,
+        "wrap": "none",
         "device": "cpu",
         "threads": torch.get_num_threads(),
         "warnings": [],

@@ -42,7 +42,9 @@ WORDS = {"help": "--help", "version": "--version"}
 ANYWAY = frozenset({"doctor", "-h", "--help", "-V", "--version"})
 
 app.command(cls=Command)(spread(upscale))
-app.command(cls=Command)(spread(batch))
+app.command(cls=Command, short_help="Enlarge all images of a folder, and of those in it.")(
+    spread(batch)
+)
 app.command(cls=Command)(spread(preview))
 app.command(cls=Command)(spread(compare))
 app.add_typer(models.app, name="models")

@@ -47,7 +47,7 @@ def note(text: str) -> None:
     """One line on stderr."""
     line = printable(text)
     if sys.stderr.isatty():
-        line = fill(line, width=_width(), break_long_words=False, break_on_hyphens=False)
+        line = fill(line, width=_width(sys.stderr), break_long_words=False, break_on_hyphens=False)
     print(line, file=sys.stderr, flush=True)
 
 
@@ -81,15 +81,43 @@ class Cell:
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str | Cell]]) -> None:
-    """Aligned columns on stdout; on a terminal the last one is wrapped."""
+    """Aligned columns on stdout; a terminal that is too narrow gets a paragraph for each row."""
     from rich.table import Table
 
+    if sys.stdout.isatty() and _least(header, rows) > _width(sys.stdout):
+        _paragraphs(header, rows)
+        return
     grid = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="")
     for title in header:
-        grid.add_column(title, no_wrap=title is not header[-1])
+        grid.add_column(title, no_wrap=title is header[0])
     for row in rows:
         grid.add_row(*map(_styled, row))
     _print(grid)
+
+
+def _least(header: Sequence[str], rows: Sequence[Sequence[str | Cell]]) -> int:
+    """Columns of a terminal that a table takes at least, if only its first column is whole."""
+    lines = [header, *([_text(cell) for cell in row] for row in rows)]
+    names, *others = zip(*lines, strict=True)
+    words = (max(map(len, " ".join(column).split()), default=0) for column in others)
+    return max(map(len, names)) + sum(2 + longest for longest in words)
+
+
+def _paragraphs(header: Sequence[str], rows: Sequence[Sequence[str | Cell]]) -> None:
+    """Rows of a table below each other, with the names of columns before what stands in them."""
+    for row in rows:
+        name, *texts = map(_text, row)
+        told = ", ".join(
+            f"{title.lower()} {text}" for title, text in zip(header[1:], texts, strict=True) if text
+        )
+        print(printable(name))
+        print(
+            fill(printable(told), _width(sys.stdout), initial_indent="  ", subsequent_indent="  ")
+        )
+
+
+def _text(cell: str | Cell) -> str:
+    return cell if isinstance(cell, str) else cell.text
 
 
 def facts(values: Mapping[str, object]) -> None:
@@ -166,8 +194,8 @@ def _say(line: Text) -> None:
     print(said.get(), end="", file=sys.stderr, flush=True)
 
 
-def _width() -> int:
-    return os.get_terminal_size(sys.stderr.fileno()).columns or 80
+def _width(stream: TextIO) -> int:
+    return os.get_terminal_size(stream.fileno()).columns or 80
 
 
 def stderr() -> Console:
@@ -188,6 +216,7 @@ def _print(grid: Table) -> None:
         console.print(grid)
     for line in captured.get().splitlines():
         print(line.rstrip())
+    sys.stdout.flush()  # before anything that stderr has to say of it
 
 
 def _styled(cell: str | Cell) -> Text:

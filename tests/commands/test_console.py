@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
+from command_line import on_a_terminal, posix
 
 from resshift_cli.commands import console
 from resshift_cli.errors import printable
@@ -33,6 +36,26 @@ def test_a_table_in_a_pipe_has_one_line_per_row(capsys: pytest.CaptureFixture[st
     console.table(("NAME", "TEXT"), [("tiny-x4", "word " * 40), ("b", "x")])
     out = capsys.readouterr().out.splitlines()
     assert out == ["NAME     TEXT", f"tiny-x4  {('word ' * 40).strip()}", "b        x"]
+
+
+def test_a_table_in_a_narrow_terminal_is_a_paragraph_for_each_row(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    monkeypatch.setattr(console, "_width", lambda stream: 22)
+    console.table(
+        ("NAME", "TASK", "LICENCE"), [("tiny-x4", "real-world", "Apache-2.0"), ("b",) * 3]
+    )
+    assert capsys.readouterr().out.splitlines() == [
+        *("tiny-x4", "  task real-world,", "  licence Apache-2.0"),
+        *("b", "  task b, licence b"),
+    ]
+
+
+@posix
+def test_no_column_of_a_table_is_lost_on_a_terminal_of_80_columns() -> None:
+    shown = on_a_terminal("models", "list")
+    assert "HERE" in shown and "bundled" in shown and "CC-BY-NC-SA-4.0" in shown
 
 
 @pytest.mark.parametrize("seconds, shown", [(0.4, "0:00"), (59.6, "1:00"), (3725, "1:02:05")])

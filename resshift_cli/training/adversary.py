@@ -33,6 +33,7 @@ from resshift_cli.training.ranks import Ranks
 from resshift_cli.training.recipe import AdversarySpec
 
 BETAS = (0.5, 0.99)  # of the judges' AdamW
+GRID = 8  # positions of the latent along each side, over which a mesh is sought
 FOLD = 2  # pixels along each side that the patch judge takes for one
 LEVEL = 1 / 255
 _CHANNELS = (16, 24, 40)  # of features at 1/2, 1/4 and 1/8
@@ -202,12 +203,20 @@ class Adversary:
         }
 
     def fidelity(self, crops: Judged) -> Tensor:
-        """Absolute error of the restored crops, and of their reductions as far as that counts."""
-        error = (crops.restored - crops.sharp).abs().mean()
-        if not self.spec.reduction:
-            return error
-        small = reduced(crops.restored, crops.factor) - reduced(crops.sharp, crops.factor)
-        return error + self.spec.reduction * small.abs().mean()
+        """Absolute error of the restored crops, of their reductions, and on the latent's grid.
+
+        The last is what the error is on average, over some positions of the latent, at each of the
+        pixels within a position: nothing but noise, unless a mesh repeats from one to the next.
+        """
+        difference = crops.restored - crops.sharp
+        error = difference.abs().mean()
+        if self.spec.reduction:
+            small = reduced(crops.restored, crops.factor) - reduced(crops.sharp, crops.factor)
+            error = error + self.spec.reduction * small.abs().mean()
+        if self.spec.grid:
+            pixels = F.pixel_unshuffle(difference, crops.factor)
+            error = error + self.spec.grid * F.avg_pool2d(pixels, GRID).abs().mean()
+        return error
 
     def balanced(
         self, restored: Tensor, terms: Sequence[tuple[Tensor, float]], share: Tensor

@@ -63,6 +63,8 @@ class AdversarySpec:
         learning_rate: of the judges at its peak; it rises and falls as the model's does.
         features: weight of the gradient of the distance of features.
         reduction: weight of the error of the reduced crops within fidelity.
+        grid: weight, within fidelity, of the error on average at each pixel of the latent's grid,
+            against meshes.
         restraint: damage of a low-resolution crop, in 8-bit levels, at which its judges' gradient
             counts half, see `objective.detail_share`; 0 for all of it always.
         ramp: optimiser steps over which the weight rises.
@@ -78,6 +80,7 @@ class AdversarySpec:
     learning_rate: float
     features: float = 0.0
     reduction: float = 0.0
+    grid: float = 0.0
     restraint: float = 0.0
     ramp: int = 0
     shift: int = 0
@@ -237,7 +240,7 @@ def read(path: Path) -> RunSpec:
     except OSError as error:
         raise InputMissingError(
             f"The configuration {printable(path)} can't be read: {error.strerror}.",
-            hint="training/tiny-x4.toml in the repository is an example.",
+            hint="training/tiny-x4-mean.toml in the repository is an example.",
         ) from error
     except (ValueError, RecursionError) as error:  # also what is not UTF-8, or nested without end
         raise UsageError(

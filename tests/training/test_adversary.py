@@ -110,6 +110,17 @@ def test_fidelity_counts_the_error_of_the_reduction_too() -> None:
     assert_close(both - alone, 2 * reduced(some.sharp, 4).abs().mean())
 
 
+def test_a_mesh_counts_for_more_than_noise_of_its_size() -> None:
+    some = crops()
+    sign = torch.tensor([[1.0, -1.0], [-1.0, 1.0]]).repeat(32, 32).expand(2, 3, 64, 64) / 50
+    noise = sign * (torch.rand(2, 1, 64, 64) - 0.5).sign()
+    mesh, grain = (replace(some, restored=some.sharp + x) for x in (sign, noise))
+    without, judging = (adversary(replace(SPEC, reduction=0.0, grid=g)) for g in (0.0, 4.0))
+    assert_close(without.fidelity(mesh), without.fidelity(grain))
+    assert judging.fidelity(mesh) == pytest.approx(5 / 50)
+    assert judging.fidelity(grain) < 2 / 50
+
+
 def test_the_judges_weight_rises_along_the_ramp() -> None:
     spec = replace(SPEC, features=0.0, ramp=10, learning_rate=0.0, restraint=0.0)
     early, late = (

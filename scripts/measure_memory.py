@@ -24,7 +24,8 @@ from resshift_cli.weights import checkpoint, registry
 
 CLEAR = Path("/proc/self/clear_refs")
 TILES = {  # side and batch
-    "tiny-x4": [(64, 1), (128, 1), (256, 1), (512, 1), (64, 4), (128, 4)],
+    "tiny-x4": [(64, 1), (96, 1), (128, 1), (256, 1), (64, 4)],
+    "chain-x4": [(64, 1), (128, 1), (256, 1), (512, 1), (64, 4), (128, 4)],
     "realsr-x4-v2": [(64, 1), (128, 1), (64, 2)],
 }
 

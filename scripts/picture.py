@@ -1,6 +1,9 @@
 """Make the README's picture: bicubic enlargement on the left, the bundled model on the right.
 
-python scripts/picture.py examples/kitten.jpg docs/kitten.jpg --left 40 --top 60 --side 120
+    python scripts/picture.py examples/kitten.jpg docs/kitten.jpg --left 40 --top 60 --side 90 \
+        --other kitten-by-another.png
+
+Results of other upscalers stand between the two.
 """
 
 from __future__ import annotations
@@ -13,7 +16,7 @@ from PIL import Image
 
 from resshift_cli import Upscaler
 
-GAP = 8  # pixels of white between the two
+GAP = 8  # pixels of white between them
 
 
 def main(
@@ -22,9 +25,12 @@ def main(
     left: Annotated[int, typer.Option(help="First column of the part to show.")] = 0,
     top: Annotated[int, typer.Option(help="First row of it.")] = 0,
     side: Annotated[int, typer.Option(help="Its side, in pixels of the source.")] = 120,
+    other: Annotated[
+        list[Path] | None, typer.Option(help="The photo as another program enlarged it.")
+    ] = None,
     model: str = "tiny-x4",
 ) -> None:
-    """Enlarge the whole photo both ways, and show one part of the results side by side."""
+    """Enlarge the whole photo, and show one part of all results side by side."""
     with Image.open(source) as opened:
         photo = opened.convert("RGB")
     upscaler = Upscaler.from_pretrained(model)
@@ -32,8 +38,11 @@ def main(
     size = (photo.width * scale, photo.height * scale)
     right, bottom = left + side, top + side
     part = (scale * left, scale * top, scale * right, scale * bottom)
-    sheet = Image.new("RGB", (2 * side * scale + GAP, side * scale), "white")
-    for i, result in enumerate((photo.resize(size, Image.Resampling.BICUBIC), upscaler(photo))):
+    elsewhere = [Image.open(path).convert("RGB") for path in other or ()]
+    results = [photo.resize(size, Image.Resampling.BICUBIC), *elsewhere, upscaler(photo)]
+    width = len(results) * (side * scale + GAP) - GAP
+    sheet = Image.new("RGB", (width, side * scale), "white")
+    for i, result in enumerate(results):
         sheet.paste(result.crop(part), (i * (side * scale + GAP), 0))
     sheet.save(target, quality=92)
 

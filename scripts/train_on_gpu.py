@@ -33,7 +33,7 @@ from resshift_cli.training.recipe import Amp, RunSpec
 from resshift_cli.training.trainer import Pair, Trainer
 
 ROOT = Path(__file__).parents[1]
-MEAN, SAMPLES = (ROOT / "training" / f"one-step-x4-{half}.toml" for half in ("mean", "samples"))
+MEAN, SAMPLES = (ROOT / "training" / f"tiny-x4-{half}.toml" for half in ("mean", "samples"))
 MINUTE = 60.0
 STEADY = 20  # steps after which their time is known
 FLOORS = (0.6, 0.3)  # dB over bicubic that samples have to keep, clean and damaged

@@ -122,7 +122,7 @@ def batch(
         return
     handling = enlarging.handling()  # or it is refused now
     enlarging.computation.box()  # likewise
-    entry = choice.choose(enlarging.model)
+    entry = choice.choose(enlarging.model, enlarging.computation.steps)
     from resshift_cli.batch.report import Report
 
     report = Report(entry.name, folder)

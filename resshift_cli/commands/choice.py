@@ -99,15 +99,18 @@ def candidate(which: Model) -> ModelEntry:
     return entry
 
 
-def settle(entry: ModelEntry, which: Model, job: Job | None = None) -> ModelEntry:
+def settle(
+    entry: ModelEntry, which: Model, job: Job | None = None, steps: int | None = None
+) -> ModelEntry:
     """The candidate, or what takes the place of a default model that is not here.
 
     Args:
         entry: the candidate.
         which: the options that it comes from.
         job: what is to be done, where that is known.
+        steps: that are asked for, where it is not.
     """
-    from resshift_cli.weights import registry, store
+    from resshift_cli.weights import store
 
     if _named(which) or which.weights is not None or store.located(entry):
         return entry
@@ -122,7 +125,7 @@ def settle(entry: ModelEntry, which: Model, job: Job | None = None) -> ModelEntr
         why = "its sources can't be reached"
     else:
         return entry
-    bundled = registry.bundled()
+    bundled = _bundled(steps or (job.computation.steps if job else None))
     size = console.size(sum(file.bytes for file in entry.files))
     terms = entry.licence if entry.commercial else f"{entry.licence}, no commercial use"
     facts = ", ".join(filter(None, (f"{size} to fetch", terms, time)))
@@ -134,9 +137,20 @@ def settle(entry: ModelEntry, which: Model, job: Job | None = None) -> ModelEntr
     return bundled
 
 
-def choose(which: Model) -> ModelEntry:
+def choose(which: Model, steps: int | None = None) -> ModelEntry:
     """The model to be used for work whose extent is not known; see `candidate` and `settle`."""
-    return settle(candidate(which), which)
+    return settle(candidate(which), which, steps=steps)
+
+
+def _bundled(steps: int | None) -> ModelEntry:
+    """The best bundled model that walks as many steps, where so many are asked for."""
+    from resshift_cli.weights import registry
+
+    for entry in registry.bundled():
+        spec = ready.known_spec(entry)
+        if steps is None or spec is None or steps <= spec.steps:
+            return entry
+    return registry.bundled()[0]
 
 
 def several(

@@ -23,7 +23,7 @@ EXAMPLES = {
         "resshift batch photos/ -o big/ --include '*.jpg' --exclude 'drafts/*'",
     ),
     "preview": (
-        "resshift preview photo.jpg --model tiny-x4 --steps 1 --steps 4 --open",
+        "resshift preview photo.jpg --model tiny-x4 --detail 0 --detail 1 --open",
         "resshift preview photo.jpg --at 400,250 --detail 0 --detail 1 -o choice.html",
     ),
     "compare": (
@@ -31,7 +31,7 @@ EXAMPLES = {
         "resshift compare small.png one.png other.png --reference original.png -o page.html",
     ),
     "eval": (
-        "resshift eval --hq originals/ --model tiny-x4 --steps 15 --steps 1 -o report/",
+        "resshift eval --hq originals/ --model tiny-x4 --detail 0 --detail 1 -o report/",
         "resshift eval --hq originals/ --lq small/ --metric psnr-y --json",
     ),
     "bench": (
@@ -39,8 +39,8 @@ EXAMPLES = {
         "resshift bench --model nacre-x4 --random --precision bf16 --plain",
     ),
     "train": (
-        "resshift train training/tiny-x4.toml --photos photos/ --out runs/mine",
-        "resshift train training/tiny-x4.toml --photos photos/ --preview crops.png",
+        "resshift train training/tiny-x4-mean.toml --photos photos/ --out runs/mine",
+        "resshift train training/tiny-x4-mean.toml --photos photos/ --preview crops.png",
     ),
     "doctor": ("resshift doctor", "resshift doctor --offline --json"),
     "models list": ("resshift models list", "resshift models list --task face --json"),

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING
 
 from resshift_cli.commands import pages
 from resshift_cli.errors import OutputError, ResShiftError, UsageError, printable
-from resshift_cli.restoration.size import Box, target_size
 
 if TYPE_CHECKING:
     from resshift_cli.imaging.files import Handling, Loader
     from resshift_cli.imaging.formats import SaveOptions
     from resshift_cli.imaging.sources import Source
+    from resshift_cli.restoration.size import Box
 
 
 def check_streams(inputs: Sequence[str], output: str | None, *, as_json: bool) -> bool:
@@ -193,6 +193,7 @@ class Tasks:
 
     def _check(self, source: Source, target: Path | None, wanted: Wanted, loader: Loader) -> None:
         from resshift_cli.imaging import files, targets
+        from resshift_cli.restoration.size import target_size
 
         loaded, options = loader.load(source), wanted.handling.options
         scale = wanted.scale_of(loaded.size, source.name)

@@ -80,7 +80,7 @@ def train(
         typer.Argument(
             metavar="CONFIG",
             readable=False,
-            help="TOML file, as training/tiny-x4.toml.",
+            help="TOML file, as training/tiny-x4-mean.toml.",
             show_default=False,
         ),
     ],

@@ -23,7 +23,7 @@ from resshift_cli.system.device import tiles_at_once
 # Share of the rate of matrix products that whole jobs reach, by bytes per number: networks whose
 # layers are at least `_WIDE` channels wide, and narrower ones. Measured with one thread of an AMD
 # EPYC 9004 (Zen 4, AVX-512): the published layouts reach 1.02 to 1.07 in float32 and 0.84 to 0.89
-# in bfloat16, tiny-x4 0.81 to 0.86 and 0.48 to 0.51; a little less is assumed for several threads.
+# in bfloat16, chain-x4 0.81 to 0.86 and 0.48 to 0.51; a little less is assumed for several threads.
 # Float16 on such a CPU, which lacks it, is faster than estimated: convolutions go around what slows
 # matrix products down.
 _WIDE = 128

@@ -12,6 +12,7 @@ from resshift_cli.system.device import computes_in
 # Fitted to the peaks of whole jobs on a CPU.
 _RUNTIME = 250 << 20  # Python, torch and the other packages
 _FINEST_MAPS = 1.5  # alive at once, as wide and as large as the finest level
+_OTHER_MAPS = 8.5  # likewise, without Swin layers: beside one for each residual block
 _SWIN_MAPS = 2.1  # alive at once, of what a Swin block makes, see `_swin_numbers`
 _LATENT_MAPS = 5.7  # alive at once, in float32
 _AUTOENCODER_MAPS = 7.2  # alive at once, `ch` wide and as large as the image
@@ -63,8 +64,9 @@ def tile_bytes(
     """Working memory of one call of the networks, without weights and without whole images.
 
     Fitted to calls in processes of their own on a CPU (torch 2.13, one thread, C library of GNU) of
-    tiny-x4 with tiles of 64 to 512 pixels and of the published layouts with 64 to 128, one to four
-    at a time, in float32 and bfloat16: 13 to 890 MiB. What was measured is 0.8 to 1.3 times this.
+    chain-x4 with tiles of 64 to 512 pixels, of the published layouts with 64 to 128, one to four at
+    a time, in float32 and bfloat16, and of tiny-x4 with 64 to 256 in float32: 13 to 890 MiB. What
+    was measured is 0.7 to 1.3 times this.
     Half precision on CPUs that lack it rests on few measurements, 0.8 to 1.5 times this; GPUs were
     not measured. scripts/measure_memory.py repeats it.
 
@@ -83,11 +85,17 @@ def _call_bytes(
 ) -> float:
     number = dtype.itemsize if computes_in(dtype, device) else _COPIED
     inner, outer = spec.denoiser, spec.autoencoder
-    numbers = _FINEST_MAPS * inner.finest_width + _SWIN_MAPS * _swin_numbers(inner)
-    alive = positions * (number * numbers + 4 * _LATENT_MAPS * inner.latent_channels)
+    alive = positions * (number * _numbers(inner) + 4 * _LATENT_MAPS * inner.latent_channels)
     if isinstance(outer, VQSpec):
         alive = max(alive, positions * outer.factor**2 * number * _AUTOENCODER_MAPS * outer.ch)
     return alive + (min(_KEPT_SHARE * alive, _KEPT_AT_MOST) if device.type == "cpu" else 0)
+
+
+def _numbers(spec: DenoiserSpec) -> float:
+    """Numbers alive at once per position of the finest level."""
+    if spec.swin_depth:
+        return _FINEST_MAPS * spec.finest_width + _SWIN_MAPS * _swin_numbers(spec)
+    return (spec.num_res_blocks + 1 + _OTHER_MAPS) * spec.finest_width
 
 
 def _swin_numbers(spec: DenoiserSpec) -> float:

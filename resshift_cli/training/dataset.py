@@ -154,7 +154,7 @@ def _generators(spec: DataSpec, seed: int, number: int) -> Iterator[np.random.Ge
     """The source of each crop's random choices."""
     together = np.random.default_rng([seed, number])
     for index in range(spec.batch):
-        # tiny-x4 was trained with one source for all crops; its batches stay what they were.
+        # chain-x4 was trained with one source for all crops; its batches stay what they were.
         mild = isinstance(spec.degrade, MildSpec)
         yield together if mild else np.random.default_rng([seed, number, index])
 

@@ -1,7 +1,7 @@
 """Muon with its iteration in float32, for processors that only emulate bfloat16.
 
 torch's own iterates in bfloat16, which takes ten times as long on a CPU without AVX512 or AMX: of
-a step of tiny-x4, half.
+a step of chain-x4, half.
 """
 
 from __future__ import annotations

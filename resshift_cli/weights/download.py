@@ -63,7 +63,7 @@ class _Order:
     def way_out(self) -> str:
         return (
             f"Run `resshift models pull {self.model}` when there is a network, "
-            f"or use --model {registry.bundled().name}, which is bundled."
+            f"or use --model {registry.bundled()[0].name}, which is bundled."
         )
 
 

@@ -96,9 +96,9 @@ def shipped() -> dict[str, ModelEntry]:
     return read([shipped_registry()])
 
 
-def bundled() -> ModelEntry:
-    """The model that lies within this package, and needs no network."""
-    return next(e for e in shipped().values() if isinstance(e.weights.sources[0], BundledSource))
+def bundled() -> list[ModelEntry]:
+    """The models that lie within this package, and need no network; the best one first."""
+    return [e for e in shipped().values() if isinstance(e.weights.sources[0], BundledSource)]
 
 
 def find(name: str, extra: Path | None = None) -> ModelEntry:

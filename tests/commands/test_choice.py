@@ -27,10 +27,10 @@ def nobody_named_one(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_nobody_is_made_to_fetch_and_wait_for_what_he_did_not_name(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    which = Model()
-    assert choice.settle(choice.candidate(which), which, TWELVE_MEGAPIXELS) == registry.bundled()
+    which, bundled = Model(), registry.find("chain-x4")
+    assert choice.settle(choice.candidate(which), which, TWELVE_MEGAPIXELS) == bundled
     said = capsys.readouterr().err
-    assert "using tiny-x4, which is bundled" in said
+    assert "using chain-x4, which is bundled" in said
     for fact in (
         "realsr-x4-v2",
         "699 MB",
@@ -40,6 +40,14 @@ def test_nobody_is_made_to_fetch_and_wait_for_what_he_did_not_name(
         "--model",
     ):
         assert fact in said
+
+
+@pytest.mark.usefixtures("nobody_named_one")
+def test_the_best_bundled_model_does_it_unless_more_steps_are_asked_for_than_it_has() -> None:
+    which, job = Model(), choice.Job({(3000, 4000): 1}, Computation(), ON_A_CPU)
+    assert choice.settle(choice.candidate(which), which, job) == registry.find("tiny-x4")
+    assert choice.choose(Model(offline=True)).name == "tiny-x4"
+    assert choice.choose(Model(offline=True), steps=4).name == "chain-x4"
 
 
 def test_a_model_that_was_named_is_never_replaced(capsys: pytest.CaptureFixture[str]) -> None:
@@ -60,7 +68,7 @@ def test_long_work_is_told_with_what_is_faster_for_every_model(
     monkeypatch.setattr(choice, "QUICK", 0)
     monkeypatch.setattr(choice, "LONG", 0.001)
     photo = make_photo(tmp_path / "photo.png", 40, 30)
-    ran = resshift("upscale", photo, "--model", "tiny-x4", "--steps", 5, "--scale", 6)
+    ran = resshift("upscale", photo, "--model", "chain-x4", "--steps", 5, "--scale", 6)
     (line,) = [line for line in ran.err.splitlines() if "will take" in line]
     told = r"This will take about .+ on this machine\. Faster: --steps 1 \(about .+\); --scale 4 \("
     assert re.match(told, line)

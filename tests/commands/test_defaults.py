@@ -33,7 +33,7 @@ def settings_of(ran_out: str) -> tuple[int, float]:
 def test_line_variable_table_and_file_count_in_that_order(
     resshift: Run, photo: Path, configure: Configure, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    command = ("upscale", photo, "--overwrite", "--json")
+    command = ("upscale", photo, "--model", "chain-x4", "--overwrite", "--json")
     configure("steps = 1\nscale = 2\n[upscale]\nscale = 3\n[batch]\nscale = 5\n")
     assert settings_of(resshift(*command).out) == (1, 3.0)
     monkeypatch.setenv("RESSHIFT_STEPS", "2")

@@ -24,7 +24,7 @@ from resshift_cli.diffusion.denoiser import Denoiser, SwinUNet
 from resshift_cli.restoration.upscaler import Upscaler
 from resshift_cli.weights import registry
 
-PUBLISHED = set(registry.read([registry.shipped_registry()])) - {"tiny-x4"}
+PUBLISHED = set(registry.read([registry.shipped_registry()])) - {"tiny-x4", "chain-x4"}
 
 
 # What exists
@@ -34,15 +34,15 @@ def test_every_model_is_listed_with_its_facts_and_whether_it_is_here(resshift: R
     header, *lines = resshift("models", "list").out.splitlines()
     assert " ".join(header.split()) == "NAME TASK SCALE STEPS SIZE LICENCE HERE"
     rows = {line.split()[0]: re.split(r"\s{2,}", line.strip()) for line in lines}
-    assert rows.keys() == PUBLISHED | {"tiny-x4"}
-    assert rows["tiny-x4"][1:4] == ["real-world", "x4", "15"]
+    assert rows.keys() == PUBLISHED | {"tiny-x4", "chain-x4"}
+    assert rows["tiny-x4"][1:4] == ["real-world", "x4", "1"]
     assert rows["tiny-x4"][5:7] == ["Apache-2.0", "bundled"]
     assert rows["rsd-x2"][1:7] == ["real-world", "x2", "1", "699 MB", "RSD, S-Lab-1.0", "no"]
 
 
 def test_models_are_listed_by_task_and_as_bare_names(resshift: Run) -> None:
     assert resshift("models", "list", "--task", "face", "--quiet").out == "face\n"
-    assert set(resshift("models", "list", "-q").out.split()) == PUBLISHED | {"tiny-x4"}
+    assert set(resshift("models", "list", "-q").out.split()) == PUBLISHED | {"tiny-x4", "chain-x4"}
     refused = resshift("models", "list", "--task", "faces")
     assert refused.code == 2
     assert "inpainting" in refused.err
@@ -52,7 +52,7 @@ def test_models_are_listed_as_json(resshift: Run) -> None:
     listed = json.loads(resshift("models", "list", "--json").out)
     models = {model["name"]: model for model in listed["models"]}
     assert listed["version"] == __version__
-    assert models.keys() == PUBLISHED | {"tiny-x4"}
+    assert models.keys() == PUBLISHED | {"tiny-x4", "chain-x4"}
     assert models["tiny-x4"]["commercial"] is True
     assert models["sinsr-x4"]["commercial"] is False
     assert models["sinsr-x4"]["files"][0]["path"] is None

@@ -184,7 +184,7 @@ def test_a_missing_file_is_not_compared_with(tmp_path: Path, resshift: Run) -> N
         ("--model inpaint-face", "inpainting"),
         ("--precision fp8", "'fp8'"),
         ("--device gpu", "'gpu'"),
-        ("--tile 8", "tile of 8 px"),
+        ("--model chain-x4 --tile 8", "tile of 8 px"),
         ("--tile 0", "0 is not 1 or more"),
         ("--batch 0", "0 is not 1 or more"),
         ("--steps 99", "not 99"),

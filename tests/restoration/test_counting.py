@@ -23,9 +23,11 @@ from resshift_cli.weights.registry import BundledSource
 REALSR = registry.find("realsr-x4-v2").spec
 assert REALSR is not None and isinstance(REALSR.autoencoder, VQSpec)
 PUBLISHED, VQ = REALSR.denoiser, REALSR.autoencoder
-BUNDLED = registry.find("tiny-x4").weights.sources[0]
+BUNDLED = registry.find("chain-x4").weights.sources[0]
 assert isinstance(BUNDLED, BundledSource)
 TINY = specs.read_spec(BUNDLED.path).denoiser
+ONE_STEP = registry.find("tiny-x4").weights.sources[0]
+assert isinstance(ONE_STEP, BundledSource)
 
 # Everything at once that a layout may have: a feature extractor, a mask, planes of noise, a level
 # without a Swin layer, more blocks in a row, and windows of another size.
@@ -49,7 +51,9 @@ def counted(run: Any, *inputs: torch.Tensor) -> int:
 
 
 @pytest.mark.parametrize(
-    "spec, known", [(PUBLISHED, 101.3), (TINY, 9.2)], ids=["published", "tiny-x4"]
+    "spec, known",
+    [(PUBLISHED, 101.3), (TINY, 9.2), (specs.read_spec(ONE_STEP.path).denoiser, 15.3)],
+    ids=["published", "chain-x4", "tiny-x4"],
 )
 def test_a_call_of_a_denoiser_at_64x64_takes_the_known_number_of_operations(
     spec: DenoiserSpec, known: float

@@ -63,22 +63,22 @@ def test_a_texture_is_tileable_after_it_was_enlarged(
     bundled: Upscaler, scale: float, channels: int
 ) -> None:
     low = texture(channels=channels)
-    large = bundled(low, scale=scale, steps=2, wrap="xy", tile=32)
+    large = bundled(low, scale=scale, wrap="xy", tile=32)
     assert large.shape[:2] == (round(24 * scale), round(28 * scale))
     assert_no_seam(large)
 
 
 def test_without_being_told_it_is_not(bundled: Upscaler) -> None:
-    large = bundled(texture(), steps=2)
+    large = bundled(texture())
     across, inside = steps(large, 1)
-    wrapped, _ = steps(bundled(texture(), steps=2, wrap="x"), 1)
+    wrapped, _ = steps(bundled(texture(), wrap="x"), 1)
     assert across > 1.3 * wrapped
     assert wrapped <= inside.max()
 
 
 def test_a_texture_of_several_tiles_and_passes_is_tileable(bundled: Upscaler) -> None:
-    assert_no_seam(bundled(texture(), tile=32, overlap=8, steps=1, wrap="xy"))
-    assert_no_seam(bundled(texture(16, 20), scale=7, steps=1, wrap="xy"))
+    assert_no_seam(bundled(texture(), tile=32, overlap=8, wrap="xy"))
+    assert_no_seam(bundled(texture(16, 20), scale=7, wrap="xy"))
 
 
 @pytest.mark.parametrize("wrap", ["x", "y"])

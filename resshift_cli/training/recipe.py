@@ -191,6 +191,11 @@ class TrainSpec:
         height = 0.5 * (1 + math.cos(math.pi * min(fallen, 1.0)))
         return final + (peak - final) * height
 
+    @property
+    def keeps_mean(self) -> bool:
+        """Whether the weights that the run starts from go into its model's file."""
+        return self.adversary is not None and self.adversary.keep_mean
+
 
 @dataclass(frozen=True, slots=True)
 class RunSpec:

@@ -102,8 +102,7 @@ def train(
             "and does not say where they are.",
             hint='Give it a key `autoencoder = "MODEL"`, or the option --autoencoder.',
         )
-    adversary = run.train.adversary
-    keeps_mean = adversary is not None and adversary.keep_mean
+    keeps_mean = run.train.keeps_mean
     if keeps_mean and init is None and not (out / runlog.MEAN).exists():
         raise UsageError(
             f"{printable(config)} keeps the weights of the mean, and the run starts from none.",
@@ -275,9 +274,7 @@ class _Record:
     def save(self) -> None:
         """Write weights, card and, last, the state: what it says was done has then been written."""
         trainer = self.trainer
-        adversary = trainer.run.train.adversary
-        keeps_mean = adversary is not None and adversary.keep_mean
-        mean = self.out / runlog.MEAN if keeps_mean else None
+        mean = self.out / runlog.MEAN if trainer.run.train.keeps_mean else None
         states.export(trainer, self.out / runlog.WEIGHTS, mean)
         latest: dict[str, float] = {}
         for entry in runlog.measured(self.out):

@@ -51,6 +51,8 @@ def test_the_files_are_small_and_say_what_they_are() -> None:
         total += source.path.stat().st_size
         spec = model(entry.name).spec
         assert (spec.scale, spec.predict, spec.schedule.steps) == (4, "residual", 15)
+        parameters = sum(p.numel() for p in model(entry.name).denoiser.parameters())
+        assert 2e6 <= parameters <= 8e6
     assert total <= 16 << 20
 
 

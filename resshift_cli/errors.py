@@ -36,6 +36,11 @@ def printable(text: object) -> str:
     )
 
 
+def counted(count: int, noun: str) -> str:
+    """`1 image`, `2 images`."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
 OUT_OF_MEMORY = (
     "out of memory",  # CUDA, MPS
     "can't allocate memory",  # torch's CPU allocator

@@ -45,8 +45,10 @@ app.command(cls=Command)(spread(upscale))
 app.command(cls=Command, short_help="Enlarge all images of a folder, and of those in it.")(
     spread(batch)
 )
-app.command(cls=Command)(spread(preview))
-app.command(cls=Command)(spread(compare))
+app.command(cls=Command, short_help="Show a crop of a photo at settings to choose from.")(
+    spread(preview)
+)
+app.command(cls=Command, short_help="Show pictures beside each other on a page.")(spread(compare))
 app.add_typer(models.app, name="models")
 app.command(cls=Command)(spread(bench))
 app.command("eval", cls=Command)(spread(evaluate))

@@ -25,7 +25,13 @@ from resshift_cli.commands.options import (
     TableOption,
     VerifyOption,
 )
-from resshift_cli.errors import InputMissingError, ResShiftError, UsageError, printable
+from resshift_cli.errors import (
+    InputMissingError,
+    ResShiftError,
+    UsageError,
+    counted,
+    printable,
+)
 
 if TYPE_CHECKING:
     from resshift_cli.batch.ledger import Ledger, Record
@@ -239,8 +245,8 @@ def _forecast(plan: Plan, report: Report, *, quiet: bool) -> None:
         return
     refused = figures["refused"]
     console.note(
-        f"{report.found} images in {report.folder}: {figures['images']} to do, {report.skipped} "
-        f"finished before, {len(refused)} that can't be done. Nothing was written."
+        f"{counted(report.found, 'image')} in {report.folder}: {figures['images']} to do, "
+        f"{report.skipped} finished before, {len(refused)} that can't be done. Nothing was written."
     )
     for why in refused[:SHOWN]:
         console.error(why["message"], why["hint"])
@@ -322,8 +328,9 @@ class _Work:
 def _summary(report: Report) -> None:
     if report.found or report.failed:
         console.note(
-            f"{report.found} images in {report.folder}: {report.done} done, {report.skipped} "
-            f"finished before, {report.failed} failed. Results are in {report.output}"
+            f"{counted(report.found, 'image')} in {report.folder}: {report.done} done, "
+            f"{report.skipped} finished before, {report.failed} failed. "
+            f"Results are in {report.output}"
         )
     else:
         console.note(f"There are no images in {report.folder}.")

@@ -11,7 +11,13 @@ import typer
 from resshift_cli import __version__
 from resshift_cli.commands import console, progress
 from resshift_cli.commands.groups import Reporting
-from resshift_cli.errors import InputMissingError, ResShiftError, UsageError, printable
+from resshift_cli.errors import (
+    InputMissingError,
+    ResShiftError,
+    UsageError,
+    counted,
+    printable,
+)
 
 if TYPE_CHECKING:
     from resshift_cli.batch.verify import Finding
@@ -121,10 +127,10 @@ def _document(
 def _tell(folder: Path, results: Path, findings: Sequence[Finding]) -> None:
     counts = _counts(findings)
     gone = counts["without_input"]
-    more = f", {gone} results whose input is gone" if gone else ""
+    more = f", {counted(gone, 'result')} whose input is gone" if gone else ""
     console.note(
-        f"{counts['found']} images in {folder}: {counts['proven']} proven, {counts['problems']} "
-        f"problems{more}. Results are in {results}"
+        f"{counted(counts['found'], 'image')} in {folder}: {counts['proven']} proven, "
+        f"{counted(counts['problems'], 'problem')}{more}. Results are in {results}"
     )
 
 

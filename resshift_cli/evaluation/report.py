@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from resshift_cli.errors import counted
 from resshift_cli.evaluation import details, page
 from resshift_cli.evaluation.comparison import Study
 from resshift_cli.evaluation.metrics import REALISM
@@ -64,7 +65,7 @@ def notes(document: Mapping[str, Any]) -> list[str]:
     crop = "" if document["crop"] is None else f", the middle {document['crop']} pixels of each"
     left_out = f", {len(document['left_out'])} left out" if document["left_out"] else ""
     said = [
-        f"{document['images']} images of {document['hq']}{crop}{left_out}; "
+        f"{counted(document['images'], 'image')} of {document['hq']}{crop}{left_out}; "
         f"x{document['scale']}, {partners}.",
         f"PSNR and SSIM leave out {document['border']} pixels at each border; images are rounded "
         "to 8 bits; Y is BT.601 luma in 16..235; SSIM has the Gaussian window 11/1.5.",
@@ -75,13 +76,14 @@ def notes(document: Mapping[str, Any]) -> list[str]:
         if metric["name"] == REALISM:
             said.append(
                 "Realism is the kernel distance between all patches of 64x64 pixels of the results "
-                f"and of the originals, {figures['patches']} each from {figures['images']} images; "
-                "0 can't be told from them. It is one figure of all images, without an interval."
+                f"and of the originals, {figures['patches']} each from "
+                f"{counted(figures['images'], 'image')}; 0 can't be told from them. It is one "
+                "figure of all images, without an interval."
             )
         elif figures["images"] < document["images"]:
             said.append(
-                f"{metric['title']} is over {figures['images']} images: for others it has no "
-                "finite value."
+                f"{metric['title']} is over {counted(figures['images'], 'image')}: for others it "
+                "has no finite value."
             )
     return said
 

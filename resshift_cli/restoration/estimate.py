@@ -85,7 +85,13 @@ def estimate(
         seconds += part.denoising / rate.denoising + part.coding / rate.coding
     peak = max(
         footprint.peak_bytes(
-            spec, grid, batch=batch, steps=steps, dtype=machine.dtype, device=machine.device
+            spec,
+            grid,
+            batch=batch,
+            steps=steps,
+            dtype=machine.dtype,
+            device=machine.device,
+            held="y" in settings.wrap,
         )
         for grid in grids
     )

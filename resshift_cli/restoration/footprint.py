@@ -34,6 +34,7 @@ def peak_bytes(
     steps: int,
     dtype: torch.dtype,
     device: torch.device = _CPU,
+    held: bool = False,
 ) -> int:
     """Memory of the process at most, the interpreter, torch and the weights included.
 
@@ -44,6 +45,7 @@ def peak_bytes(
         steps: of the chain.
         dtype: what the networks compute in.
         device: where; of a GPU it is about what is taken there.
+        held: latents are so from top to bottom, as `wrapping` needs where these meet.
     """
     positions = grid.rows.size * grid.columns.size * min(len(grid), batch)
     network = counting.denoiser(spec.denoiser).parameters
@@ -51,7 +53,7 @@ def peak_bytes(
     kept = 4 * 2 * network if spec.mean else 0  # the sets that what runs is made of
     loading = max(4 * parameters, kept)  # float32 at first
     running = kept + dtype.itemsize * parameters + _call_bytes(spec, positions, dtype, device)
-    return _RUNTIME + int(max(loading, running + _buffers(spec, grid, steps)))
+    return _RUNTIME + int(max(loading, running + _buffers(spec, grid, steps, held)))
 
 
 def tile_bytes(
@@ -104,9 +106,10 @@ def _swin_numbers(spec: DenoiserSpec) -> float:
     return (4 + 2 * spec.mlp_ratio) * spec.swin_embed_dim / 4**finest
 
 
-def _buffers(spec: ModelSpec, grid: Grid, steps: int) -> int:
+def _buffers(spec: ModelSpec, grid: Grid, steps: int, held: bool) -> int:
     """Bytes that grow with the image, whatever its tiles are, and with the bands of latents."""
     pixels = grid.rows.length * grid.columns.length * spec.autoencoder.factor**2
-    band = min(grid.rows.length, 2 * grid.rows.size) * grid.columns.length
+    rows = grid.rows.length if held else min(grid.rows.length, 2 * grid.rows.size)
+    band = rows * grid.columns.length
     latents = _LATENT_COPIES * (steps + _LATENT_BANDS) * band * spec.autoencoder.channels
     return int(4 * (_IMAGE_COPIES * 3 * pixels + latents))

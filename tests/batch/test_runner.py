@@ -34,6 +34,11 @@ def test_a_folder_becomes_one_beside_it_with_the_same_names(batch: Run, folder: 
         assert image.size == (32, 32)
 
 
+def test_one_image_is_told_of_as_one(batch: Run, folder: Path) -> None:
+    ran = batch(folder, "--include", "a.png")
+    assert f"1 image in {folder}: 1 done, " in ran.err
+
+
 def test_results_are_those_of_upscale(batch: Run, folder: Path, tiny_weights: Path) -> None:
     batch(folder)
     single = folder.with_name("single.png")

@@ -65,7 +65,7 @@ def test_what_is_not_as_it_was_is_told_of(
     event(folder.with_name(where) / "a.png")
     ran = batch(folder, "--verify")
     assert ran.code == 1
-    assert words in ran.err and "2 proven, 1 problems" in ran.err
+    assert words in ran.err and "2 proven, 1 problem" in ran.err
 
 
 def test_inputs_without_a_result_are_not_proven_and_those_that_are_gone_are_counted(

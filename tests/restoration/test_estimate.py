@@ -169,6 +169,14 @@ def test_every_step_keeps_a_band_of_the_latent(spec: ModelSpec) -> None:
     assert taller == pytest.approx(cut(512, 15) - cut(512, 1), abs=1 << 10)
 
 
+def test_latents_are_held_whole_where_top_and_bottom_meet() -> None:
+    def grows(wrap: str) -> int:
+        tall: dict[str, Any] = {"height": 1024, "width": 64, "tile": 64, "overlap": 0, "wrap": wrap}
+        return job(TINY, steps=15, **tall).bytes - job(TINY, steps=1, **tall).bytes
+
+    assert 6 * grows("x") < grows("y") < 10 * grows("x")
+
+
 @pytest.mark.usefixtures("has_bf16")
 def test_half_precision_takes_less_memory_but_loading_is_in_float32() -> None:
     half = replace(MACHINE, dtype=torch.bfloat16)

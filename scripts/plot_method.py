@@ -248,7 +248,7 @@ def main(
 ) -> None:
     """Draw the pictures."""
     folder.mkdir(parents=True, exist_ok=True)
-    upscaler = Upscaler.from_pretrained("tiny-x4", device="cpu")
+    upscaler = Upscaler.from_pretrained("chain-x4", device="cpu")
     draw_schedules(folder / "schedules.png")
     draw_states(folder / "states.png", upscaler)
     if photos is not None:

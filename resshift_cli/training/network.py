@@ -12,6 +12,8 @@ from resshift_cli.diffusion.denoiser import ResBlock, SwinUNet
 from resshift_cli.diffusion.specs import DenoiserSpec
 from resshift_cli.diffusion.swin import SwinBlock, SwinLayer
 
+FIRST = "input_blocks.0.0.weight"  # of the layer that is shown latent, image and planes of noise
+
 
 def initialise(network: SwinUNet, *, preconditioned: bool) -> None:
     """Start every residual branch at zero and every Swin layer at the identity.
@@ -24,13 +26,15 @@ def initialise(network: SwinUNet, *, preconditioned: bool) -> None:
     the latent's many channels would drown in every mixed feature.
 
     Without normalisation residual branches start small in place of zero, and all first features of
-    such a network are of the low-quality image.
+    such a network are of the low-quality image. Planes of noise count for nothing at first.
     """
     plain = network.spec.norm == "none"
     with torch.no_grad():
+        first = network.get_parameter(FIRST)
         if preconditioned:
-            first = network.get_parameter("input_blocks.0.0.weight")
             _start_plain(first, network.spec) if plain else _start(first, network.spec)
+        if planes := network.spec.noise_channels:
+            first[:, -planes:] = 0
         for module in network.modules():
             if isinstance(module, ResBlock):
                 _shrink(module.out_layers[-1], 0.2 if plain else 0.0)

@@ -323,9 +323,8 @@ def _problems_of_judging(train: TrainSpec, adversary: AdversarySpec) -> Iterator
 def _problems_of_the_model(run: RunSpec) -> Iterator[str]:
     model = run.model
     multiple = model.autoencoder.factor * model.denoiser.size_multiple
-    shown_more = model.denoiser.lq_mask or model.denoiser.noise_channels
-    if model.scale < 2 or shown_more or model.condition != "pixels":
-        yield "only models that enlarge, and are shown the image but no mask or noise, train"
+    if model.scale < 2 or model.denoiser.lq_mask or model.condition != "pixels":
+        yield "only models that enlarge, and are shown the image but no mask, train"
     if model.mean:
         yield "the model's file says `mean` where adversary.keep_mean wrote it: leave it out"
     if run.train.crop % multiple:

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import pickle
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 
 from resshift_cli.diffusion import specs
+from resshift_cli.diffusion.denoiser import SwinUNet
 from resshift_cli.diffusion.specs import ModelSpec
 from resshift_cli.diffusion.tables import SpecError
 from resshift_cli.errors import ModelUnavailableError, OutputError, UsageError, printable
 from resshift_cli.system import atomic
+from resshift_cli.training.network import FIRST
 from resshift_cli.training.trainer import Trainer
 from resshift_cli.weights import checkpoint
 
@@ -87,6 +91,8 @@ def restore(trainer: Trainer, path: Path) -> None:
 def start_from(trainer: Trainer, path: Path) -> None:
     """Take the first weights from a file.
 
+    Planes of noise that its network is not shown, and this one is, count for nothing at first.
+
     Raises:
         InputMissingError: there is no such file.
         ModelUnavailableError: its weights have other names or sizes.
@@ -94,7 +100,7 @@ def start_from(trainer: Trainer, path: Path) -> None:
     """
     if specs.SPEC_KEY in specs.read_metadata(path):
         check_start(trainer.run.model, specs.read_spec(path), path)
-    checkpoint.load_network(trainer.denoiser.network, path)
+    _load(trainer.denoiser.network, path)
     trainer.average.load_state_dict(trainer.denoiser.state_dict())
     trainer.start = path.name
 
@@ -108,8 +114,24 @@ def keep_mean(trainer: Trainer, init: Path, path: Path) -> None:
     """
     network = copy.deepcopy(trainer.average.network)
     if specs.SPEC_KEY in specs.read_metadata(init) and specs.read_spec(init).mean:
-        checkpoint.load_mean(network, init)
+        _load(network, init, mean=True)
     checkpoint.save_model(path, trainer.run.model, network)
+
+
+def _load(network: SwinUNet, path: Path, *, mean: bool = False) -> None:
+    """Fill a network from a file of one that is shown as many planes of noise, or none."""
+    load = checkpoint.load_mean if mean else checkpoint.load_network
+    planes = network.spec.noise_channels
+    named = specs.SPEC_KEY in specs.read_metadata(path)
+    if not planes or not named or specs.read_spec(path).denoiser.noise_channels:
+        load(network, path)
+        return
+    unaware = SwinUNet(dataclasses.replace(network.spec, noise_channels=0))
+    load(unaware, path)
+    weights = unaware.state_dict()
+    # Planes come last among what the first layer is shown.
+    weights[FIRST] = F.pad(weights[FIRST], (0, 0, 0, 0, 0, planes))
+    network.load_state_dict(weights)
 
 
 def export(trainer: Trainer, path: Path, mean: Path | None = None) -> None:

@@ -131,14 +131,18 @@ class Trainer:
         return large.clamp(-1, 1) if self.run.model.clip_lq else large
 
     def drawn(self) -> tuple[Tensor, Tensor]:
-        """The steps t (N,) and the noise (N, C, h, w) of the whole next batch, on the CPU."""
+        """The steps t (N,) and the noise (N, C, h, w) of the whole next batch, on the CPU.
+
+        Noise of the latent comes first, then the planes of noise that the network is shown.
+        """
         rng = np.random.default_rng([self.seed, self.step, 1])
         train, codec = self.run.train, self.autoencoder
         t = objective.draw_steps(
             train.batch, self.schedule.steps, train.late_steps, train.last_share, rng
         )
         side = train.crop // codec.factor
-        noise = rng.standard_normal((train.batch, codec.channels, side, side), dtype=np.float32)
+        channels = codec.channels + self.run.model.denoiser.noise_channels
+        noise = rng.standard_normal((train.batch, channels, side, side), dtype=np.float32)
         return t, torch.from_numpy(noise)
 
     def loss(self, sharp: Tensor, blurry: Tensor, t: Tensor, noise: Tensor) -> Tensor:
@@ -182,10 +186,18 @@ class Trainer:
         self, x0: Tensor, y0: Tensor, blurry: Tensor, t: Tensor, noise: Tensor
     ) -> Tensor:
         """What the network takes x_0 for, at steps t."""
+        noise, planes = self.parted(noise)
         x_t = chain.shift(x0, y0, noise, self.schedule, t)
         with self._autocast():
-            predicted: Tensor = self.replica(x_t, y0, blurry * 2 - 1, self.schedule, t)
+            predicted: Tensor = self.replica(x_t, y0, blurry * 2 - 1, self.schedule, t, planes)
         return predicted
+
+    def parted(self, noise: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Noise of the latent, and the planes that the network is shown, if it is shown any."""
+        if not self.run.model.denoiser.noise_channels:
+            return noise, None
+        channels = self.autoencoder.channels
+        return noise[:, :channels], noise[:, channels:]
 
     def _pixels(self, latent: Tensor) -> Tensor:
         """What it decodes to, with its gradient, in about [0, 1]."""
@@ -226,9 +238,10 @@ class Trainer:
         if not changed.any():
             return x0
         y0, blurry, noise, share = (part[changed] for part in (y0, blurry, noise, share))
+        noise, planes = self.parted(noise)
         x_t = chain.prior(y0, noise, self.schedule, self.run.model.prior)
         with self._autocast():
-            mean = self.mean(x_t, y0, blurry).float()
+            mean = self.mean(x_t, y0, blurry, planes).float()
         x0 = x0.clone()
         x0[changed] = torch.lerp(mean, x0[changed], share.view(-1, 1, 1, 1))
         return x0
@@ -293,8 +306,8 @@ class Trainer:
             return nullcontext()
         return self.replica.no_sync()
 
-    def mean(self, x_t: Tensor, y0: Tensor, blurry: Tensor) -> Tensor:
+    def mean(self, x_t: Tensor, y0: Tensor, blurry: Tensor, planes: Tensor | None) -> Tensor:
         """x_0 as the average network predicts it from x_T: the mean of all that it may be."""
         t = torch.full((len(y0),), self.schedule.steps, device=self.device)
-        x0: Tensor = self.average(x_t, y0, blurry * 2 - 1, self.schedule, t)
+        x0: Tensor = self.average(x_t, y0, blurry * 2 - 1, self.schedule, t, planes)
         return x0

@@ -64,27 +64,32 @@ def _placed(trainer: Trainer, pairs: Sequence[Pair]) -> Iterator[Pair]:
         yield sharp.to(trainer.device), blurry.to(trainer.device)
 
 
-def _start(trainer: Trainer, blurry: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """(x_T, y_0)."""
+def _start(
+    trainer: Trainer, blurry: Tensor, generator: torch.Generator
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """(x_T, y_0, planes of noise)."""
     y0 = trainer.autoencoder.encode(trainer.enlarged(blurry))
-    noise = torch.randn(y0.shape, generator=generator).to(y0)
-    return chain.prior(y0, noise, trainer.schedule, trainer.run.model.prior), y0
+    count, channels, *size = y0.shape
+    channels += trainer.run.model.denoiser.noise_channels
+    drawn = torch.randn((count, channels, *size), generator=generator).to(y0)
+    noise, planes = trainer.parted(drawn)
+    return chain.prior(y0, noise, trainer.schedule, trainer.run.model.prior), y0, planes
 
 
 def _one_step(trainer: Trainer, blurry: Tensor) -> Tensor:
-    x_t, y0 = _start(trainer, blurry, torch.Generator().manual_seed(0))
-    return trainer.autoencoder.decode(trainer.mean(x_t, y0, blurry)) / 2 + 0.5
+    x_t, y0, planes = _start(trainer, blurry, torch.Generator().manual_seed(0))
+    return trainer.autoencoder.decode(trainer.mean(x_t, y0, blurry, planes)) / 2 + 0.5
 
 
 def _walked(trainer: Trainer, blurry: Tensor) -> Tensor:
     """By as many steps as the model takes by default."""
     generator = torch.Generator().manual_seed(0)
     schedule = trainer.schedule.respaced(trainer.run.model.steps)
-    x_t, y0 = _start(trainer, blurry, generator)
+    x_t, y0, planes = _start(trainer, blurry, generator)
 
     def predict(x_t: Tensor, t: int) -> Tensor:
         steps = torch.tensor([t], device=trainer.device)
-        return trainer.average(x_t, y0, blurry * 2 - 1, schedule, steps)
+        return trainer.average(x_t, y0, blurry * 2 - 1, schedule, steps, planes)
 
     def noise(t: int) -> Tensor:
         return torch.randn(y0.shape, generator=generator).to(y0)

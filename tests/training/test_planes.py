@@ -1,0 +1,72 @@
+"""Networks that are shown planes of noise: what they draw differs by the seed."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from tiny_model import load_model
+from tiny_run import CPU, RUN, batch, write_config
+
+from resshift_cli import Upscaler
+from resshift_cli.training import train
+from resshift_cli.training.network import FIRST
+from resshift_cli.training.recipe import RunSpec
+from resshift_cli.training.trainer import Trainer
+
+PLANES = 2
+SHOWN = replace(
+    RUN, model=replace(RUN.model, denoiser=replace(RUN.model.denoiser, noise_channels=PLANES))
+)
+
+
+def noisy(path: Path) -> bool:
+    """Whether another seed makes another image of a file's network, but for the chain's noise."""
+    upscaler = Upscaler.from_file(path, device="cpu", precision="fp32")
+    photo = np.random.default_rng(0).random((8, 8, 3), dtype=np.float32)
+    first, second = (
+        upscaler.enlarge(photo, settings=upscaler.settings(steps=1, seed=seed)) for seed in (0, 1)
+    )
+    return not np.array_equal(first, second)
+
+
+def trained(folder: Path, photos: Path, init: Path, run: RunSpec) -> Path:
+    """The weights that a run of a step leaves."""
+    blind = replace(run, model=replace(run.model, blind_start=True))
+    config = write_config(folder.with_suffix(".toml"), blind, steps=1, learning_rate=0.1)
+    list(train.train(config, [photos], folder, init=init))
+    return folder / "model.safetensors"
+
+
+def test_planes_count_for_nothing_at_first() -> None:
+    first = Trainer(SHOWN, seed=0, device=CPU).denoiser.network.get_parameter(FIRST)
+    assert not first[:, -PLANES:].any() and first[:, :-PLANES].any()
+
+
+def test_noise_of_the_latent_is_the_same_whether_or_not_there_are_planes() -> None:
+    pairs = batch()
+    plain, shown = (Trainer(run, seed=0, device=CPU) for run in (RUN, SHOWN))
+    t, noise = shown.drawn()
+    latent, planes = shown.parted(noise)
+    assert planes is not None and planes.shape == (2, PLANES, 16, 16)
+    assert torch.equal(shown.loss(*pairs, t, noise), plain.loss(*pairs, t, latent))
+
+
+def test_planes_are_learned() -> None:
+    trainer = Trainer(SHOWN, seed=0, device=CPU)
+    for number in range(2):  # the last layer starts at zero, so the first step is its alone
+        trainer.advance(*batch(SHOWN, number))
+    assert trainer.denoiser.network.get_parameter(FIRST)[:, -PLANES:].any()
+
+
+def test_a_run_with_planes_starts_from_a_network_without(
+    photos: Path, tiny_weights: Path, tmp_path: Path
+) -> None:
+    without = trained(tmp_path / "without", photos, tiny_weights, RUN)
+    shown = trained(tmp_path / "shown", photos, without, SHOWN)
+    assert noisy(shown) and not noisy(without)
+    first = load_model(shown)[1].network.get_parameter(FIRST)
+    assert first.shape[1] == load_model(without)[1].network.get_parameter(FIRST).shape[1] + PLANES
+    assert noisy(trained(tmp_path / "again", photos, shown, SHOWN))

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from resshift_cli.imaging.picture import Pixels
     from resshift_cli.restoration.settings import Settings
     from resshift_cli.restoration.upscaler import Upscaler
-    from resshift_cli.viewing.crops import Crop
+    from resshift_cli.viewing.crops import Crop, Sight
     from resshift_cli.viewing.exhibits import Exhibit
     from resshift_cli.weights.registry import ModelEntry
 
@@ -146,8 +146,11 @@ def preview(
     """Show one crop of a photo at settings to choose between, bicubic first.
 
     Beside each stands what it took, and about what the whole photo will take. The crop is enlarged
-    for itself: what a model makes up there differs a little from what it will in the whole photo.
+    with a little of what is around it: what a model makes up there differs somewhat from what it
+    will in the whole photo.
     """
+    from resshift_cli.viewing.crops import Sight
+
     quiet = reporting.quiet
     point = part.point()
     usual = pages.name_for(photo, "_preview.png")
@@ -157,10 +160,10 @@ def preview(
         with console.waiting("Reading the photo", quiet=quiet):
             loaded = _loaded(photo, reading)
             crop = _crop(loaded, point, part.size)
-            pixels = crop.cut(loaded.rows)
-        shots = list(_shots(trials, pixels, loaded, machine, quiet=quiet))
+            sight = Sight.of(crop, loaded.rows, loaded.size)
+        shots = list(_shots(trials, sight, loaded, machine, quiet=quiet))
         place = f"{crop.width}x{crop.height} at {crop.left}, {crop.top}"
-        exhibits = _exhibits(shots, pixels, loaded.picture.icc)
+        exhibits = _exhibits(shots, sight, loaded.picture.icc)
         _write(path, f"{photo.name}, {place}", exhibits, overwrite=writing.overwrite, quiet=quiet)
     if reporting.as_json:
         console.document(_document(photo, path, crop, shots))
@@ -225,7 +228,7 @@ def _crop(loaded: Loaded, point: tuple[int, int] | None, side: int) -> Crop:
 
 
 def _shots(
-    trials: Trials, pixels: Pixels, loaded: Loaded, machine: Machine, *, quiet: bool
+    trials: Trials, sight: Sight, loaded: Loaded, machine: Machine, *, quiet: bool
 ) -> Iterator[Shot]:
     """The crop by every model at every choice of settings.
 
@@ -242,11 +245,11 @@ def _shots(
             hint="Repeat fewer of --model, --steps, --detail and --seed.",
         )
     for entry in entries:
-        yield from _by_model(entry, trials, pixels, job, quiet=quiet)
+        yield from _by_model(entry, trials, sight, job, quiet=quiet)
 
 
 def _by_model(
-    entry: ModelEntry, trials: Trials, pixels: Pixels, job: choice.Job, *, quiet: bool
+    entry: ModelEntry, trials: Trials, sight: Sight, job: choice.Job, *, quiet: bool
 ) -> Iterator[Shot]:
     """The crop by one model, with all that it can do of what is asked for; the rest is told."""
     from resshift_cli.restoration import estimate
@@ -261,12 +264,13 @@ def _by_model(
             title = f"{entry.name}, {settings.steps} steps"
             advance = progress.shares(bars(total=1, desc=title, unit=""))
             started = time.monotonic()
-            large = upscaler.enlarge(pixels, settings, advance)
+            large = upscaler.enlarge(sight.pixels, settings, advance)
             seconds = time.monotonic() - started
         whole = estimate.estimate(
             upscaler.spec, job.measured, settings, height=height, width=width
         ).seconds
-        yield Shot(entry, settings, large, seconds, whole)
+        shown = sight.of_enlarged(large, settings.scale)
+        yield Shot(entry, settings, shown, seconds, whole)
 
 
 def _settings(upscaler: Upscaler, trials: Trials, *, quiet: bool) -> list[Settings]:
@@ -290,7 +294,7 @@ def _settings(upscaler: Upscaler, trials: Trials, *, quiet: bool) -> list[Settin
     return list(found)
 
 
-def _exhibits(shots: Sequence[Shot], pixels: Pixels, icc: bytes | None) -> list[Exhibit]:
+def _exhibits(shots: Sequence[Shot], sight: Sight, icc: bytes | None) -> list[Exhibit]:
     """What is shown, bicubic first."""
     from resshift_cli.viewing import preview
     from resshift_cli.viewing.exhibits import Exhibit
@@ -299,7 +303,8 @@ def _exhibits(shots: Sequence[Shot], pixels: Pixels, icc: bytes | None) -> list[
         height, width, channels = large.shape
         return Exhibit(title, (height, width, channels), [large], icc, facts)
 
-    plain = preview.bicubic(pixels, max(shot.settings.scale for shot in shots))
+    scale = max(shot.settings.scale for shot in shots)
+    plain = sight.of_enlarged(preview.bicubic(sight.pixels, scale), scale)
     return [
         exhibit("bicubic", plain, {}),
         *(

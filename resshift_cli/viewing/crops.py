@@ -9,6 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from resshift_cli.imaging.picture import Pixels
+from resshift_cli.restoration.size import target_size
+
+CONTEXT = 16
+"""Pixels around a crop that models are shown, as they are in the whole photo."""
 
 BLOCK = 16
 """Pixels a side of what is looked at as one, where most is to be seen."""
@@ -31,6 +35,46 @@ class Crop:
             parts.append(band[max(0, first) : max(0, last), self.left : self.left + self.width])
             top += len(band)
         return np.ascontiguousarray(np.concatenate(parts))
+
+    def grown(self, margin: int, size: tuple[int, int]) -> Crop:
+        """It with so many pixels around it, as far as the photo has them.
+
+        Args:
+            margin: pixels along each side.
+            size: height and width of the photo.
+        """
+        left, top = max(0, self.left - margin), max(0, self.top - margin)
+        right = min(size[1], self.left + self.width + margin)
+        bottom = min(size[0], self.top + self.height + margin)
+        return Crop(left, top, right - left, bottom - top)
+
+
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """A crop with a little of the photo around it, which models are shown as well.
+
+    Attributes:
+        crop: what is looked at.
+        seen: that and what is around it.
+        pixels: of the latter, (H, W, C).
+    """
+
+    crop: Crop
+    seen: Crop
+    pixels: Pixels
+
+    @classmethod
+    def of(cls, crop: Crop, rows: Iterable[Pixels], size: tuple[int, int]) -> Sight:
+        """A crop of the bands (n, W, C) of a photo of that height and width."""
+        seen = crop.grown(CONTEXT, size)
+        return cls(crop, seen, seen.cut(rows))
+
+    def of_enlarged(self, pixels: Pixels, scale: float) -> Pixels:
+        """The crop out of what `pixels` were enlarged to, so many times as large."""
+        crop, seen = self.crop, self.seen
+        top, left = (round(scale * x) for x in (crop.top - seen.top, crop.left - seen.left))
+        height, width = target_size(crop.height, crop.width, scale)
+        return np.ascontiguousarray(pixels[top : top + height, left : left + width])
 
 
 def around(point: tuple[int, int], side: int, size: tuple[int, int]) -> Crop:

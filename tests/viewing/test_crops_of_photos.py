@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from resshift_cli.viewing import crops
-from resshift_cli.viewing.crops import Crop
+from resshift_cli.viewing import crops, preview
+from resshift_cli.viewing.crops import Crop, Sight
 
 
 def test_the_busiest_part_is_where_neighbours_differ() -> None:
@@ -40,3 +40,17 @@ def test_a_crop_is_cut_out_of_bands() -> None:
     photo = np.random.default_rng(0).random((40, 30, 1), dtype=np.float32)
     cut = Crop(3, 11, 20, 17).cut(np.split(photo, [10, 12, 30]))
     np.testing.assert_array_equal(cut, photo[11:28, 3:23])
+
+
+@pytest.mark.parametrize("scale", [4, 2.5])
+@pytest.mark.parametrize("corner", [(0, 0), (30, 10), (68, 88)], ids=["first", "inside", "last"])
+def test_a_crop_is_enlarged_as_it_is_in_the_photo(corner: tuple[int, int], scale: float) -> None:
+    photo = np.random.default_rng(0).random((100, 120, 3), dtype=np.float32)
+    top, left = corner
+    sight = Sight.of(Crop(left, top, 32, 32), [photo[:7], photo[7:]], (100, 120))
+    assert sight.pixels.shape[0] <= 32 + 2 * crops.CONTEXT
+    found = sight.of_enlarged(preview.bicubic(sight.pixels, scale), scale)
+    first, side = [round(scale * x) for x in corner], round(32 * scale)
+    whole = preview.bicubic(photo, scale)
+    expected = whole[first[0] : first[0] + side, first[1] : first[1] + side]
+    assert np.abs(found - expected).max() < 1e-5

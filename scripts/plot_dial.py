@@ -55,8 +55,8 @@ def _along(upscaler: Upscaler, path: Path, corner: tuple[int, int]) -> list[Imag
     """The same part of a photo, as it is enlarged from its reduction and as it was."""
     scale = upscaler.spec.scale
     with Image.open(path) as image:
-        whole = (0, 0, *(side // scale * scale for side in image.size))
-        sharp = image.convert("RGB").crop(whole)
+        width, height = (side // scale * scale for side in image.size)
+        sharp = image.convert("RGB").crop((0, 0, width, height))
     pixels = np.asarray(sharp, np.float32) / np.float32(255)
     levels = to_pixels(shrink(to_tensor(pixels), scale)) * 255
     small = Image.fromarray(levels.round().astype(np.uint8))

@@ -18,6 +18,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from resshift_cli.diffusion import chain
 from resshift_cli.diffusion.denoiser import Denoiser
+from resshift_cli.diffusion.specs import ModelSpec
 from resshift_cli.diffusion.tables import written_by_the_user
 from resshift_cli.errors import ResShiftError, UsageError
 from resshift_cli.restoration import resize
@@ -54,6 +55,14 @@ def _replica(denoiser: Denoiser, ranks: Ranks) -> nn.Module:
         # The new name of this argument is newer than the oldest torch that is supported.
         warnings.simplefilter("ignore", FutureWarning)
         return DistributedDataParallel(denoiser, broadcast_buffers=False)
+
+
+def parted(noise: Tensor, model: ModelSpec) -> tuple[Tensor, Tensor | None]:
+    """Noise of the latent, and the planes that a network is shown, if it is shown any."""
+    if not model.denoiser.noise_channels:
+        return noise, None
+    channels = model.denoiser.latent_channels
+    return noise[:, :channels], noise[:, channels:]
 
 
 class Trainer:
@@ -186,18 +195,11 @@ class Trainer:
         self, x0: Tensor, y0: Tensor, blurry: Tensor, t: Tensor, noise: Tensor
     ) -> Tensor:
         """What the network takes x_0 for, at steps t."""
-        noise, planes = self.parted(noise)
+        noise, planes = parted(noise, self.run.model)
         x_t = chain.shift(x0, y0, noise, self.schedule, t)
         with self._autocast():
             predicted: Tensor = self.replica(x_t, y0, blurry * 2 - 1, self.schedule, t, planes)
         return predicted
-
-    def parted(self, noise: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Noise of the latent, and the planes that the network is shown, if it is shown any."""
-        if not self.run.model.denoiser.noise_channels:
-            return noise, None
-        channels = self.autoencoder.channels
-        return noise[:, :channels], noise[:, channels:]
 
     def _pixels(self, latent: Tensor) -> Tensor:
         """What it decodes to, with its gradient, in about [0, 1]."""
@@ -238,7 +240,7 @@ class Trainer:
         if not changed.any():
             return x0
         y0, blurry, noise, share = (part[changed] for part in (y0, blurry, noise, share))
-        noise, planes = self.parted(noise)
+        noise, planes = parted(noise, self.run.model)
         x_t = chain.prior(y0, noise, self.schedule, self.run.model.prior)
         with self._autocast():
             mean = self.mean(x_t, y0, blurry, planes).float()

@@ -11,7 +11,7 @@ from torch import Tensor
 from resshift_cli.diffusion import chain
 from resshift_cli.restoration import quality, realism, resize
 from resshift_cli.training.adversary import Adversary
-from resshift_cli.training.trainer import Pair, Trainer
+from resshift_cli.training.trainer import Pair, Trainer, parted
 
 
 @torch.no_grad()
@@ -72,7 +72,7 @@ def _start(
     count, channels, *size = y0.shape
     channels += trainer.run.model.denoiser.noise_channels
     drawn = torch.randn((count, channels, *size), generator=generator).to(y0)
-    noise, planes = trainer.parted(drawn)
+    noise, planes = parted(drawn, trainer.run.model)
     return chain.prior(y0, noise, trainer.schedule, trainer.run.model.prior), y0, planes
 
 

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import itertools
-import statistics
 from collections.abc import Sequence
 
 from resshift_cli.batch.resume import Job
-from resshift_cli.system.progress import Bar, Bars
+from resshift_cli.system.progress import Bar, Bars, silent
 
 
 class Gauge:
@@ -16,36 +15,62 @@ class Gauge:
     Args:
         bars: makes them.
         title: of all.
-        jobs: in the order in which they are done; one of unknown work counts as a usual one.
+        jobs: images to be done.
+        work: what they take in all, see `Job.work`.
+        usual: what one takes whose work is not known.
         failed: images that can't be done, as far as that is known before.
     """
 
-    def __init__(self, bars: Bars, title: str, jobs: Sequence[Job], failed: int = 0) -> None:
-        known = [job.work for job in jobs if job.work]
-        usual = statistics.fmean(known) if known else 1.0
+    def __init__(
+        self,
+        bars: Bars = silent,
+        title: str = "",
+        jobs: int = 0,
+        *,
+        work: float = 0.0,
+        usual: float = 1.0,
+        failed: int = 0,
+    ) -> None:
         self.bars = bars
-        self.names = [job.input for job in jobs]
-        self.work = [job.work or usual for job in jobs]
-        self.before = list(itertools.accumulate(self.work, initial=0.0))
-        self.whole = bars(total=self.before[-1], desc=title, unit="")
+        self.jobs = jobs
+        self.usual = usual
+        self.whole = bars(total=work, desc=title, unit="")
         self.image: Bar | None = None
-        self.number = -1
+        self.group: Sequence[Job] = ()
+        self.before = [0.0]
+        self.first, self.number = 0, -1
         self.share = self.done = 0.0
         self.failed = failed
 
-    def advance(self, number: int, share: float) -> None:
-        """Tell what share of an image is computed; those before it are done with."""
-        if number != self.number:
+    def begin(self, jobs: Sequence[Job]) -> None:
+        """Tell what is computed from now on; what was before is done with."""
+        self._close_image()
+        self.first += len(self.group)
+        self.number = -1
+        work = (job.work or self.usual for job in jobs)
+        self.group, self.before = jobs, [*itertools.accumulate(work, initial=self.before[-1])]
+
+    def advance(self, place: int, share: float) -> None:
+        """Tell what share of an image of those is computed; those before it are done with."""
+        if place != self.number:
             self._close_image()
-            self.image = self.bars(total=1, desc=self.names[number], unit="")
-            self.number, self.share = number, 0.0
+            self.image = self.bars(total=1, desc=self.group[place].input, unit="")
+            self.number, self.share = place, 0.0
             self._remark()
-        done = self.before[number] + share * self.work[number]
-        steps = share - self.share, done - self.done
-        self.share, self.done = share, done
-        self.whole.update(steps[1])
+        before, after = self.before[place : place + 2]
+        done = before + share * (after - before)
+        self.whole.update(done - self.done)
         if self.image is not None:
-            self.image.update(steps[0])
+            self.image.update(share - self.share)
+        self.share, self.done = share, done
+
+    def finish(self, job: Job) -> None:
+        """Tell that an image is done with, where several are under way."""
+        self.begin([job])
+        self.number = 0
+        self.whole.update(self.before[-1] - self.done)
+        self.done = self.before[-1]
+        self._remark()
 
     def fail(self) -> None:
         """Count an image that could not be done."""
@@ -64,4 +89,5 @@ class Gauge:
 
     def _remark(self) -> None:
         failed = f", {self.failed} failed" if self.failed else ""
-        self.whole.set_postfix_str(f"{max(self.number, 0) + 1}/{len(self.names)} images{failed}")
+        number = self.first + max(self.number, 0) + 1
+        self.whole.set_postfix_str(f"{number}/{self.jobs} images{failed}")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from resshift_cli.batch.resume import Job
+
+Size = tuple[int, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,42 +23,40 @@ class Group:
 
     jobs: list[Job]
     count: int = 1
-    size: tuple[int, int] | None = None
+    size: Size | None = None
 
 
-def grouped(
-    jobs: Sequence[Job],
-    sizes: Mapping[str, tuple[int, int] | None],
-    at_once: Callable[[tuple[int, int]], int],
-) -> list[Group]:
-    """Put jobs of one size together, in the same way whatever was finished before.
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """Names of images that are computed at a time, as a `Group` has it."""
 
-    Images of a size make up whole groups, in the order of their names; what is left over is done
-    one by one. A group of which some are finished stays a group.
+    names: list[str]
+    count: int = 1
+    size: Size | None = None
+
+
+def units(
+    names: Sequence[str], sizes: Sequence[Size | None], at_once: Callable[[Size], int]
+) -> list[Unit]:
+    """Put images of one size together, by nothing but their names and sizes.
+
+    Images of a size make up whole units, in the order of their names; what is left over is done one
+    by one. A unit of which some are finished stays one.
 
     Args:
-        jobs: in the order in which they are to be done, but for those that others draw ahead.
-        sizes: of all images, those that are finished included: what they are padded to, or None
-            if they can't be in a group.
+        names: of a page.
+        sizes: what each is padded to, or None if it can't be in a group.
         at_once: how many images of a size are best computed at a time.
     """
-    alike: dict[tuple[int, int], list[str]] = {}
-    for name in sorted(sizes):
-        size = sizes[name]
+    alike: dict[Size, list[str]] = {}
+    for name, size in zip(names, sizes, strict=True):
         if size is not None:
             alike.setdefault(size, []).append(name)
-    members: dict[str, Group] = {}
-    for size, names in alike.items():
+    found: dict[str, Unit] = {}
+    for size, some in alike.items():
         count = at_once(size)
-        for first in range(0, len(names) - count + 1, count) if count > 1 else ():
-            members |= dict.fromkeys(names[first : first + count], Group([], count, size))
-    groups: list[Group] = []
-    for job in jobs:
-        group = members.get(job.input)
-        if group is None:
-            groups.append(Group([job]))
-            continue
-        if not group.jobs:
-            groups.append(group)
-        group.jobs.append(job)
-    return groups
+        for first in range(0, len(some) - count + 1, count) if count > 1 else ():
+            unit = Unit(some[first : first + count], count, size)
+            found |= dict.fromkeys(unit.names, unit)
+    every = (found.get(name) or Unit([name]) for name in names)
+    return list({id(unit): unit for unit in every}.values())

@@ -2,116 +2,86 @@
 
 A line is on the disk before the next image's is begun. Just before a result takes its name, a line
 says that it is about to: a result without a later line is then known to be a batch's own.
+
+Several may write at once, a file each: the shards of a batch, and the processes of one. Who reads
+reads all files. `Ledger.pack` makes one of them, compressed, when nobody else is at work.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, ExitStack, contextmanager
-from dataclasses import asdict, dataclass, fields
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Protocol
 
+from resshift_cli.batch.record import STATUSES, Record, Records, record_of
+from resshift_cli.batch.shards import WHOLE, Shard
 from resshift_cli.errors import OutputError, printable
 from resshift_cli.system import atomic, held, locks
 from resshift_cli.system.held import HeldFolder
-from resshift_cli.system.journal import Journal
+from resshift_cli.system.journal import PACKED, Journal
 
 NAME = "resshift-batch.jsonl"
 LOCK = ".resshift-batch.lock"
+ALL = NAME + PACKED
+"""What lines of many files are packed in."""
 
-STATUSES = ("writing", "done", "failed")
 OTHERS = "left alone"  # of a line about files that are no images
+LARGE = 16 << 20  # bytes of a file of lines that is worth packing
+
+_JOURNAL = re.compile(r"resshift-batch(\.\d+-of-\d+)*\.jsonl(\.gz)?")
+_LOCK = re.compile(r"\.resshift-batch(\.(\d+)-of-(\d+))?\.lock")
+_HINT = "Make room, then run the same command again: it goes on from here."
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Record:
-    r"""One line. What earlier versions did not enter has a default that is true of them.
+class Book(Protocol):
+    """What results are entered in."""
 
-    Attributes:
-        status: about to be written, finished, or failed.
-        input: path within `folder`, with slashes. Bytes of a name that are not UTF-8 are single
-            surrogates, as Python has them (`\udcff`).
-        output: path within the folder of the ledger, likewise.
-        folder: the folder of the inputs, absolute.
-        model, weights: its name, and the SHA-256 of its files.
-        size: the box that results fill, where that says how large they are.
-        scale: of this image; None of one that failed before its size was known.
-        steps, seed, tile, overlap, temperature, detail, color_fix, consistency, keep_hidden,
-            wrap: as `settings.Settings`.
-        precision: what was computed in.
-        format, quality, lossless, compression, depth, strip_metadata, palette: as
-            `formats.SaveOptions`.
-        first_frame: whether only the first frame or page was taken.
-        assume_profile: what colours were taken for that a file said nothing of; None if nobody
-            chose.
-        device: where.
-        threads: how many of a CPU computed it, on which its last bits depend.
-        version: of resshift.
-        time: when the line was written, UTC, ISO 8601.
-        input_bytes, input_mtime_ns, input_sha256: of the file that was read, where it could be.
-        output_bytes, output_sha256: of the file that was written.
-        width, height: of the result.
-        seconds: of computing.
-        peak_bytes: most memory that was taken so far: of a GPU's own by this image, else of the
-            process by all images.
-        warnings: what was wrong with the input, if it was read nonetheless.
-        error, hint, exit_code: why it failed.
-        unknown: names of what a later version entered besides; not entered itself.
+    @property
+    def place(self) -> HeldFolder | None:
+        """The folder of results, held open; None if nothing can be entered."""
+
+    def append(self, record: Record) -> None:
+        """Add a line; when this returns it is on the disk.
+
+        Raises:
+            OutputError: it can't be written, or the folder is not there any more.
+        """
+
+
+class Part:
+    """One file of a ledger, which one process adds lines to.
+
+    Args:
+        folder: of the results.
+        place: the same, held open.
+        parts: what the process does of the work; of several, each is a part of the one before.
     """
 
-    status: Literal["writing", "done", "failed"]
-    input: str
-    output: str
-    folder: str
-    model: str
-    weights: str
-    steps: int
-    seed: int
-    tile: int
-    overlap: int
-    temperature: float
-    precision: str
-    device: str
-    version: str
-    time: str
-    size: str | None = None
-    scale: float | None = None
-    detail: float = 1.0
-    color_fix: str = "none"
-    consistency: float = 0.0
-    keep_hidden: bool = False
-    wrap: str = "none"
-    format: str | None = None
-    quality: int | None = None
-    lossless: bool = False
-    compression: int | None = None
-    depth: int | None = None
-    strip_metadata: bool = False
-    palette: bool = False
-    first_frame: bool = False
-    assume_profile: str | None = None
-    input_bytes: int | None = None
-    input_mtime_ns: int | None = None
-    input_sha256: str | None = None
-    output_bytes: int | None = None
-    output_sha256: str | None = None
-    width: int | None = None
-    height: int | None = None
-    seconds: float | None = None
-    peak_bytes: int | None = None
-    threads: int | None = None
-    warnings: list[str] | None = None
-    error: str | None = None
-    hint: str | None = None
-    exit_code: int | None = None
-    unknown: tuple[str, ...] = ()
+    def __init__(self, folder: Path, place: HeldFolder | None, *parts: Shard) -> None:
+        some = "".join(f".{part.number}-of-{part.of}" for part in parts if part.of > 1)
+        self.path = folder / NAME.replace(".jsonl", f"{some}.jsonl")
+        self.place = place
+        self._journal = Journal(self.path, hint=_HINT)
 
-    def facts(self) -> dict[str, Any]:
-        """Names and values, without those that are not known."""
-        values = asdict(self)
-        del values["unknown"]
-        return {name: value for name, value in values.items() if value is not None}
+    def append(self, record: Record) -> None:
+        """As `Book` says."""
+        self.write(record.facts())
+
+    def write(self, values: Mapping[str, Any]) -> None:
+        """Add a line of any kind.
+
+        Raises:
+            OutputError: as `append`.
+        """
+        if self.place is not None and not self.place.is_still_there():
+            raise OutputError(
+                f"{printable(self.path.parent)} was moved or removed while results were written "
+                "to it.",
+                hint="Where it is now, the same command goes on: name it with -o.",
+            )
+        self._journal.append(values)
 
 
 class Ledger:
@@ -120,6 +90,7 @@ class Ledger:
     Args:
         folder: of the results.
         place: the same, held open, where results are written to it: see `opened`.
+        shard: the part of the work that is entered.
 
     Attributes:
         results: the last finished result of every input.
@@ -131,31 +102,23 @@ class Ledger:
         OutputError: it is there but can't be read, or is not ours.
     """
 
-    def __init__(self, folder: Path, place: HeldFolder | None = None) -> None:
-        self.path = folder / NAME
+    def __init__(self, folder: Path, place: HeldFolder | None = None, shard: Shard = WHOLE) -> None:
+        self._part = Part(folder, place, shard)
+        self.path = self._part.path
         self.place = place
-        self.failures: dict[str, Record] = {}
-        self.others: dict[str, int] = {}
-        self.results: dict[str, Record] = {}
+        self.failures = Records()
+        self.results = Records()
         self.begun: dict[str, Record] = {}
-        self._journal = Journal(
-            self.path, hint="Make room, then run the same command again: it goes on from here."
-        )
-        for values in self._journal.lines():
-            record = _parse(values)
-            if record is not None:
-                self._remember(record)
-            elif values.get("status") == OTHERS:
-                self.others = _counts(values.get("others"))
+        self.others: dict[str, int] = {}
+        for file in files(folder) or [self.path]:
+            several = bool(self.results)
+            for values in Journal(file, hint=_HINT).lines():
+                self._take(values, several)
 
     def append(self, record: Record) -> None:
-        """Add a line; when this returns it is on the disk.
-
-        Raises:
-            OutputError: it can't be written, or the folder is not there any more.
-        """
-        self._append(record.facts())
-        self._remember(record)
+        """As `Book` says."""
+        self._part.append(record)
+        self._take(record.facts(), False)
 
     def enter_others(self, counts: Mapping[str, int], facts: Mapping[str, Any]) -> None:
         """Add a line about files that were left alone, unless the last one says the same.
@@ -164,32 +127,66 @@ class Ledger:
             OutputError: as `append`.
         """
         if dict(counts) != self.others:
-            self._append({"status": OTHERS, **facts, "others": dict(counts)})
+            self._part.write({"status": OTHERS, **facts, "others": dict(counts)})
             self.others = dict(counts)
 
-    def _append(self, values: Mapping[str, Any]) -> None:
-        if self.place is not None and not self.place.is_still_there():
-            raise OutputError(
-                f"{printable(self.path.parent)} was moved or removed while results were written "
-                "to it.",
-                hint="Where it is now, the same command goes on: name it with -o.",
-            )
-        self._journal.append(values)
+    def pack(self) -> None:
+        """Make one compressed file of all, if there are several, or a large one.
 
-    def _remember(self, record: Record) -> None:
-        if record.status == "writing":
-            self.begun[record.input] = record
+        What it is made of is read again: other processes of this batch have added to it.
+
+        Raises:
+            OutputError: it can't be written; then all stays as it is.
+        """
+        there = files(self.path.parent)
+        lines = [file for file in there if file.name != ALL]
+        if len(lines) < 2 and sum(file.stat().st_size for file in lines) < LARGE:
             return
-        self.begun.pop(record.input, None)
-        if record.status == "done":
-            self.results[record.input] = record
-            self.failures.pop(record.input, None)
-        else:
-            self.failures[record.input] = record
+        whole = Ledger(self.path.parent)
+        Journal(self.path.parent / ALL, hint=_HINT).pack(whole.lines())
+        for file in lines:
+            atomic.remove(file)
+
+    def lines(self) -> Iterator[dict[str, Any]]:
+        """What it knows, in as few lines as will do."""
+        if self.others:
+            yield {"status": OTHERS, "others": self.others}
+        for records in (self.results, self.failures, self.begun):
+            for record in records.values():
+                yield record.facts()
+
+    def _take(self, values: Mapping[str, Any], several: bool) -> None:
+        """Remember a line, unless another file has a later one of the same input."""
+        status, name = values.get("status"), str(values.get("input"))
+        if status == OTHERS:
+            self.others = _counts(values.get("others"))
+        if status not in STATUSES or (
+            several and self.results.time_of(name) > str(values.get("time"))
+        ):
+            return
+        try:
+            if status == "writing":
+                self.begun[name] = record_of(values)
+                return
+            (self.results if status == "done" else self.failures).put(values)
+        except (TypeError, ValueError):
+            return
+        self.begun.pop(name, None)
+        if status == "done":
+            self.failures.discard(name)
+
+
+def files(folder: Path) -> list[Path]:
+    """The files of a folder's ledger, what was packed first."""
+    try:
+        found = [path for path in folder.iterdir() if _JOURNAL.fullmatch(path.name)]
+    except OSError:  # whoever opens one will tell
+        return []
+    return sorted(found, key=lambda path: (path.name != ALL, path.name))
 
 
 @contextmanager
-def opened(folder: Path) -> Iterator[Ledger]:
+def opened(folder: Path, shard: Shard = WHOLE) -> Iterator[Ledger]:
     """Make a folder of results if need be, have it for this process alone, and read its ledger.
 
     Raises:
@@ -205,21 +202,33 @@ def opened(folder: Path) -> Iterator[Ledger]:
                 f"{printable(folder)} can't be opened: {atomic.reason(error)}.",
                 hint="Give another folder with -o.",
             ) from error
-        stack.enter_context(locked(folder))
-        yield Ledger(folder, place)
+        stack.enter_context(locked(folder, shard))
+        book = Ledger(folder, place, shard)
+        yield book
+        if shard.of == 1:
+            book.pack()
 
 
-def locked(folder: Path) -> AbstractContextManager[object]:
-    """Have a folder of results for this process alone; the hidden lock file stays there.
+@contextmanager
+def locked(folder: Path, shard: Shard = WHOLE) -> Iterator[None]:
+    """Have a shard of a folder of results for this process alone; hidden lock files stay there.
+
+    Shards of one cut may be at work beside each other, and nobody else beside them.
 
     Raises:
         OutputError: another batch is at work in it, or it can't be written.
     """
-    return locks.at_once(
-        folder / LOCK,
-        busy=f"Another batch is at work in {printable(folder)}.",
-        hint="Give another folder with -o.",
-    )
+    busy, hint = f"Another batch is at work in {printable(folder)}.", "Give another folder with -o."
+    whole = shard.of == 1
+    own = folder / (LOCK if whole else f".resshift-batch.{shard.number}-of-{shard.of}.lock")
+    with locks.at_once(own, busy=busy, hint=hint):
+        # Each has its own before it looks for others: of two at once, one sees the other.
+        for path in sorted(folder.iterdir()):
+            match = _LOCK.fullmatch(path.name)
+            if match and path != own and (whole or match[3] != str(shard.of)):
+                with locks.at_once(path, busy=busy, hint=hint, patience=0 if whole else 2):
+                    pass
+        yield
 
 
 def _counts(values: object) -> dict[str, int]:
@@ -227,27 +236,3 @@ def _counts(values: object) -> dict[str, int]:
     if not isinstance(values, dict):
         return {}
     return {str(name): count for name, count in values.items() if isinstance(count, int)}
-
-
-def _parse(values: Mapping[str, Any]) -> Record | None:
-    """A line as a record, or None for one of another kind."""
-    known = {field.name: values[field.name] for field in fields(Record) if field.name in values}
-    known["unknown"] = tuple(str(name) for name in values if name not in known)
-    try:
-        record = Record(**known)
-    except TypeError:
-        return None
-    return record if _is_sound(record) else None
-
-
-def _is_sound(record: Record) -> bool:
-    """Whether what a file said is of the kinds that it should be of, as far as that matters."""
-    texts = (record.input, record.output, record.folder, record.model, record.weights)
-    return (
-        record.status in STATUSES
-        and all(isinstance(text, str) for text in texts)
-        and all(
-            isinstance(digest, str | None) for digest in (record.input_sha256, record.output_sha256)
-        )
-        and isinstance(record.warnings, list | None)
-    )

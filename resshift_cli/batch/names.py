@@ -48,20 +48,24 @@ def check_apart(folder: Path, results: Path, inputs: Iterable[str]) -> None:
         )
 
 
-def ledgers_beside(folder: Path, name: str) -> list[Path]:
+def results_beside(folder: Path, is_one: Callable[[Path], bool]) -> list[Path]:
     """Folders that hold results of a folder by their names, as `results_folder` gives them.
 
     Args:
         folder: of the inputs.
-        name: of the file that such folders have.
+        is_one: whether a folder is such by what is in it.
     """
     whole = results_folder(folder, "")
-    found = (p for p in whole.parent.glob(f"{escape(whole.name)}_*") if (p / name).exists())
-    return sorted(p for p in found if MARK.fullmatch(p.name.removeprefix(whole.name)))
+    named = (p for p in whole.parent.glob(f"{escape(whole.name)}_*") if p.is_dir())
+    return sorted(p for p in named if MARK.fullmatch(p.name.removeprefix(whole.name)) and is_one(p))
 
 
 def _any(name: str, kind: Format) -> bool:
     return True
+
+
+def _none(name: str) -> bool:
+    return False
 
 
 def name_outputs(
@@ -69,6 +73,7 @@ def name_outputs(
     *,
     options: SaveOptions = AS_IT_IS,
     can_hold: Callable[[str, Format], bool] = _any,
+    is_input: Callable[[str], bool] = _none,
 ) -> dict[str, str]:
     """What the result of every input is called: as the input, if it has the format that is due.
 
@@ -80,6 +85,8 @@ def name_outputs(
         options: as `targets.extension_of`.
         can_hold: whether a format has a place for all that an input holds; if not, and nobody asked
             for it, PNG is due.
+        is_input: whether there is an input of a name that `inputs` lacks: one with the extension
+            that is due keeps its own.
     """
     outputs: dict[str, str] = {}
     others = []
@@ -95,7 +102,7 @@ def name_outputs(
     taken = set(outputs.values())
     for source, suffix in others:
         name = source
-        while (name := _fitting(name, suffix)) in taken:
+        while (name := _fitting(name, suffix)) in taken or is_input(name):
             pass
         taken.add(name)
         outputs[source] = name

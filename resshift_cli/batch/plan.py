@@ -1,68 +1,167 @@
-"""What is to be done of a folder, looked at but not begun.
+"""What is to be done of a folder, page by page, looked at but not begun.
 
-folders.find -> names.name_outputs -> resume.sort_out -> Plan -> groups.grouped
+Tree.images -> shards.pages -> Judge.finished -> names.name_outputs -> Judge.look -> groups.units
+
+Whoever goes through a plan twice, to count and then to work, sees the same: a page depends on what
+is there and on the ledger alone, and so do the groups in it, whatever is done of them elsewhere.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
-from pathlib import Path, PurePath
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 from resshift_cli.batch import names
-from resshift_cli.batch.groups import Group, grouped
-from resshift_cli.batch.ledger import Ledger, Record
+from resshift_cli.batch.groups import Group, Size, Unit, units
+from resshift_cli.batch.ledger import Ledger
 from resshift_cli.batch.recipe import Recipe
-from resshift_cli.batch.resume import Failure, Job, Links, sort_out
+from resshift_cli.batch.record import Record
+from resshift_cli.batch.resume import Failure, Job, Judge
+from resshift_cli.batch.shards import WHOLE, Shard, pages
 from resshift_cli.errors import ResShiftError, expected, printable
-from resshift_cli.imaging import animation, encode
-from resshift_cli.imaging.folders import Found
+from resshift_cli.imaging import animation, encode, own
+from resshift_cli.imaging.folders import Beside, Tree
 from resshift_cli.imaging.formats import Format
 from resshift_cli.imaging.opening import Header, read_header
 from resshift_cli.restoration import settings
-from resshift_cli.system import atomic
 
-Headers = Mapping[str, Header | ResShiftError]
-"""What files say of their images, or why they can't be read, by their paths within the folder."""
+AtOnce = Callable[[Size], int]
+"""How many images of a size, see `settings.single_tile`, are computed at a time."""
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
-    """A folder, sorted.
+class Section:
+    """A page of a plan, or what a shard does of it.
 
     Attributes:
-        folder: of the inputs.
-        output: folder of the results.
-        recipe: how they are made.
-        jobs: what is to be done.
+        groups: what is to be done.
         finished: records of what is.
         failures: what can't be done, unreadable folders included.
-        others: how many files were left alone because of their names, by extension.
+        headers: what the files of the jobs say of their images, or why they can't be read, by
+            their paths within the folder.
     """
 
-    folder: Path
-    output: Path
+    groups: list[Group] = field(default_factory=list)
+    finished: list[Record] = field(default_factory=list)
+    failures: list[Failure] = field(default_factory=list)
+    headers: Mapping[str, Header | ResShiftError] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A folder, and what is to become of it.
+
+    Attributes:
+        tree: the inputs.
+        ledger: of the folder of results.
+        recipe: how they are made.
+        at_once: how many images of a size are computed at a time: a result depends on it, so that
+            it must not depend on what is free on a machine.
+        overwrite: whether to replace files that are there.
+        shard: the part of the work that is done here.
+    """
+
+    tree: Tree
+    ledger: Ledger
     recipe: Recipe
-    jobs: list[Job]
-    finished: list[Record]
-    failures: list[Failure]
-    others: Mapping[str, int]
+    at_once: AtOnce
+    overwrite: bool = False
+    shard: Shard = WHOLE
 
     @property
-    def images(self) -> int:
-        """How many were found."""
-        refused = sum(bool(failure.output) for failure in self.failures)
-        return len(self.jobs) + len(self.finished) + refused
+    def folder(self) -> Path:
+        """Of the inputs."""
+        return self.tree.folder
+
+    @property
+    def output(self) -> Path:
+        """Folder of the results."""
+        return self.ledger.path.parent
 
     def facts(self) -> dict[str, Any]:
         """What the ledger is told with every image."""
         return {"folder": os.path.realpath(self.folder), **self.recipe.facts()}
 
-    def headers(self, inputs: Iterable[str]) -> dict[str, Header | ResShiftError]:
-        """What files say of their images, for `groups` and `forecast`."""
-        return {name: self._header(self.folder / name) for name in inputs}
+    def sections(self, beside: Beside | None = None) -> Iterator[Section]:
+        """Go through it, a page in memory at a time.
+
+        Args:
+            beside: is told what there is beside images.
+
+        Raises:
+            OutputError: as `Judge.look`.
+        """
+        beside = beside or Beside()
+        judge = Judge(self.folder, self.ledger, self.recipe.identity(), overwrite=self.overwrite)
+        for page in pages(self.tree.images(beside)):
+            share = self.shard.share(page)
+            if share is not None:
+                yield self._section(page, share, judge, beside)
+        if self.shard.number == 1:
+            yield Section(
+                failures=[Failure(place, "", why) for place, why in beside.unreadable.items()]
+            )
+
+    def _section(self, page: Sequence[str], share: range, judge: Judge, beside: Beside) -> Section:
+        finished = {name: record for name in page if (record := judge.finished(name))}
+        left: Sequence[str] = [name for name in page if name not in finished]
+        if left and not self._results_are_meant:
+            left = list(own.apart_from_results(self.folder, left, beside))
+        if not left:
+            some = enumerate(finished.values())
+            return Section(finished=[record for place, record in some if place in share])
+        found = {
+            name: judge.look(name, output) for name, output in self._name_outputs(left).items()
+        }
+        inputs = [name for name in page if name in finished or name in found]
+        headers = {name: self._header(self.folder / name) for name in inputs}
+        sizes = [self._size(headers[name]) for name in inputs]
+        section = Section(headers=headers)
+        for place, unit in enumerate(units(inputs, sizes, self.at_once)):
+            if place in share:
+                self._add(section, unit, finished, found)
+        return section
+
+    def _add(
+        self,
+        section: Section,
+        unit: Unit,
+        finished: Mapping[str, Record],
+        found: Mapping[str, Job | Failure],
+    ) -> None:
+        """Add a unit to a section: a group of what is to be done of it, if there is any."""
+        jobs = []
+        for name in unit.names:
+            what = finished.get(name) or found[name]
+            if isinstance(what, Record):
+                section.finished.append(what)
+            elif isinstance(what, Failure):
+                section.failures.append(what)
+            else:
+                jobs.append(replace(what, work=self._work(section.headers[name])))
+        if jobs:
+            section.groups.append(Group(jobs, unit.count, unit.size))
+
+    @cached_property
+    def _results_are_meant(self) -> bool:
+        """Whether there are only results of ours among the inputs, which are left out else."""
+        return own.are_all(self.folder, self.tree.images())
+
+    def _name_outputs(self, inputs: Sequence[str]) -> dict[str, str]:
+        handling = self.recipe.handling
+
+        def can_hold(name: str, kind: Format) -> bool:
+            return encode.can_hold(
+                kind, self.folder / name, max_pixels=handling.max_pixels, assumed=handling.assumed
+            )
+
+        return names.name_outputs(
+            inputs, options=handling.options, can_hold=can_hold, is_input=self.tree.has
+        )
 
     def _header(self, source: Path) -> Header | ResShiftError:
         handling = self.recipe.handling
@@ -80,16 +179,6 @@ class Plan:
             return header
         except Exception as error:  # decoders raise nearly anything on a damaged file
             return expected(error)
-
-    def groups(self, known: Headers, at_once: Callable[[tuple[int, int]], int]) -> list[Group]:
-        """The jobs, small images of one padded size together.
-
-        Args:
-            known: headers of all images, those that are finished included, see `grouped`.
-            at_once: see `grouped`.
-        """
-        jobs = [replace(job, work=self._work(known[job.input])) for job in self.jobs]
-        return grouped(jobs, {name: self._size(known[name]) for name in known}, at_once)
 
     def _work(self, header: Header | ResShiftError) -> float:
         """Latent positions of an image's tiles; 0 if its size is unknown."""
@@ -112,52 +201,7 @@ class Plan:
             return None
         return settings.single_tile(recipe.spec, header.height, header.width, recipe.settings)
 
-    def remove_leftovers(self, ledger: Ledger) -> None:
-        """Remove what a killed batch left half-written."""
-        under_way = [record.output for record in ledger.begun.values()]
-        to_do = [job.output for job in self.jobs]
-        links = Links(self.output)
-        atomic.remove_temporaries(
-            self.output / name
-            for name in (*under_way, *to_do)
-            if _is_below(name) and links.on_the_way_to(name) is None
-        )
-
-
-def _is_below(name: str) -> bool:
-    """Whether a path that a file says is one within a folder."""
-    path = PurePath(name)
-    return not path.is_absolute() and ".." not in path.parts and "\0" not in name
-
 
 def computations(header: Header) -> int:
     """How many images are computed for a file: alpha is enlarged beside the colours."""
     return (2 if header.alpha else 1) * header.frames
-
-
-def make(folder: Path, ledger: Ledger, recipe: Recipe, found: Found, *, overwrite: bool) -> Plan:
-    """Sort out what was found in a folder.
-
-    Args:
-        folder: of the inputs.
-        ledger: of the folder of results.
-        recipe: how they are to be made.
-        found: what is in `folder`.
-        overwrite: whether to replace files that are there.
-
-    Raises:
-        OutputError: as `resume.sort_out`.
-    """
-    output = ledger.path.parent
-    handling = recipe.handling
-
-    def can_hold(name: str, kind: Format) -> bool:
-        return encode.can_hold(
-            kind, folder / name, max_pixels=handling.max_pixels, assumed=handling.assumed
-        )
-
-    outputs = names.name_outputs(found.images, options=handling.options, can_hold=can_hold)
-    state = sort_out(folder, output, outputs, ledger, recipe.identity(), overwrite=overwrite)
-    closed = [Failure(place, "", error) for place, error in found.unreadable.items()]
-    failures = closed + state.failures
-    return Plan(folder, output, recipe, state.jobs, state.finished, failures, found.others)

@@ -11,8 +11,12 @@ from resshift_cli import __version__
 from resshift_cli.batch.table import Row
 
 if TYPE_CHECKING:
-    from resshift_cli.batch.ledger import Record
-    from resshift_cli.batch.plan import Plan
+    from resshift_cli.batch.record import Record
+    from resshift_cli.batch.survey import Survey
+
+
+KEPT = 10
+"""Warnings that are kept in any case."""
 
 
 @dataclass
@@ -24,9 +28,13 @@ class Report:
         folder: of the inputs, as it was given.
         output: folder of the results, likewise.
         settings: all that the results depend on.
-        plan: what was found, once it is known.
-        results: what was done, as the ledger has it.
+        keeps: whether to keep what grows with the number of images, for `rows` and `document`.
+        survey: what was found, once it is known.
+        results: what was done, as the ledger has it, if it keeps that.
         failures: what failed, likewise, unreadable folders included.
+        warnings: what was wrong with images that were done nonetheless; the first ones, unless it
+            keeps all.
+        done, failed, failed_images, warned: how many of these there are, but folders among images.
         errors: what ended the batch.
         forecast: what --dry-run says.
     """
@@ -35,45 +43,44 @@ class Report:
     folder: Path
     output: Path | None = None
     settings: dict[str, Any] = field(default_factory=dict)
-    plan: Plan | None = None
+    keeps: bool = True
+    survey: Survey | None = None
     results: list[Record] = field(default_factory=list)
     failures: list[Record] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    done: int = 0
+    failed: int = 0
+    failed_images: int = 0
+    warned: int = 0
     errors: list[dict[str, Any]] = field(default_factory=list)
     forecast: dict[str, Any] | None = None
 
     def add(self, record: Record) -> None:
         """Take over what became of an image."""
-        (self.failures if record.status == "failed" else self.results).append(record)
+        failed = record.status == "failed"
+        self.done += not failed
+        self.failed += failed
+        self.failed_images += failed and bool(record.output)
+        warnings = [] if failed else record.warnings or []
+        self.warned += len(warnings)
+        self.warnings += warnings[: None if self.keeps else max(KEPT - len(self.warnings), 0)]
+        if self.keeps:
+            (self.failures if failed else self.results).append(record)
 
     @property
     def found(self) -> int:
-        """Images in the folder."""
-        return 0 if self.plan is None else self.plan.images
+        """Images in the folder, or those of them that are this shard's."""
+        return 0 if self.survey is None else self.survey.images
 
     @property
     def skipped(self) -> int:
         """Images that were finished before."""
-        return 0 if self.plan is None else len(self.plan.finished)
+        return 0 if self.survey is None else self.survey.finished
 
     @property
     def others(self) -> Mapping[str, int]:
         """How many files were left alone because of their names, by extension."""
-        return {} if self.plan is None else self.plan.others
-
-    @property
-    def done(self) -> int:
-        """Images that this run has finished."""
-        return len(self.results)
-
-    @property
-    def failed(self) -> int:
-        """Images and folders that could not be done."""
-        return len(self.failures)
-
-    @property
-    def warnings(self) -> list[str]:
-        """What was wrong with images that were done nonetheless."""
-        return [warning for record in self.results for warning in record.warnings or ()]
+        return {} if self.survey is None else self.survey.beside.others
 
     def rows(self) -> Iterator[Row]:
         """What became of every image."""
@@ -82,17 +89,16 @@ class Report:
             for record in records:
                 told.add(record.input)
                 yield Row.of(record, status)
-        if self.plan is not None:
-            for record in self.plan.finished:
+        if self.survey is not None:
+            for record in self.survey.records:
                 yield Row.of(record, "finished before")
-            for job in self.plan.jobs:
-                if job.input not in told:
-                    yield Row(job.input, job.output, "not done")
+            for name, output in self.survey.names:
+                if name not in told:
+                    yield Row(name, output, "not done")
 
     def document(self) -> dict[str, Any]:
         """As one JSON object."""
-        failed_images = sum(bool(record.output) for record in self.failures)
-        left = self.found - self.skipped - self.done - failed_images
+        left = self.found - self.skipped - self.done - self.failed_images
         forecast = {} if self.forecast is None else {"dry_run": self.forecast}
         return {
             "version": __version__,

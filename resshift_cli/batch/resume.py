@@ -1,15 +1,16 @@
-"""What is finished, what is to be done, and what can't be done, from ledger and folders alone."""
+"""Whether an image is finished, is to be done, or can't be done, from ledger and folders alone."""
 
 from __future__ import annotations
 
 import os
 import stat
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePath
 from typing import Any
 
-from resshift_cli.batch.ledger import Ledger, Record
+from resshift_cli.batch.ledger import Ledger
+from resshift_cli.batch.record import Record
 from resshift_cli.errors import OutputError, ResShiftError, printable
 from resshift_cli.system import held
 from resshift_cli.system.digests import digest
@@ -53,25 +54,8 @@ class Failure:
     error: ResShiftError
 
 
-@dataclass(slots=True)
-class Sorted:
-    """What is to be done of what was found, what is finished, and what can't be done."""
-
-    jobs: list[Job] = field(default_factory=list)
-    finished: list[Record] = field(default_factory=list)
-    failures: list[Failure] = field(default_factory=list)
-
-
-def sort_out(
-    folder: Path,
-    output: Path,
-    names: Mapping[str, str],
-    ledger: Ledger,
-    identity: Mapping[str, Any],
-    *,
-    overwrite: bool,
-) -> Sorted:
-    """Tell what is to be done from what is finished and from what can't be done.
+class Judge:
+    """Tells one image after the other what is to become of it.
 
     A result counts as finished if it was made with the same settings, from an input that has not
     changed since, and is there with its recorded size; the folder of inputs may have been moved. A
@@ -80,61 +64,55 @@ def sort_out(
 
     Args:
         folder: of the inputs.
-        output: folder of the results.
-        names: inputs and outputs, as of `names.name_outputs`.
-        ledger: of `output`.
+        ledger: of the folder of results.
         identity: what `SAME` names, and `weights`, "" if its digest is not known.
         overwrite: whether to replace files that are there.
-
-    Raises:
-        OutputError: results are there that were made with other settings, and `overwrite` is
-            false.
     """
-    judge = _Judge(folder, output, ledger, identity, overwrite)
-    result = Sorted()
-    for source, name in names.items():
-        found = judge.look(source, name)
-        if isinstance(found, Job):
-            result.jobs.append(found)
-        elif isinstance(found, Record):
-            result.finished.append(found)
-        else:
-            result.failures.append(Failure(source, name, found))
-    return result
-
-
-class _Judge:
-    """Tells one image after the other what is to become of it, see `sort_out`."""
 
     def __init__(
-        self,
-        folder: Path,
-        output: Path,
-        ledger: Ledger,
-        identity: Mapping[str, Any],
-        overwrite: bool,
+        self, folder: Path, ledger: Ledger, identity: Mapping[str, Any], *, overwrite: bool
     ) -> None:
-        self.folder, self.output, self.ledger = folder, output, ledger
+        self.folder, self.output, self.ledger = folder, ledger.path.parent, ledger
         self.identity, self.overwrite = identity, overwrite
         self.root = os.path.realpath(folder)
-        self.links = Links(output)
+        self.links = Links(self.output)
 
-    def look(self, source: str, name: str) -> Job | Record | OutputError:
-        """What is to be done, what was, or why nothing can be."""
+    def finished(self, source: str) -> Record | None:
+        """The record of an input's result, if that is finished; the input is not opened for it."""
+        record = self.ledger.results.get(source)
+        if record is None or not is_below(record.output):
+            return None
+        if self.links.on_the_way_to(record.output) is not None:
+            return None
+        found = held.state(self.output / record.output)
+        if not _is_as_large(found, record) or _difference(record, self.identity):
+            return None
+        is_here = record.folder == self.root
+        return record if _unchanged(record, self.folder / source, trust_times=is_here) else None
+
+    def look(self, source: str, name: str) -> Job | Failure:
+        """What is to be done of an image that is not `finished`, or why nothing can be.
+
+        Args:
+            source: the input.
+            name: of its result.
+
+        Raises:
+            OutputError: its result is there, made with other settings, and `overwrite` is false.
+        """
         link = self.links.on_the_way_to(name)
         if link is not None:
-            return OutputError(
+            error = OutputError(
                 f"{printable(link)} is a link, and no results are written through links.",
                 hint="Remove it, or give another folder with -o.",
             )
+            return Failure(source, name, error)
         record = self._last(self.ledger.results, source, name)
         job = Job(source, name, self.folder / source, self.output / name, replaces=self.overwrite)
         found = held.state(job.target)
         is_here = record is not None and record.folder == self.root
         if record is not None and _is_as_large(found, record):
             change = _difference(record, self.identity)
-            if not change and _unchanged(record, job.source, trust_times=is_here):
-                return record
             if change and not self.overwrite:
                 raise OutputError(
                     f"{printable(self.output)} holds results that were made otherwise: {change}.",
@@ -151,14 +129,21 @@ class _Judge:
         what = (
             "exists already" if record is None or not is_here else "was changed since it was made"
         )
-        return OutputError(
+        error = OutputError(
             f"{printable(job.target)} {what}.",
             hint="Use --overwrite to replace it, or give another folder with -o.",
         )
+        return Failure(source, name, error)
 
     def _last(self, records: Mapping[str, Record], source: str, name: str) -> Record | None:
         record = records.get(source)
         return record if record is not None and record.output == name else None
+
+
+def is_below(name: str) -> bool:
+    """Whether a path that a file says is one within a folder."""
+    path = PurePath(name)
+    return not path.is_absolute() and ".." not in path.parts and "\0" not in name
 
 
 class Links:

@@ -1,4 +1,4 @@
-"""Does the jobs of a plan in this process, and enters in the ledger what became of them.
+"""Does the groups of a plan in this process, and enters in the ledger what became of them.
 
 Reading the next images and writing the last ones go on in threads of their own while the networks
 work on those between.
@@ -6,21 +6,22 @@ work on those between.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from resshift_cli.batch.gauge import Gauge
 from resshift_cli.batch.groups import Group
-from resshift_cli.batch.ledger import Ledger, Record
+from resshift_cli.batch.ledger import Book, Ledger
 from resshift_cli.batch.plan import Plan
+from resshift_cli.batch.recipe import Recipe
+from resshift_cli.batch.record import Record
 from resshift_cli.batch.resume import Failure, Job
 from resshift_cli.batch.worker import Computed, DiskFullError, Read, Worker
 from resshift_cli.errors import ResShiftError
-from resshift_cli.system.progress import Bars, silent
 
 if TYPE_CHECKING:
     from resshift_cli.restoration.upscaler import Upscaler
@@ -32,92 +33,124 @@ class Watch:
 
     Attributes:
         record: called with what became of every image, once it is on the disk; from a thread.
-        bars: makes the bars for all of the work and for the image under way.
+        gauge: how far it is.
     """
 
     record: Callable[[Record], None] = lambda record: None
-    bars: Bars = silent
+    gauge: Gauge = field(default_factory=Gauge)
 
 
-UNWATCHED = Watch()
+class Engine(Protocol):
+    """What does groups: this process, processes of its own, or machines."""
+
+    def run(self, groups: Iterable[Group], *, fail_fast: bool = False) -> None:
+        """Do all jobs, whatever becomes of single ones; with `fail_fast`, up to a failure.
+
+        Groups are asked for as they are needed. Whatever ends it, Ctrl-C included, results that are
+        computed are written first; one that is computed while it is written is given up.
+
+        Raises:
+            DiskFullError: there is no room for the next result.
+            OutputError: the ledger can't be written.
+        """
+
+
+def groups(plan: Plan, ledger: Ledger, record: Callable[[Record], None]) -> Iterator[Group]:
+    """What is to be done of a plan; what can't be is entered in the ledger on the way.
+
+    Raises:
+        OutputError: the ledger can't be written, or as `Plan.sections`.
+    """
+    for section in plan.sections():
+        enter(plan, section.failures, ledger, record)
+        yield from section.groups
 
 
 def enter(
-    plan: Plan, failures: Sequence[Failure], ledger: Ledger, watch: Watch = UNWATCHED
+    plan: Plan, failures: Iterable[Failure], ledger: Ledger, record: Callable[[Record], None]
 ) -> None:
-    """Enter in the ledger what can't be done, and what was left alone.
+    """Enter in the ledger what can't be done.
 
     Args:
         plan: of the batch.
-        failures: those of its failures that are to be entered.
+        failures: of the plan.
         ledger: where.
-        watch: what is told of it.
+        record: is told of each.
+
+    Raises:
+        OutputError: the ledger can't be written.
+    """
+    for failure in failures:
+        names = {"input": failure.input, "output": failure.output}
+        entered = failed_record({**plan.facts(), **names}, failure.error)
+        ledger.append(entered)
+        record(entered)
+
+
+def enter_others(plan: Plan, others: Mapping[str, int], ledger: Ledger) -> None:
+    """Enter in the ledger what was left alone.
+
+    Args:
+        plan: of the batch.
+        others: how many files, by extension.
+        ledger: where.
 
     Raises:
         OutputError: the ledger can't be written.
     """
     facts = plan.facts()
     about = {name: facts[name] for name in ("folder", "version")}
-    ledger.enter_others(plan.others, {**about, "time": _now()})
-    for failure in failures:
-        names = {"input": failure.input, "output": failure.output}
-        record = _failed({**facts, **names}, failure.error)
-        ledger.append(record)
-        watch.record(record)
+    ledger.enter_others(others, {**about, "time": _now()})
 
 
 class Runner:
-    """Does jobs, group after group.
+    """Does groups one after the other: an `Engine`.
 
     Args:
-        upscaler: the model of `plan`, loaded.
-        plan: what the groups are of.
-        ledger: where it is entered, of `ledger.opened`.
-        watch: what is called meanwhile.
+        upscaler: the model, loaded.
+        recipe: how the results are made.
+        facts: what the ledger is told with every image, of `Plan.facts`.
+        book: where it is entered: of `ledger.opened`, or a part.
+        watch: what is told meanwhile.
     """
 
     def __init__(
-        self, upscaler: Upscaler, plan: Plan, ledger: Ledger, watch: Watch = UNWATCHED
+        self,
+        upscaler: Upscaler,
+        recipe: Recipe,
+        facts: Mapping[str, Any],
+        book: Book,
+        watch: Watch | None = None,
     ) -> None:
-        if ledger.place is None:
+        if book.place is None:
             raise ValueError("the ledger is for reading: `ledger.opened` gives one that is not")
-        self.worker = Worker(upscaler, plan.recipe, ledger.place)
-        self.ledger = ledger
-        self.plan = plan
-        self.facts = plan.facts()
-        self.watch = watch
-        self.gauge = Gauge(silent, "", ())
+        self.worker = Worker(upscaler, recipe, book.place)
+        self.book = book
+        self.facts = facts
+        self.watch = watch or Watch()
+        self.gauge = self.watch.gauge
 
-    def run(self, groups: Sequence[Group], *, fail_fast: bool = False) -> None:
-        """Do all jobs, whatever becomes of single ones; with `fail_fast`, up to a failure.
-
-        Whatever ends it, Ctrl-C included, results that are computed are written first; one that is
-        computed while it is written is given up.
-
-        Raises:
-            DiskFullError: there is no room for the next result.
-            OutputError: the ledger can't be written.
-        """
-        order = [job for group in groups for job in group.jobs]
-        title = self.plan.folder.absolute().name
-        self.gauge = Gauge(self.watch.bars, title, order, len(self.plan.failures))
+    def run(self, groups: Iterable[Group], *, fail_fast: bool = False) -> None:
+        """As `Engine` says."""
+        ahead = iter(groups)
         with (
             closing(self.gauge),
             ThreadPoolExecutor(1) as reader,
             ThreadPoolExecutor(1) as writer,
         ):
 
-            def begin(group: Group) -> list[Future[Read | ResShiftError]]:
-                return [reader.submit(self.worker.read, job) for job in group.jobs]
+            def begun() -> tuple[Group | None, list[Future[Read | ResShiftError]]]:
+                group = next(ahead, None)
+                jobs = () if group is None else group.jobs
+                return group, [reader.submit(self.worker.read, job) for job in jobs]
 
-            reading = begin(groups[0]) if groups else []
+            group, reading = begun()
             writing: list[Future[Record]] = []
-            number = 0
-            for place, group in enumerate(groups):
+            while group is not None:
                 reads = [read.result() for read in reading]
-                reading = begin(groups[place + 1]) if place + 1 < len(groups) else []
-                computed = self._compute(number, group, reads)
-                number += len(group.jobs)
+                following, reading = begun()
+                self.gauge.begin(group.jobs)
+                computed = self.worker.compute(group, reads, self.gauge.advance)
                 failed = [written.result().status == "failed" for written in writing]
                 if fail_fast and any(failed):
                     return
@@ -131,14 +164,8 @@ class Runner:
                         ended = isinstance(made.result, ResShiftError)
                     if fail_fast and ended:
                         return _await(writing)
+                group = following
             _await(writing)
-
-    def _compute(
-        self, number: int, group: Group, reads: Sequence[Read | ResShiftError]
-    ) -> list[Computed]:
-        return self.worker.compute(
-            group, reads, lambda place, share: self.gauge.advance(number + place, share)
-        )
 
     def _finish(self, job: Job, read: Read | ResShiftError, computed: Computed) -> Record:
         """Write a result, or why there is none, and enter it in the ledger."""
@@ -148,7 +175,7 @@ class Runner:
             facts["peak_bytes"] = computed.peak_bytes
 
         def begin(known: Mapping[str, Any]) -> None:
-            self.ledger.append(Record(status="writing", time=_now(), **facts, **known))
+            self.book.append(Record(status="writing", time=_now(), **facts, **known))
 
         try:
             written = self.worker.write(job, computed, begin)
@@ -156,9 +183,9 @@ class Runner:
         except DiskFullError:
             raise
         except ResShiftError as error:
-            record = _failed(facts, error)
+            record = failed_record(facts, error)
             self.gauge.fail()
-        self.ledger.append(record)
+        self.book.append(record)
         self.watch.record(record)
         return record
 
@@ -172,6 +199,7 @@ def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-def _failed(facts: Mapping[str, Any], error: ResShiftError) -> Record:
+def failed_record(facts: Mapping[str, Any], error: ResShiftError) -> Record:
+    """What the ledger is told of an image that could not be done."""
     why: dict[str, Any] = {"error": str(error), "hint": error.hint, "exit_code": error.exit_code}
     return Record(status="failed", time=_now(), **facts, **why)

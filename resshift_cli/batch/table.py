@@ -10,7 +10,7 @@ from html import escape
 from pathlib import Path
 
 from resshift_cli import __version__
-from resshift_cli.batch.ledger import Record
+from resshift_cli.batch.record import Record
 from resshift_cli.errors import UsageError, printable
 from resshift_cli.system import atomic
 from resshift_cli.system.spreadsheet import cell

@@ -10,11 +10,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from resshift_cli.batch.ledger import Ledger, Record
+from resshift_cli.batch.ledger import Ledger
+from resshift_cli.batch.record import Record
 from resshift_cli.batch.resume import Links
-from resshift_cli.imaging.folders import Found
+from resshift_cli.imaging import own
+from resshift_cli.imaging.folders import Beside, Tree
 from resshift_cli.system import atomic
 from resshift_cli.system.digests import digest
+from resshift_cli.system.index import Index
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,19 +39,23 @@ class Finding:
     record: Record | None = None
 
 
-def verify(folder: Path, found: Found, ledger: Ledger) -> Iterator[Finding]:
+def verify(tree: Tree, ledger: Ledger, beside: Beside) -> Iterator[Finding]:
     """Look at every input, and at results whose inputs are gone; both are read whole.
 
     Args:
-        folder: of the inputs.
-        found: what is in it.
+        tree: the inputs.
         ledger: of the results.
+        beside: is told what there is beside them.
     """
-    for place, error in found.unreadable.items():
-        yield Finding(place, "", str(error))
-    links = Links(ledger.path.parent)
-    for name in found.images:
+    folder, links = tree.folder, Links(ledger.path.parent)
+    results_are_meant = own.are_all(folder, tree.images())
+    seen = Index()
+    for name in tree.images(beside):
         record = ledger.results.get(name)
+        if record is None and not results_are_meant and own.is_result(folder / name):
+            beside.others[own.KIND] += 1
+            continue
+        seen[name] = ""
         if record is None:
             failure = ledger.failures.get(name)
             problem = "has no result" if failure is None else f"failed: {failure.error}"
@@ -58,10 +65,12 @@ def verify(folder: Path, found: Found, ledger: Ledger) -> Iterator[Finding]:
             ledger, record, links
         )
         yield Finding(name, record.output, problem, record=record)
-    for name in sorted(ledger.results.keys() - set(found.images)):
-        record = ledger.results[name]
-        problem = _problem_of_result(ledger, record, links)
-        yield Finding(name, record.output, problem, is_gone=True, record=record)
+    for place, error in beside.unreadable.items():
+        yield Finding(place, "", str(error))
+    for name, record in ledger.results.items():
+        if name not in seen:
+            problem = _problem_of_result(ledger, record, links)
+            yield Finding(name, record.output, problem, is_gone=True, record=record)
 
 
 def _problem_of_input(path: Path, record: Record) -> str:

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from resshift_cli.commands import choice, console, progress, proof, ready
-from resshift_cli.commands.groups import Enlarging, Options, Reporting
+from resshift_cli.commands.groups import Enlarging, Machine, Options, Reporting
 from resshift_cli.commands.options import (
+    DevicesOption,
     DryRunOption,
     ExcludeOption,
     FailFastOption,
@@ -22,6 +24,7 @@ from resshift_cli.commands.options import (
     HiddenOption,
     IncludeOption,
     ResultsOption,
+    ShardOption,
     TableOption,
     VerifyOption,
 )
@@ -34,12 +37,16 @@ from resshift_cli.errors import (
 )
 
 if TYPE_CHECKING:
-    from resshift_cli.batch.ledger import Ledger, Record
-    from resshift_cli.batch.plan import Headers, Plan
+    from resshift_cli.batch.ledger import Ledger
+    from resshift_cli.batch.plan import Plan
     from resshift_cli.batch.recipe import Recipe
+    from resshift_cli.batch.record import Record
     from resshift_cli.batch.report import Report
+    from resshift_cli.batch.runner import Engine, Watch
+    from resshift_cli.batch.shards import Shard
+    from resshift_cli.batch.survey import Leftovers, Survey
     from resshift_cli.imaging.files import Handling
-    from resshift_cli.imaging.folders import Found
+    from resshift_cli.imaging.folders import Tree
     from resshift_cli.weights.registry import ModelEntry
     from resshift_cli.weights.store import Files
 
@@ -57,25 +64,23 @@ class Inputs(Options):
     exclude: ExcludeOption = None
     hidden: HiddenOption = False
 
-    def find(self, folder: Path, results: Path, *, quiet: bool) -> Found:
-        """The inputs.
+    def tree(self, folder: Path, results: Path) -> Tree:
+        """The inputs in a folder, without its results.
 
         Raises:
             InputMissingError: there are none that --include asks for.
         """
-        from resshift_cli.imaging import folders, own
+        from resshift_cli.imaging import folders
 
         selection = folders.Selection(self.include or (), self.exclude or (), self.hidden)
-        with console.waiting("Looking for images", quiet=quiet):
-            found = folders.find(folder, results, selection)
-            own.leave_out(folder, found)
-        if self.include and not found.images:
+        tree = folders.Tree(folder, results, selection)
+        if self.include and next(tree.images(), None) is None:
             patterns = " or ".join(f"'{printable(pattern)}'" for pattern in self.include)
             raise InputMissingError(
                 f"No file in {printable(folder)} is like {patterns}.",
                 hint="--include takes patterns such as '*.png'; --hidden takes hidden files, too.",
             )
-        return found
+        return tree
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,15 +91,32 @@ class Course(Options):
 
     fail_fast: FailFastOption = False
     dry_run: DryRunOption = False
+    shard: ShardOption = None
+    devices: DevicesOption = None
     verify: VerifyOption = False
     report: TableOption = None
 
-    def check(self) -> None:
+    def part(self) -> Shard:
+        """Which part of the work is done here."""
+        from resshift_cli.batch.shards import WHOLE, Shard
+
+        return WHOLE if self.shard is None else Shard(*map(int, self.shard.split("/")))
+
+    def check(self, machine: Machine) -> None:
         """Refuse what can't be.
 
         Raises:
-            UsageError: --verify beside --dry-run, or a report of no known kind.
+            UsageError: --verify beside --dry-run or --shard, --devices beside --device, or a report
+                of no known kind.
         """
+        if self.verify and self.shard:
+            raise UsageError(
+                "--verify looks at the whole folder, not at a --shard.", hint="Leave out --shard."
+            )
+        if self.devices and machine.device != "auto":
+            raise UsageError(
+                "--device and --devices both say where to compute.", hint="Leave one of them out."
+            )
         if self.dry_run and (self.verify or self.report):
             raise UsageError(
                 "--dry-run does nothing that could be proven or reported.",
@@ -122,39 +144,33 @@ def batch(
     others from being done; in the end the exit code is then 1.
     """
     _check_folder(folder)
-    course.check()
+    course.check(enlarging.machine)
     if course.verify:
-        proof.verify(folder, output, inputs.find, course.report, reporting)
+        proof.verify(folder, output, inputs.tree, course.report, reporting)
         return
     handling = enlarging.handling()  # or it is refused now
     enlarging.computation.box()  # likewise
     entry = choice.choose(enlarging.model, enlarging.computation.steps)
     from resshift_cli.batch.report import Report
 
-    report = Report(entry.name, folder)
+    keeps = reporting.as_json or course.report is not None
+    report = Report(entry.name, folder, keeps=keeps)
     with _telling(report, reporting, summary=not course.dry_run):
-        recipe = _recipe(entry, handling, enlarging, dry_run=course.dry_run, quiet=reporting.quiet)
+        recipe = _recipe(entry, handling, enlarging, course, quiet=reporting.quiet)
         report.settings = recipe.options()
-        from resshift_cli.batch import ledger, names, plan, table
+        from resshift_cli.batch import ledger, names, table
 
         report.output = output or names.results_folder(folder, recipe.mark)
-        found = inputs.find(folder, report.output, quiet=reporting.quiet)
-        names.check_apart(folder, report.output, found.images)
-
-        def make_plan(book: Ledger) -> Plan:
-            with console.waiting("Looking for what is finished", quiet=reporting.quiet):
-                overwrite = enlarging.writing.overwrite
-                report.plan = plan.make(folder, book, recipe, found, overwrite=overwrite)
-            return report.plan
-
-        if course.dry_run or not (found.images or found.unreadable):
-            made = make_plan(ledger.Ledger(report.output))
-            if course.dry_run:
-                _forecast(made, report, quiet=reporting.quiet)
+        tree = inputs.tree(folder, report.output)
+        names.check_apart(folder, report.output, tree.images())
+        work = _Work(report, tree, recipe, course, enlarging, reporting)
+        if course.dry_run:
+            work.forecast(ledger.Ledger(report.output))
+        elif work.is_empty():
+            work.survey(ledger.Ledger(report.output))
         else:
-            with ledger.opened(report.output) as book:
-                work = _Work(report, enlarging, reporting, course.fail_fast)
-                work.do(make_plan(book), book)
+            with ledger.opened(report.output, course.part()) as book:
+                work.do(book)
         if course.report is not None:
             table.write(course.report, report.rows(), f"resshift batch {folder}")
     if report.failed:
@@ -195,13 +211,14 @@ def _check_folder(folder: Path) -> None:
 
 
 def _recipe(
-    entry: ModelEntry, handling: Handling, enlarging: Enlarging, *, dry_run: bool, quiet: bool
+    entry: ModelEntry, handling: Handling, enlarging: Enlarging, course: Course, *, quiet: bool
 ) -> Recipe:
     """How the results are made; the model is fetched for that, unless nothing is to be done."""
     from resshift_cli.weights import store
 
     machine, offline = enlarging.machine, enlarging.model.offline
-    files = store.located(entry) if dry_run else ready.fetch(entry, offline=offline, quiet=quiet)
+    here = store.located(entry)
+    files = here if course.dry_run else ready.fetch(entry, offline=offline, quiet=quiet)
     spec = (
         ready.spec_of(entry, offline=offline, quiet=quiet)
         if files is None
@@ -211,10 +228,10 @@ def _recipe(
         ready.import_torch()
         from resshift_cli.batch.recipe import Recipe
         from resshift_cli.restoration import settings
-        from resshift_cli.system.device import choose_device, choose_dtype
+        from resshift_cli.system.device import choose_devices, choose_dtype
 
         chosen = settings.settings(spec, name=entry.name, **enlarging.computation.arguments())
-        device = choose_device(machine.device)
+        device = choose_devices(course.devices or machine.device)[0]
         dtype = choose_dtype(machine.precision, device)
         weights = "" if files is None else _digest(files)
     box = enlarging.computation.box()
@@ -228,82 +245,118 @@ def _digest(files: Files) -> str:
     return "+".join(digest(path) for path in paths if path is not None)
 
 
-def _headers(plan: Plan, inputs: Sequence[str], *, quiet: bool) -> Headers:
-    with console.waiting("Reading the images' sizes", quiet=quiet):
-        return plan.headers(inputs)
-
-
-def _forecast(plan: Plan, report: Report, *, quiet: bool) -> None:
-    """Tell what would be done, and what it would take."""
-    from resshift_cli.batch.forecast import forecast
-    from resshift_cli.system.device import precision_name
-
-    report.forecast = figures = forecast(
-        plan, _headers(plan, [job.input for job in plan.jobs], quiet=quiet)
-    )
-    if quiet:
-        return
-    refused = figures["refused"]
-    console.note(
-        f"{counted(report.found, 'image')} in {report.folder}: {figures['images']} to do, "
-        f"{report.skipped} finished before, {len(refused)} that can't be done. Nothing was written."
-    )
-    for why in refused[:SHOWN]:
-        console.error(why["message"], why["hint"])
-    if len(refused) > SHOWN:
-        console.note(f"and {len(refused) - SHOWN} more")
-    _tell_others(report)
-    if figures["images"]:
-        console.note(
-            f"About {console.duration(figures['seconds'])} on {plan.recipe.device} in "
-            f"{precision_name(plan.recipe.dtype)}, {console.size(figures['peak_bytes'])} of memory "
-            f"at the peak, and up to about {console.size(figures['disk_bytes'])} in "
-            f"{report.output}, where {console.size(figures['free_bytes'])} are free."
-        )
-
-
 @dataclass
 class _Work:
-    """What is to be done of a plan, done, entered in the ledger, and told."""
+    """What is to be done of a folder: looked at, done, entered in the ledger, and told."""
 
     report: Report
+    tree: Tree
+    recipe: Recipe
+    course: Course
     enlarging: Enlarging
     reporting: Reporting
-    fail_fast: bool
 
-    def do(self, plan: Plan, book: Ledger) -> None:
+    def is_empty(self) -> bool:
+        """Whether there is nothing that could be done, or told of as a failure."""
+        from resshift_cli.imaging.folders import Beside
+
+        beside = Beside()
+        return next(self.tree.images(beside), None) is None and not beside.unreadable
+
+    def survey(self, book: Ledger, leftovers: Leftovers | None = None) -> Plan:
+        """Find out how much there is to do."""
+        from resshift_cli.batch import plan, survey
+        from resshift_cli.restoration import fitting
+
+        recipe = self.recipe
+        at_once = partial(
+            fitting.images_at_once,
+            *(recipe.spec, recipe.dtype, recipe.device, self.enlarging.machine.max_memory),
+        )
+        overwrite, part = self.enlarging.writing.overwrite, self.course.part()
+        made = plan.Plan(self.tree, book, recipe, at_once, overwrite, part)
+        with console.waiting("Looking for what is to be done", quiet=self.reporting.quiet):
+            self.report.survey = survey.survey(made, leftovers, keeps=self.report.keeps)
+        return made
+
+    def forecast(self, book: Ledger) -> None:
+        """Tell what would be done, and what it would take."""
+        from resshift_cli.batch.forecast import forecast
+
+        plan, report = self.survey(book), self.report
+        assert report.survey is not None
+        report.forecast = forecast(plan, report.survey)
+        if not self.reporting.quiet:
+            _tell_forecast(report, report.forecast, self.recipe)
+
+    def do(self, book: Ledger) -> None:
         """Do it."""
         from resshift_cli.batch import runner
+        from resshift_cli.batch.survey import Leftovers
 
-        watch = runner.Watch(self._tell)
-        plan.remove_leftovers(book)
-        failures = plan.failures[:1] if self.fail_fast else plan.failures
-        if not plan.jobs or (self.fail_fast and failures):
-            runner.enter(plan, failures, book, watch)
+        leftovers = Leftovers(book.path.parent)
+        for begun in book.begun.values():
+            leftovers.add(begun.output)
+        plan = self.survey(book, leftovers)
+        leftovers.remove()
+        found = self.report.survey
+        assert found is not None
+        runner.enter_others(plan, found.beside.others, book)
+        stops = self.course.fail_fast and bool(found.failures)
+        if stops:
+            runner.enter(plan, found.failures[:1], book, self._tell)
             return
-        every = [*(job.input for job in plan.jobs), *(record.input for record in plan.finished)]
-        known = _headers(plan, every, quiet=self.reporting.quiet)
-        self._warn_of_space(plan, known)
+        if not found.jobs:
+            for _ in runner.groups(plan, book, self._tell):  # enters failures
+                pass
+            return
+        self._warn_of_space(plan, found)
+        self._run(plan, book, found)
+
+    def _run(self, plan: Plan, book: Ledger, found: Survey) -> None:
+        from resshift_cli.batch import runner
+        from resshift_cli.batch.gauge import Gauge
+
         # As in the ledger, whatever "auto" may mean by now.
         device, precision = plan.recipe.place()
         machine = replace(self.enlarging.machine, device=device, precision=precision)
-        upscaler = ready.load(
-            plan.recipe.entry,
-            machine,
-            offline=self.enlarging.model.offline,
-            quiet=self.reporting.quiet,
-        )
-        runner.enter(plan, failures, book, watch)
+        begin = self._engine(plan, book, machine)
         if not self.reporting.quiet:
-            sizes = Counter[tuple[int, int]]()
-            for header in (known[job.input] for job in plan.jobs):
-                if not isinstance(header, ResShiftError):
-                    sizes[header.height, header.width] += header.frames
-            job = choice.Job(sizes, self.enlarging.computation, machine)
+            job = choice.Job(found.frames, self.enlarging.computation, machine)
             choice.announce(plan.recipe.entry, plan.recipe.spec, plan.recipe.settings, job)
         with progress.bars(quiet=self.reporting.quiet) as bars:
-            run = runner.Runner(upscaler, plan, book, replace(watch, bars=bars))
-            run.run(plan.groups(known, upscaler.at_once), fail_fast=self.fail_fast)
+            unknown = found.jobs - found.known
+            gauge = Gauge(
+                bars,
+                self.tree.folder.absolute().name,
+                found.jobs,
+                work=found.work + unknown * found.usual,
+                usual=found.usual,
+                failed=found.failed,
+            )
+            engine = begin(runner.Watch(self._tell, gauge))
+            groups = runner.groups(plan, book, self._tell)
+            engine.run(groups, fail_fast=self.course.fail_fast)
+
+    def _engine(self, plan: Plan, book: Ledger, machine: Machine) -> Callable[[Watch], Engine]:
+        """What does the work, ready to begin but for who is told of it."""
+        recipe, quiet = plan.recipe, self.reporting.quiet
+        offline = self.enlarging.model.offline
+        if self.course.devices is None:
+            from resshift_cli.batch.runner import Runner
+
+            upscaler = ready.load(recipe.entry, machine, offline=offline, quiet=quiet)
+            return partial(Runner, upscaler, recipe, plan.facts(), book)
+        from resshift_cli.batch.processes import Processes, Task
+        from resshift_cli.system.device import choose_devices
+
+        files = ready.fetch(recipe.entry, offline=offline, quiet=quiet)
+        resources = {name: value for name, value in asdict(machine).items() if name != "device"}
+        facts = plan.facts()
+        task = Task(recipe, files, resources, facts["folder"], plan.output, (plan.shard,))
+        devices = [str(device) for device in choose_devices(self.course.devices)]
+        tell = (lambda text: None) if quiet else console.warning
+        return partial(Processes, task, devices, book, tell=tell)
 
     def _tell(self, record: Record) -> None:
         self.report.add(record)
@@ -313,16 +366,38 @@ class _Work:
             assert self.report.output is not None
             console.result(self.report.output / record.output)
 
-    def _warn_of_space(self, plan: Plan, known: Headers) -> None:
+    def _warn_of_space(self, plan: Plan, found: Survey) -> None:
         from resshift_cli.batch import forecast
 
-        need = forecast.disk_bytes(plan, known)
         free = forecast.free_bytes(plan.output)
-        if need > free and not self.reporting.quiet:
+        if found.disk_bytes > free and not self.reporting.quiet:
             console.warning(
-                f"The results may take {console.size(need)}, and {console.size(free)} are free in "
-                f"{plan.output}: the work stops before the disk is full."
+                f"The results may take {console.size(int(found.disk_bytes))}, and "
+                f"{console.size(free)} are free in {plan.output}: the work stops before the disk "
+                "is full."
             )
+
+
+def _tell_forecast(report: Report, figures: Mapping[str, Any], recipe: Recipe) -> None:
+    from resshift_cli.system.device import precision_name
+
+    refused, in_all = figures["refused"], figures["refused_in_all"]
+    console.note(
+        f"{counted(report.found, 'image')} in {report.folder}: {figures['images']} to do, "
+        f"{report.skipped} finished before, {in_all} that can't be done. Nothing was written."
+    )
+    for why in refused[:SHOWN]:
+        console.error(why["message"], why["hint"])
+    if in_all > SHOWN:
+        console.note(f"and {in_all - SHOWN} more")
+    _tell_others(report)
+    if figures["images"]:
+        console.note(
+            f"About {console.duration(figures['seconds'])} on {recipe.device} in "
+            f"{precision_name(recipe.dtype)}, {console.size(figures['peak_bytes'])} of memory "
+            f"at the peak, and up to about {console.size(figures['disk_bytes'])} in "
+            f"{report.output}, where {console.size(figures['free_bytes'])} are free."
+        )
 
 
 def _summary(report: Report) -> None:
@@ -352,7 +427,7 @@ def _tell_warnings(report: Report) -> None:
     """What was wrong with images that were done nonetheless, but not of a thousand."""
     for warning in report.warnings[:SHOWN]:
         console.warning(f"warning: {warning}")
-    _tell_more(report, len(report.warnings) - SHOWN, "more warnings")
+    _tell_more(report, report.warned - SHOWN, "more warnings")
 
 
 def _tell_failures(report: Report) -> None:

@@ -21,6 +21,7 @@ EXAMPLES = {
         "resshift batch photos/",
         "resshift batch photos/ --dry-run",
         "resshift batch photos/ -o big/ --include '*.jpg' --exclude 'drafts/*'",
+        "resshift batch photos/ --shard 3/8",
     ),
     "preview": (
         "resshift preview photo.jpg --model tiny-x4 --detail 0 --detail 1 --open",

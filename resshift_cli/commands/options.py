@@ -86,6 +86,25 @@ DryRunOption = Annotated[
         help="Tell what would be done, and about what time, memory and disk space it would take.",
     ),
 ]
+ShardOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="I/N",
+        callback=values.shard,
+        help="Do one part of N, I from 1 to N; others do theirs at the same time, with the same "
+        "folders. auto/N takes I from Slurm's $SLURM_ARRAY_TASK_ID or Kubernetes' "
+        "$JOB_COMPLETION_INDEX.",
+    ),
+]
+DevicesOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="LIST",
+        callback=values.device_names,
+        help="A process for each of several devices of one kind: cuda:0,cuda:1, or all for every "
+        "GPU.",
+    ),
+]
 VerifyOption = Annotated[
     bool,
     typer.Option(

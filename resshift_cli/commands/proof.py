@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -21,27 +22,24 @@ from resshift_cli.errors import (
 
 if TYPE_CHECKING:
     from resshift_cli.batch.verify import Finding
-    from resshift_cli.imaging.folders import Found
+    from resshift_cli.imaging.folders import Beside, Tree
 
 SHOWN = 10  # problems that are told of
 
 
-class Find(Protocol):
-    """Finds inputs in a folder, leaving out that of the results."""
-
-    def __call__(self, folder: Path, results: Path, *, quiet: bool) -> Found:
-        """Find them."""
-
-
 def verify(
-    folder: Path, output: Path | None, find: Find, report: Path | None, reporting: Reporting
+    folder: Path,
+    output: Path | None,
+    find: Callable[[Path, Path], Tree],
+    report: Path | None,
+    reporting: Reporting,
 ) -> None:
     """Verify a folder, and tell what was found.
 
     Args:
         folder: of the inputs.
         output: folder of the results, or None for the one beside `folder`.
-        find: finds the inputs.
+        find: gives the inputs in a folder, without that of the results.
         report: where the findings go, too.
         reporting: what is told.
 
@@ -52,42 +50,81 @@ def verify(
     """
     from resshift_cli.batch import ledger, table
     from resshift_cli.batch import verify as batch_verify
+    from resshift_cli.imaging.folders import Beside
 
     results = output or _results_of(folder)
-    if not (results / ledger.NAME).exists():
+    if not ledger.files(results):
         raise InputMissingError(
             f"There is no {ledger.NAME} in {printable(results)}, so nothing can be proven.",
             hint="Name the folder of results with -o.",
         )
-    found = find(folder, results, quiet=reporting.quiet)
-    book = ledger.Ledger(results)
+    tree, beside = find(folder, results), Beside()
+    with console.waiting("Reading the ledger", quiet=reporting.quiet):
+        book, images = ledger.Ledger(results), sum(1 for _ in tree.images())
+    told = _Told(keeps=report is not None)
     with progress.bars(quiet=reporting.quiet) as bars:
-        bar = bars(total=len(found.images), desc=folder.absolute().name, unit="image")
-        findings = []
-        for finding in batch_verify.verify(folder, found, book):
-            findings.append(finding)
+        bar = bars(total=images, desc=folder.absolute().name, unit="image")
+        for finding in batch_verify.verify(tree, book, beside):
+            told.add(finding)
             bar.update(not finding.is_gone)
         bar.close()
     if report is not None:
-        table.write(report, map(_row, findings), f"resshift batch --verify {folder}")
-    problems = [finding for finding in findings if finding.problem]
+        table.write(report, map(_row, told.findings), f"resshift batch --verify {folder}")
     if reporting.as_json:
-        console.document(_document(folder, results, found, findings))
+        console.document(_document(folder, results, beside, told))
     if not reporting.quiet:
-        _tell(folder, results, findings)
-    for finding in problems[:SHOWN]:
+        _tell(folder, results, told)
+    for finding in told.problems[:SHOWN]:
         console.error(f"{folder / finding.input} {finding.problem}.", "")
-    if len(problems) > SHOWN:
-        console.note(f"and {len(problems) - SHOWN} more; --report FILE.csv lists all")
-    if problems:
+    if len(told.problems) > SHOWN:
+        console.note(f"and {len(told.problems) - SHOWN} more; --report FILE.csv lists all")
+    if told.problems:
         raise typer.Exit(ResShiftError.exit_code)
+
+
+@dataclass
+class _Told:
+    """What was found, counted; all of it is kept only for a report.
+
+    Attributes:
+        keeps: whether it is.
+        findings: if so.
+        problems: those that are not proven.
+        found: inputs.
+        proven: those of them that are.
+        gone: results without.
+    """
+
+    keeps: bool
+    findings: list[Finding] = field(default_factory=list)
+    problems: list[Finding] = field(default_factory=list)
+    found: int = 0
+    proven: int = 0
+    gone: int = 0
+
+    def add(self, finding: Finding) -> None:
+        self.found += not finding.is_gone
+        self.gone += finding.is_gone
+        self.proven += not (finding.is_gone or finding.problem)
+        if finding.problem:
+            self.problems.append(finding)
+        if self.keeps:
+            self.findings.append(finding)
+
+    def counts(self) -> dict[str, int]:
+        return {
+            "found": self.found,
+            "proven": self.proven,
+            "problems": len(self.problems),
+            "without_input": self.gone,
+        }
 
 
 def _results_of(folder: Path) -> Path:
     """The folder of results beside a folder, if there is one."""
     from resshift_cli.batch import ledger, names
 
-    there = names.ledgers_beside(folder, ledger.NAME)
+    there = names.results_beside(folder, lambda place: bool(ledger.files(place)))
     if len(there) == 1:
         return there[0]
     told = ", ".join(map(printable, there)) or "none"
@@ -97,40 +134,25 @@ def _results_of(folder: Path) -> Path:
     )
 
 
-def _counts(findings: Sequence[Finding]) -> dict[str, int]:
-    inputs = [finding for finding in findings if not finding.is_gone]
-    return {
-        "found": len(inputs),
-        "proven": sum(not finding.problem for finding in inputs),
-        "problems": sum(bool(finding.problem) for finding in findings),
-        "without_input": len(findings) - len(inputs),
-    }
-
-
-def _document(
-    folder: Path, results: Path, found: Found, findings: Sequence[Finding]
-) -> dict[str, Any]:
+def _document(folder: Path, results: Path, beside: Beside, told: _Told) -> dict[str, Any]:
     return {
         "version": __version__,
         "folder": str(folder),
         "output": str(results),
-        "counts": _counts(findings),
-        "others": dict(found.others),
+        "counts": told.counts(),
+        "others": dict(beside.others),
         "problems": [
             {"input": finding.input, "output": finding.output, "message": finding.problem}
-            for finding in findings
-            if finding.problem
+            for finding in told.problems
         ],
     }
 
 
-def _tell(folder: Path, results: Path, findings: Sequence[Finding]) -> None:
-    counts = _counts(findings)
-    gone = counts["without_input"]
-    more = f", {counted(gone, 'result')} whose input is gone" if gone else ""
+def _tell(folder: Path, results: Path, told: _Told) -> None:
+    more = f", {counted(told.gone, 'result')} whose input is gone" if told.gone else ""
     console.note(
-        f"{counted(counts['found'], 'image')} in {folder}: {counts['proven']} proven, "
-        f"{counted(counts['problems'], 'problem')}{more}. Results are in {results}"
+        f"{counted(told.found, 'image')} in {folder}: {told.proven} proven, "
+        f"{counted(len(told.problems), 'problem')}{more}. Results are in {results}"
     )
 
 

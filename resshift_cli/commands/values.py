@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import re
 import sys
 from collections.abc import Callable, Sequence
@@ -50,6 +51,45 @@ def device_name(name: str) -> str:
     if not re.fullmatch(r"auto|cpu|mps|(cuda|xpu)(:\d+)?", name.lower()):
         raise typer.BadParameter(f"'{name}' is none of auto, cpu, cuda, cuda:N, mps and xpu.")
     return name.lower()
+
+
+def device_names(names: str | None) -> str | None:
+    """Devices with commas between them, of one kind, in small letters; or all."""
+    if names is None or names.lower() == "all":
+        return names and "all"
+    devices = [device_name(name.strip()) for name in names.split(",")]
+    if "auto" in devices or len({name.partition(":")[0] for name in devices}) > 1:
+        raise typer.BadParameter(f"'{names}' is no list of one kind, such as cuda:0,cuda:1.")
+    return ",".join(devices)
+
+
+def shard(text: str | None) -> str | None:
+    """A part of so many such as 3/8, with auto replaced by what a scheduler says."""
+    if text is None:
+        return None
+    match = re.fullmatch(r"(\d{1,7}|auto)/(\d{1,7})", text)
+    if match is None:
+        raise typer.BadParameter(f"'{text}' is no part of so many, such as 3/8.")
+    number = _task_number() if match[1] == "auto" else int(match[1])
+    if not 1 <= number <= int(match[2]):
+        raise typer.BadParameter(
+            f"{number}/{match[2]} is none of 1/{match[2]} to {match[2]}/{match[2]}."
+        )
+    return f"{number}/{int(match[2])}"
+
+
+def _task_number() -> int:
+    """Which task of an array this is, from 1."""
+    for name, first in (
+        ("SLURM_ARRAY_TASK_ID", os.environ.get("SLURM_ARRAY_TASK_MIN", "1")),
+        ("JOB_COMPLETION_INDEX", "0"),
+    ):
+        value = os.environ.get(name)
+        if value and value.isdecimal() and first.isdecimal():
+            return int(value) - int(first) + 1
+    raise typer.BadParameter(
+        "auto needs SLURM_ARRAY_TASK_ID or JOB_COMPLETION_INDEX in the environment."
+    )
 
 
 def precision_name(name: str) -> str:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from resshift_cli.errors import InputMissingError, printable
 from resshift_cli.imaging.formats import FORMATS
+from resshift_cli.system.sorting import in_order
 
 EXTENSIONS = frozenset(FORMATS) | {".dds"}
 """What is taken for an image unless a `Selection` includes something else."""
@@ -43,72 +44,137 @@ class Selection:
             return _matches(place, self.include)
         return _extension(place).lower() in EXTENSIONS
 
+    def has(self, folder: Path, place: str) -> bool:
+        """Whether a path within a folder is one of its inputs."""
+        above = place.split("/")[:-1]
+        ways = ("/".join(above[:end]) for end in range(1, len(above) + 1))
+        return (
+            self.takes(place)
+            and not any(map(self.leaves_out, (place, *ways)))
+            and os.path.lexists(folder / place)
+        )
+
 
 ALL_IMAGES = Selection()
 
 
 @dataclass(slots=True)
-class Found:
-    """What is in a folder.
+class Beside:
+    """What is in a folder beside images.
 
     Attributes:
-        images: paths within the folder, with slashes.
         unreadable: why folders can't be entered, by their paths within the folder.
         others: how many files were left alone because of their names, by extension; and what
-            else was left alone, see `own.leave_out`.
+            else was left alone, see `own.KIND`.
     """
 
-    images: list[str] = field(default_factory=list)
     unreadable: dict[str, InputMissingError] = field(default_factory=dict)
     others: Counter[str] = field(default_factory=Counter)
 
 
-def find(folder: Path, aside: Path | None = None, selection: Selection = ALL_IMAGES) -> Found:
-    """Find the images of a folder, and then of those within it, each sorted by name.
+@dataclass(slots=True)
+class Found(Beside):
+    """What is in a folder.
 
-    A linked folder is entered if it lies elsewhere, and every folder only once.
+    Attributes:
+        images: paths within the folder, with slashes.
+    """
+
+    images: list[str] = field(default_factory=list)
+
+
+def find(folder: Path, aside: Path | None = None, selection: Selection = ALL_IMAGES) -> Found:
+    """Find the images of a folder, in the order of `stream`.
+
+    Args:
+        folder: as `stream`.
+        aside: likewise.
+        selection: likewise.
+    """
+    found = Found()
+    found.images += stream(folder, aside, selection, found)
+    return found
+
+
+def stream(
+    folder: Path,
+    aside: Path | None = None,
+    selection: Selection = ALL_IMAGES,
+    beside: Beside | None = None,
+) -> Iterator[str]:
+    """Go through the images of a folder, and then of those within it, each sorted by name.
+
+    A linked folder is entered if it lies elsewhere, and every folder only once. Memory grows with
+    the number of folders, not of files.
 
     Args:
         folder: where to look.
         aside: a folder that is left out, such as that of the results.
         selection: which files are taken.
+        beside: is told what there is beside them.
+
+    Yields:
+        Paths within the folder, with slashes.
     """
-    found = Found()
+    beside = beside or Beside()
     root = os.path.realpath(folder)
     entered = set() if aside is None else {os.path.realpath(aside)}
-    ahead = [(str(folder), "")]
+    ahead = [""]
     while ahead:
-        path, place = ahead.pop()
+        place = ahead.pop()
+        path = os.path.join(folder, place) if place else str(folder)
         real = os.path.realpath(path)
         if real in entered:
             continue
         entered.add(real)
         try:
-            entries = list(_entries(path, place, selection))
+            entries = in_order(_entries(path, place, selection))
         except OSError as error:
-            found.unreadable[place or "."] = _closed(path, error)
+            beside.unreadable[place or "."] = _closed(path, error)
             continue
         inner = []
-        for within, entry in entries:
-            if _is_folder(entry):
-                if not (entry.is_symlink() and _is_within(entry.path, root)):
-                    inner.append((entry.path, within))
-            elif selection.takes(within):
-                found.images.append(within)
-            else:
-                found.others[_extension(within)] += 1
+        for entry in entries:
+            name, kind = entry[:-2], entry[-1]
+            within = f"{place}/{name}" if place else name
+            if kind == _FILE and selection.takes(within):
+                yield within
+            elif kind == _FILE:
+                beside.others[_extension(within)] += 1
+            elif kind == _FOLDER or not _is_within(os.path.join(folder, within), root):
+                inner.append(within)
         ahead += reversed(inner)
-    return found
 
 
-def _entries(path: str, place: str, selection: Selection) -> Iterator[tuple[str, os.DirEntry[str]]]:
-    """What is in one folder and not left out, by name, with its path within the outermost one."""
+@dataclass(frozen=True, slots=True)
+class Tree:
+    """A folder of images, with what of it is taken: arguments of `stream`."""
+
+    folder: Path
+    aside: Path | None = None
+    selection: Selection = ALL_IMAGES
+
+    def images(self, beside: Beside | None = None) -> Iterator[str]:
+        """Its images; as `stream`."""
+        return stream(self.folder, self.aside, self.selection, beside)
+
+    def has(self, place: str) -> bool:
+        """Whether a path within the folder is one of them."""
+        return self.selection.has(self.folder, place)
+
+
+_FILE, _FOLDER, _LINK = "-dl"
+
+
+def _entries(path: str, place: str, selection: Selection) -> Iterator[str]:
+    """What is in one folder and not left out: a name, a zero, and whether it is a folder.
+
+    No name has a zero, so that these sort as the names do.
+    """
     with os.scandir(path) as opened:
-        entries = sorted(opened, key=lambda entry: entry.name)
-    for entry in entries:
-        within = f"{place}/{entry.name}" if place else entry.name
-        if not selection.leaves_out(within):
-            yield within, entry
+        for entry in opened:
+            if not selection.leaves_out(f"{place}/{entry.name}" if place else entry.name):
+                kind = (_LINK if entry.is_symlink() else _FOLDER) if _is_folder(entry) else _FILE
+                yield f"{entry.name}\0{kind}"
 
 
 def _closed(path: str, error: OSError) -> InputMissingError:

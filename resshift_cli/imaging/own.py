@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from PIL import ExifTags
 
-from resshift_cli.imaging.folders import Found
+from resshift_cli.imaging.folders import Beside
 from resshift_cli.imaging.opening import decoding, opened
 
 SIGNATURE = "resshift "
@@ -37,9 +37,21 @@ def among(paths: Sequence[Path]) -> list[Path]:
     return results if len(results) < len(paths) else []
 
 
-def leave_out(folder: Path, found: Found) -> None:
-    """Count the results `among` what was found in a folder as left alone."""
-    results = {str(path) for path in among([folder / name for name in found.images])}
-    if results:
-        found.images = [name for name in found.images if str(folder / name) not in results]
-        found.others[KIND] += len(results)
+def apart_from_results(folder: Path, names: Iterable[str], beside: Beside) -> Iterator[str]:
+    """Those of a folder's images that are no results of ours, which are counted as left alone.
+
+    Args:
+        folder: where they are.
+        names: paths within it.
+        beside: is told of results.
+    """
+    for name in names:
+        if is_result(folder / name):
+            beside.others[KIND] += 1
+        else:
+            yield name
+
+
+def are_all(folder: Path, names: Iterable[str]) -> bool:
+    """Whether a folder's images are all results of ours, which are meant then."""
+    return all(is_result(folder / name) for name in names)

@@ -22,6 +22,9 @@ MOST_AT_ONCE = 16  # tiles per call; more gain nothing on any card
 # 0.90 in float32 and 0.81 in bfloat16 with 64x64 pixels, 0.97 and 0.87 with 96x96.
 CPU_GROUP, CPU_SMALL = 4, 96 * 96
 GROUP_BYTES = 1 << 28  # of the results of a group, float32
+# What a group of images may take on any machine, whatever is free there: results depend on how many
+# are computed at a time, by rounding, and are to be the same wherever a part of a folder is done.
+GROUP_MEMORY = 2 << 30
 
 
 def available(device: torch.device, cap: int | None = None) -> int:
@@ -35,6 +38,26 @@ def available(device: torch.device, cap: int | None = None) -> int:
     if cap is None:
         return free
     return max(min(free, cap - taken_memory(device)), 0)
+
+
+def images_at_once(
+    spec: ModelSpec,
+    dtype: torch.dtype,
+    device: torch.device,
+    cap: int | None,
+    size: tuple[int, int],
+) -> int:
+    """Images per call, as `Budget.images_at_once`, by what was asked for and not by what is free.
+
+    Args:
+        spec: the model.
+        dtype: what the networks compute in.
+        device: where, of which only the kind counts.
+        cap: as `available`.
+        size: as `Budget.images_at_once`.
+    """
+    memory = GROUP_MEMORY if cap is None else min(cap, GROUP_MEMORY)
+    return Budget(spec, dtype, device, memory).images_at_once(size)
 
 
 @dataclass(frozen=True, slots=True)

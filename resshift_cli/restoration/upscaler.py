@@ -222,8 +222,13 @@ class Upscaler:
         yield from passes.stream(job, rows, shape)
 
     def at_once(self, size: tuple[int, int]) -> int:
-        """How many images `together` is best given, padded to `settings.single_tile`."""
-        return self.chosen_batch or self._budget().images_at_once(size)
+        """How many images `together` is best given, padded to `settings.single_tile`.
+
+        The same on all machines of a kind, whatever is free there.
+        """
+        return self.chosen_batch or fitting.images_at_once(
+            self.spec, self.dtype, self.device, self.max_memory, size
+        )
 
     def together(
         self, images: Sequence[Pixels], settings: Settings, count: int, progress: Progress = None

@@ -7,7 +7,7 @@ import io
 import os
 import re
 import secrets
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -105,7 +105,7 @@ def temporary(target: Path) -> Path:
 
 def temporary_name(name: str) -> str:
     """The same, as a name alone."""
-    return f".{name[:_START]}.{secrets.token_hex(4)}.tmp"
+    return f".{start_of(name)}.{secrets.token_hex(4)}.tmp"
 
 
 def remove(path: Path) -> None:
@@ -118,13 +118,23 @@ def remove_temporaries(targets: Iterable[Path]) -> None:
     """Remove what a killed process left under temporary names of these files, and nothing else."""
     starts: dict[Path, set[str]] = {}
     for target in targets:
-        starts.setdefault(target.parent, set()).add(target.name[:_START])
+        starts.setdefault(target.parent, set()).add(start_of(target.name))
     for folder, known in starts.items():
-        with suppress(OSError):
-            for entry in os.scandir(folder):
-                match = _TEMPORARY.fullmatch(entry.name)
-                if match and match[1] in known and entry.is_file(follow_symlinks=False):
-                    os.unlink(entry.path)
+        remove_temporaries_in(folder, known.__contains__)
+
+
+def remove_temporaries_in(folder: Path, is_ours: Callable[[str], bool]) -> None:
+    """The same in one folder, where `is_ours` is asked about the `start_of` files' names."""
+    with suppress(OSError):
+        for entry in os.scandir(folder):
+            match = _TEMPORARY.fullmatch(entry.name)
+            if match and is_ours(match[1]) and entry.is_file(follow_symlinks=False):
+                os.unlink(entry.path)
+
+
+def start_of(name: str) -> str:
+    """What the temporary name of a file begins with."""
+    return name[:_START]
 
 
 def sync_folder(folder: Path) -> None:

@@ -102,6 +102,24 @@ def choose_device(name: str = "auto") -> torch.device:
     return device
 
 
+def choose_devices(names: str) -> list[torch.device]:
+    """The devices of a list with commas such as `cuda:0,cuda:1`, or `all` GPUs of this machine.
+
+    Raises:
+        DeviceError: one is not on this machine, or there is no GPU.
+        UsageError: a name is none.
+    """
+    if names != "all":
+        return [choose_device(name) for name in names.split(",")]
+    first = choose_device()
+    if first.type not in _CARDS:
+        raise DeviceError(
+            f"torch {torch.__version__} finds no GPUs here that could share the work.",
+            hint="Name devices in place of all; cpu,cpu means two processes.",
+        )
+    return [torch.device(first.type, index) for index in range(_cards(first).device_count())]
+
+
 def has_fast_bf16(device: torch.device) -> bool:
     """Whether bfloat16 arithmetic is native, and so faster than float32, on this device."""
     if device.type == "cuda":

@@ -21,13 +21,16 @@ def waited_for(path: Path) -> AbstractContextManager[object]:
     return FileLock(path).acquire()
 
 
-def at_once(path: Path, *, busy: str, hint: str) -> AbstractContextManager[object]:
+def at_once(
+    path: Path, *, busy: str, hint: str, patience: float = 0
+) -> AbstractContextManager[object]:
     """Hold a lock file that nobody else has; released on leaving.
 
     Args:
         path: the file, in a folder that is there.
         busy: what is said if another process has it.
         hint: what helps if it can't be had.
+        patience: seconds in which the other may let go of it.
 
     Raises:
         OutputError: another process has it, it can't be locked, or is not ours.
@@ -37,7 +40,7 @@ def at_once(path: Path, *, busy: str, hint: str) -> AbstractContextManager[objec
     try:
         with suppress(FileNotFoundError):
             held.check_own(path, path.lstat())
-        return FileLock(path, timeout=0).acquire()
+        return FileLock(path, timeout=patience).acquire()
     except Timeout as error:
         raise OutputError(busy, hint=f"Wait for it. {hint}") from error
     except OSError as error:

@@ -35,7 +35,12 @@ def begin(*work: float) -> tuple[Gauge, list[Bar]]:
         return made[-1]
 
     jobs = [Job(f"{n}.png", "", Path(), Path(), False, amount) for n, amount in enumerate(work)]
-    return Gauge(bars, "in", jobs), made
+    known = [amount for amount in work if amount]
+    usual = sum(known) / len(known)
+    total = sum(amount or usual for amount in work)
+    gauge = Gauge(bars, "in", len(jobs), work=total, usual=usual)
+    gauge.begin(jobs)
+    return gauge, made
 
 
 def test_images_count_by_their_work_and_one_of_unknown_size_as_a_usual_one() -> None:

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from resshift_cli.batch import ledger
-from resshift_cli.batch.ledger import Ledger, Record
+from resshift_cli.batch.ledger import Ledger
+from resshift_cli.batch.record import Record
 from resshift_cli.errors import OutputError
 from resshift_cli.imaging.formats import SaveOptions
 

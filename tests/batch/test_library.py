@@ -27,11 +27,11 @@ upscaler = Upscaler.load(entry, store.obtain(entry))
 settings = upscaler.settings(steps=1)
 place = upscaler.device, upscaler.dtype
 recipe = Recipe(entry, upscaler.spec, settings, Handling(), *place, digest(weights))
+tree = folders.Tree(folder, output)
 with ledger.opened(output) as book:
-    made = plan.make(folder, book, recipe, folders.find(folder, output), overwrite=False)
-    runner.enter(made, made.failures, book)
-    known = made.headers([job.input for job in made.jobs])
-    runner.Runner(upscaler, made, book).run(made.groups(known, upscaler.at_once))
+    made = plan.Plan(tree, book, recipe, upscaler.at_once)
+    engine = runner.Runner(upscaler, recipe, made.facts(), book)
+    engine.run(runner.groups(made, book, print))
 print(json.dumps([name for name in ("typer", "rich") if name in sys.modules]))
 """
 

@@ -17,6 +17,7 @@ from faults import COUNTS, FAULTS, among, errors_only, found_in, on_unix, run
 from PIL import Image
 
 from resshift_cli.batch import ledger
+from resshift_cli.batch.record import record_of
 from resshift_cli.commands import app as cli
 from resshift_cli.errors import ImageUnreadableError, ResShiftError, UnsupportedImageError
 from resshift_cli.imaging import read
@@ -62,8 +63,7 @@ def test_a_batch_does_every_good_file_among_hundreds_of_bad_ones(
     assert (ran.code, ran.err.count("more, see")) == (1, 1)
     errors_only(ran.err)
     records = {}
-    for line in map(ledger._parse, Journal(output / ledger.NAME, hint="").lines()):
-        assert line is not None
+    for line in map(record_of, Journal(output / ledger.NAME, hint="").lines()):
         records[line.input] = line
     assert records.keys() == {*bad, *good, *NO_FILES}
     done = {record.output: name for name, record in records.items() if record.status == "done"}

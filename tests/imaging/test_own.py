@@ -9,7 +9,7 @@ import pytest
 from command_line import Run, make_photo
 
 from resshift_cli.imaging import encode, files, own
-from resshift_cli.imaging.folders import Found
+from resshift_cli.imaging.folders import Beside
 from resshift_cli.imaging.formats import SaveOptions
 from resshift_cli.imaging.picture import Picture
 
@@ -45,6 +45,7 @@ def test_results_are_left_out_only_where_there_are_others(upscale: Run, tmp_path
     assert upscale(photo).code == 0
     assert own.among([photo, result]) == [result]
     assert own.among([result]) == own.among([result, result]) == []
-    found = Found(["a.png", "a_x4.png"])
-    own.leave_out(tmp_path, found)
-    assert found.images == ["a.png"] and found.others == {own.KIND: 1}
+    beside, names = Beside(), ["a.png", "a_x4.png"]
+    assert list(own.apart_from_results(tmp_path, names, beside)) == ["a.png"]
+    assert beside.others == {own.KIND: 1}
+    assert own.are_all(tmp_path, names[1:]) and not own.are_all(tmp_path, names)

@@ -105,6 +105,16 @@ def test_an_upscaler_keeps_to_its_cap_and_says_so() -> None:
     np.testing.assert_array_equal(result, tiny_upscaler()(image, tile=8, overlap=2))
 
 
+def test_how_many_images_are_computed_at_a_time_depends_on_nothing_that_is_free(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    upscaler, size = tiny_upscaler(), (64, 64)
+    usual = upscaler.at_once(size)
+    monkeypatch.setattr(fitting, "free_memory", lambda device: 0)
+    assert upscaler.at_once(size) == usual > 1
+    assert tiny_upscaler(max_memory=1).at_once(size) == 1  # which was asked for
+
+
 def test_a_result_that_memory_can_not_hold_is_refused_before_the_work() -> None:
     image = np.broadcast_to(np.float32(0.5), (400_000, 400_000, 3))
     upscaler = tiny_upscaler()

@@ -1,0 +1,100 @@
+"""Several processes share a folder, and make what one makes."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from batch_folder import results
+from command_line import Run, make_photo, posix, start
+
+from resshift_cli.batch import ledger
+from resshift_cli.batch.ledger import Ledger
+
+# What a process of the batch runs when it starts: it is killed where it opens that file.
+POISON = """
+import os, sys
+sys.addaudithook(
+    lambda event, what: event == "open" and "poison.png" in str(what[0]) and os.kill(os.getpid(), 9)
+)
+"""
+
+
+@pytest.fixture(autouse=True)
+def one_thread(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Results depend on the number of threads, by rounding."""
+    before = torch.get_num_threads()
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def pictures(folder: Path) -> dict[str, bytes | None]:
+    return {name: data for name, data in results(folder).items() if "resshift-batch" not in name}
+
+
+@posix
+def test_what_kills_its_process_fails_and_the_rest_is_as_one_process_makes_it(
+    batch: Run, alike: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert batch(alike, "-o", alike.with_name("whole")).code == 0
+    make_photo(alike / "poison.png", 9, 9)
+    (alike.with_name("hook")).mkdir()
+    (alike.with_name("hook") / "sitecustomize.py").write_text(POISON)
+    monkeypatch.setenv("PYTHONPATH", f"{alike.with_name('hook')}:{os.getcwd()}")
+    ran = batch(alike, "-o", alike.with_name("out"), "--devices", "cpu,cpu")
+    assert ran.code == 1
+    assert "14 images" in ran.err and "13 done, 0 finished before, 1 failed" in ran.err
+    assert "poison.png was killed, and so was the next one" in ran.err
+    assert pictures(alike.with_name("out")) == pictures(alike.with_name("whole"))
+    assert [path.name for path in ledger.files(alike.with_name("out"))] == [ledger.ALL]
+    assert list(Ledger(alike.with_name("out")).failures) == ["poison.png"]
+
+
+@posix
+def test_ctrl_c_ends_all_processes_and_the_same_command_goes_on(
+    batch: Run, dozen: Path, tiny_weights: Path
+) -> None:
+    output = dozen.with_name("out")
+    process = start(
+        *("batch", dozen, "-o", output, "--weights", tiny_weights, "--steps", 1),
+        *("--devices", "cpu,cpu"),
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+    assert process.stdout is not None
+    process.stdout.readline()
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 130
+    done = len(Ledger(output).results)
+    assert err.splitlines()[-1].startswith(f"Interrupted; {done} of 12 images are finished")
+    assert f"{done} finished before" in batch(dozen, "-o", output).err
+
+
+@pytest.mark.parametrize(
+    "options, code, words",
+    [
+        (["--devices", "cpu,cuda:0"], 2, "no list of one kind"),
+        (["--devices", "gpu"], 2, "'gpu' is none of"),
+        (["--devices", "cpu,cpu", "--device", "cpu"], 2, "both say where"),
+        (["--devices", "all"], 8, "finds no GPUs here"),
+        (["--devices", "cuda:97,cuda:98"], 8, "'cuda:97' was asked for"),
+    ],
+)
+def test_what_is_no_list_of_devices_is_refused(
+    batch: Run,
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    options: list[str],
+    code: int,
+    words: str,
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    ran = batch(folder, *options)
+    assert (ran.code, words in ran.err) == (code, True)
+    assert not folder.with_name("in_x4").exists()

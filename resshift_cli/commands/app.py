@@ -26,6 +26,7 @@ from resshift_cli.commands.groups import spread
 from resshift_cli.commands.help import Command
 from resshift_cli.commands.options import DebugOption
 from resshift_cli.commands.preview import preview
+from resshift_cli.commands.serve import serve
 from resshift_cli.commands.train import train
 from resshift_cli.commands.upscale import upscale
 from resshift_cli.commands.values import CommandLine
@@ -49,6 +50,9 @@ app.command(cls=Command, short_help="Show a crop of a photo at settings to choos
     spread(preview)
 )
 app.command(cls=Command, short_help="Show pictures beside each other on a page.")(spread(compare))
+app.command(cls=Command, short_help="Enlarge in the browser, and for other programs.")(
+    spread(serve)
+)
 app.add_typer(models.app, name="models")
 app.command(cls=Command)(spread(bench))
 app.command("eval", cls=Command)(spread(evaluate))

@@ -31,6 +31,12 @@ EXAMPLES = {
         "resshift compare photo.jpg photo_x4.jpg --open",
         "resshift compare small.png one.png other.png --reference original.png -o page.html",
     ),
+    "serve": (
+        "resshift serve --open",
+        "resshift serve --model tiny-x4 --root photos/ --port 9000",
+        "resshift serve --host 0.0.0.0 --token some-long-secret",
+        "resshift serve --stdio",
+    ),
     "eval": (
         "resshift eval --hq originals/ --model tiny-x4 --detail 0 --detail 1 -o report/",
         "resshift eval --hq originals/ --lq small/ --metric psnr-y --json",

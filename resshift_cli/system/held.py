@@ -56,6 +56,17 @@ class HeldFolder:
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | _NO_LINK | _BINARY
         return os.fdopen(os.open(self._at(name), flags, 0o666, dir_fd=self.handle), "w+b")
 
+    def open(self, name: str) -> BinaryIO:
+        """A file that is there, to be read.
+
+        Raises:
+            OSError: it is not there, can't be opened, or is a link.
+        """
+        if not _NO_LINK and stat.S_ISLNK(os.stat(self._at(name), follow_symlinks=False).st_mode):
+            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
+        flags = os.O_RDONLY | _NO_LINK | _AT_ONCE | _BINARY
+        return os.fdopen(os.open(self._at(name), flags, dir_fd=self.handle), "rb")
+
     def nameless(self) -> BinaryIO | None:
         """A new file that is gone when it is closed, also by a kill, unless `give_name` names it.
 

@@ -1,5 +1,7 @@
 """A page that shows pictures beside each other: one file, which needs no network and no other file.
 
+A server may hand out the tiles on their own instead, each when it comes into view.
+
 Its pictures are drawn on one canvas by the scripts in `viewer/`, the same place of each at the same
 size. That there is no ready component under it is a choice: those that slide between two images
 (img-comparison-slider, say) clip two elements and heed every drag on them, so that nothing is left
@@ -14,7 +16,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from html import escape
 from importlib.resources import files
@@ -30,6 +32,18 @@ LOSSLESS = 32_000_000
 """Pictures of more pixels in all are embedded with a little loss, or a page would be of 100 MB."""
 
 _SCRIPTS = ("picture.js", "viewer.js", "controls.js")
+
+
+_END = "</body>\n</html>\n"
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """A tile: which picture, level, column and row it is of; its type; and its file."""
+
+    place: str
+    kind: str
+    content: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,17 +81,37 @@ class Page:
             ResShiftError: what the rows of pictures raise.
             OSError: what `file` raises.
         """
-        file.write(self._head().encode())
+        file.write(self._head(None).encode())
+        for tile in self.tiles(advance):
+            begin = f'<script type="text/plain" id="tile-{tile.place}" data-type="{tile.kind}">'
+            file.write(begin.encode())
+            file.write(base64.b64encode(tile.content))
+            file.write(b"</script>\n")
+        file.write(_END.encode())
+
+    def document(self, address: str) -> str:
+        """It without its tiles, which the browser fetches.
+
+        Args:
+            address: what stands before a tile's place in its address.
+        """
+        return self._head(address) + _END
+
+    def tiles(self, advance: Callable[[int, int], object]) -> Iterator[Placed]:
+        """All tiles, as the rows of the pictures come.
+
+        Args:
+            advance: as `write`.
+
+        Raises:
+            ResShiftError: what the rows of pictures raise.
+        """
         for number, exhibit in enumerate(self.exhibits):
             advance(number, len(self.exhibits))
             kind, encode = self._coding(exhibit)
             for tile in pyramid.tiles(exhibit.rows, exhibit.shape, encode):
                 place = f"{number}-{tile.level}-{tile.column}-{tile.row}"
-                begin = f'<script type="text/plain" id="tile-{place}" data-type="{kind}">'
-                file.write(begin.encode())
-                file.write(base64.b64encode(tile.content))
-                file.write(b"</script>\n")
-        file.write(b"</body>\n</html>\n")
+                yield Placed(place, kind, tile.content)
         advance(len(self.exhibits), len(self.exhibits))
 
     def _coding(self, exhibit: Exhibit) -> tuple[str, pyramid.Encode]:
@@ -86,8 +120,8 @@ class Page:
             return "image/png", pyramid.as_png(exhibit.icc)
         return "image/jpeg", pyramid.as_jpeg(exhibit.icc)
 
-    def _head(self) -> str:
-        """All but the tiles."""
+    def _head(self, address: str | None) -> str:
+        """All but the tiles, which follow, or are to be had at an address."""
         style, script = _asset("viewer.css"), "".join(map(_asset, _SCRIPTS))
         notes = list(self.notes)
         if not self.exact:
@@ -104,8 +138,9 @@ class Page:
             script=script,
             script_digest=_digest(script),
             facts=_table(self.exhibits),
+            images="data:" if address is None else "'self'",
             notes="".join(f"<p>{text(note)}</p>\n" for note in notes),
-            page=_json(self._document()),
+            page=_json(self._document() | {"tiles": address}),
         )
 
     def _document(self) -> dict[str, object]:

@@ -57,6 +57,23 @@ def tiles(rows: Iterable[Pixels], shape: tuple[int, int, int], encode: Encode) -
     yield from level.end()
 
 
+def smallest(rows: Iterable[Pixels], shape: tuple[int, int, int], encode: Encode) -> bytes:
+    """The file of the whole picture within a single tile.
+
+    Args:
+        rows: as `tiles`.
+        shape: as `tiles`.
+        encode: as `tiles`.
+    """
+    last = depth(*shape[:2]) - 1
+    level = _Level(last, encode, None)
+    for number in reversed(range(last)):
+        level = _Level(number, lambda samples: b"", level)
+    found = [tile for band in rows for tile in level.take(levels(band, 8))]
+    found += level.end()
+    return next(tile.content for tile in found if tile.level == last)
+
+
 def as_png(icc: bytes | None) -> Encode:
     """Encodes without loss; colours are to be read in the profile, or are sRGB."""
 

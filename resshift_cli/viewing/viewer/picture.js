@@ -5,36 +5,43 @@ const MOST_TILES = 192; // that stay decoded, about 1 MB each
 
 /** Decoded tiles of all pictures, the longest unused of which are let go. */
 class Tiles {
-  constructor(changed) {
+  /** @param address  where a server has tiles that the page does not hold itself */
+  constructor(changed, address) {
     this.changed = changed;
+    this.address = address;
     this.known = new Map();
     this.turn = 0;
   }
 
-  /** The tile of an id if it is decoded; else it will be, and `changed` is called then. */
-  get(id) {
-    let tile = this.known.get(id);
+  /** The tile of a place if it is decoded; else it will be, and `changed` is called then. */
+  get(place) {
+    let tile = this.known.get(place);
     if (tile === undefined) {
-      const stored = document.getElementById(id);
       const image = new Image();
       tile = { image, ready: false };
-      image.src = `data:${stored.dataset.type};base64,${stored.textContent}`;
+      image.src = this._source(place);
       image.decode().then(() => {
         tile.ready = true;
         this.changed();
       });
     }
-    this.known.delete(id); // and to the end, as the one used last
-    this.known.set(id, tile);
+    this.known.delete(place); // and to the end, as the one used last
+    this.known.set(place, tile);
     tile.turn = this.turn;
     return tile.ready ? tile.image : null;
   }
 
+  _source(place) {
+    if (this.address !== null) return this.address + place;
+    const stored = document.getElementById(`tile-${place}`);
+    return `data:${stored.dataset.type};base64,${stored.textContent}`;
+  }
+
   /** End of a drawing: what it did not need may go. */
   tidy() {
-    for (const [id, tile] of this.known) {
+    for (const [place, tile] of this.known) {
       if (this.known.size <= MOST_TILES) break;
-      if (tile.turn < this.turn) this.known.delete(id);
+      if (tile.turn < this.turn) this.known.delete(place);
     }
     this.turn += 1;
   }
@@ -91,7 +98,7 @@ class Picture {
 
   /** The whole picture from its smallest level, within an area. */
   _drawWhole(context, { left, top }, across, down, area) {
-    const image = this.tiles.get(`tile-${this.number}-${this.levels - 1}-0-0`);
+    const image = this.tiles.get(`${this.number}-${this.levels - 1}-0-0`);
     if (image === null) return;
     const size = 2 ** (this.levels - 1);
     context.save();
@@ -113,7 +120,7 @@ class Picture {
     const lastRow = Math.min(rows - 1, Math.floor((pane.top + pane.height - top) / height));
     for (let row = firstRow; row <= lastRow; row++) {
       for (let column = firstColumn; column <= lastColumn; column++) {
-        const image = this.tiles.get(`tile-${this.number}-${level}-${column}-${row}`);
+        const image = this.tiles.get(`${this.number}-${level}-${column}-${row}`);
         // Edges on whole pixels: neighbours then meet without a seam.
         const x = Math.round(left + column * width);
         const y = Math.round(top + row * height);

@@ -1,0 +1,131 @@
+"""What a request brings: an image, or the name of one, and how it is to be enlarged."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from http import HTTPStatus
+from typing import Any
+
+from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import FormData, UploadFile
+from starlette.formparsers import MultiPartException, MultiPartParser
+from starlette.requests import Request
+
+from resshift_cli.errors import UsageError
+from resshift_cli.serving.photos import Photo
+from resshift_cli.serving.problems import Refusal
+from resshift_cli.serving.service import Service
+
+MOST_JSON = 1 << 16  # bytes
+MOST_FIELDS = 64
+SOURCES = ("image", "path", "photo")
+"""Fields that say which photo: itself, its path under the root, or its id; one of them."""
+
+
+@asynccontextmanager
+async def values(request: Request) -> AsyncIterator[dict[str, Any]]:
+    """The fields of a request, JSON or a form; one may be a file, which is there until the end.
+
+    Raises:
+        UsageError: it is neither, or can't be read.
+    """
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind == "application/json":
+        yield await _json(request)
+        return
+    if kind != "multipart/form-data":
+        raise Refusal(
+            HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+            "The request is neither a form with an image nor JSON.",
+            hint="Send multipart/form-data with a field 'image', such as: curl -F image=@photo.jpg",
+        )
+    form = await _form(request)
+    try:
+        yield dict(form.multi_items())
+    finally:
+        await form.close()
+
+
+async def _form(request: Request) -> FormData:
+    parser = MultiPartParser(
+        request.headers,
+        request.stream(),
+        max_files=1,
+        max_fields=MOST_FIELDS,
+        max_part_size=MOST_JSON,
+    )
+    try:
+        return await parser.parse()
+    except MultiPartException as error:
+        raise UsageError(
+            f"The form can't be read: {error.message}", hint="Send it as browsers and curl do."
+        ) from error
+
+
+async def _json(request: Request) -> dict[str, Any]:
+    body = b""
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > MOST_JSON:
+            raise Refusal(
+                HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+                "The JSON is too long.",
+                hint="Send images as multipart/form-data.",
+            )
+    try:
+        found = json.loads(body)
+    except (ValueError, RecursionError) as error:
+        raise UsageError("The request is no JSON.", hint="Check it with a validator.") from error
+    if not isinstance(found, dict):
+        raise UsageError("The request is no JSON object.", hint='Send such as {"photo": "..."}.')
+    return found
+
+
+async def photo(service: Service, given: dict[str, Any]) -> Photo:
+    """The photo that some fields name, which lose it.
+
+    Raises:
+        UsageError: there is none, or more than one.
+        ResShiftError: it is no image, or not there.
+    """
+    named = [name for name in SOURCES if given.get(name) is not None]
+    if len(named) != 1:
+        raise UsageError(
+            "The request names no photo, or more than one.",
+            hint="Give one of image (a file), path (under the service's folder) and photo (an id).",
+        )
+    found = given.pop(named[0])
+    if named[0] == "image":
+        if not isinstance(found, UploadFile):
+            raise UsageError("The field 'image' is no file.", hint="curl -F image=@photo.jpg")
+        return await run_in_threadpool(service.shelf.receive, found.file, found.filename or "")
+    if not isinstance(found, str):
+        raise UsageError(f"The field '{named[0]}' is no text.", hint="Give a text.")
+    if named[0] == "path":
+        return await run_in_threadpool(service.shelf.open, found)
+    return service.shelf.photo(found)
+
+
+def whole_numbers(given: dict[str, Any], names: Iterable[str]) -> list[int | None]:
+    """Fields that are whole numbers where they are there; the others lose them.
+
+    Raises:
+        UsageError: one is something else.
+    """
+    found: list[int | None] = []
+    for name in names:
+        value = given.pop(name, None)
+        if value is None or value == "":
+            found.append(None)
+            continue
+        try:
+            if isinstance(value, bool) or not isinstance(value, int | str):
+                raise ValueError
+            found.append(int(value))
+        except ValueError as error:
+            raise UsageError(
+                f"The field '{name}' is no whole number.", hint="Give one, such as 128."
+            ) from error
+    return found

@@ -1,0 +1,78 @@
+/* What the page asks of the service. */
+
+const CLIENT = remembered("client") ?? remember("client", crypto.getRandomValues(new Uint32Array(2)).join("-"));
+
+/** A failure as the service tells it. */
+export class Problem extends Error {
+  constructor(told) {
+    super([told.detail, told.hint].filter(Boolean).join(" "));
+    this.status = told.status;
+  }
+}
+
+/** What this tab knows of earlier; null where it knows nothing, or may not keep anything. */
+export function remembered(name) {
+  try {
+    return JSON.parse(sessionStorage.getItem(`resshift-${name}`));
+  } catch {
+    return null;
+  }
+}
+
+export function remember(name, value) {
+  try {
+    sessionStorage.setItem(`resshift-${name}`, JSON.stringify(value));
+  } catch {
+    // A reload then begins anew.
+  }
+  return value;
+}
+
+async function ask(path, options = {}) {
+  const headers = { "resshift-client": CLIENT, prefer: "respond-async", ...options.headers };
+  let answer;
+  try {
+    answer = await fetch(path, { ...options, headers });
+  } catch {
+    throw new Problem({ detail: "The service does not answer.", hint: "Start it again: resshift serve" });
+  }
+  const told = answer.status === 204 ? null : await answer.json();
+  if (!answer.ok) throw new Problem(told);
+  return told;
+}
+
+const post = (path, fields) =>
+  ask(path, {
+    method: "POST",
+    body: JSON.stringify(fields),
+    headers: { "content-type": "application/json" },
+  });
+
+export const version = () => ask("/api/version");
+export const models = () => ask("/api/models");
+export const options = async () =>
+  (await ask("/api/openapi.json")).components.schemas.Options.properties;
+export const estimate = (fields) => post("/api/estimate", fields);
+export const preview = (fields) => post("/api/preview", fields);
+export const upscale = (fields) => post("/api/upscale", fields);
+export const job = (id) => ask(`/api/jobs/${id}`);
+export const end = (id) => ask(`/api/jobs/${id}`, { method: "DELETE" });
+
+export function send(file) {
+  const body = new FormData();
+  body.append("image", file, file.name);
+  return ask("/api/photos", { method: "POST", body });
+}
+
+/** Have `changed` called with a job whenever there is news, up to its end. */
+export function watch(id, changed) {
+  const events = new EventSource(`/api/jobs/${id}/events`);
+  const take = (event) => {
+    const told = JSON.parse(event.data);
+    if (["done", "failed", "cancelled"].includes(told.state)) events.close();
+    changed(told);
+  };
+  for (const state of ["queued", "running", "done", "failed", "cancelled"]) {
+    events.addEventListener(state, take);
+  }
+}

@@ -1,0 +1,312 @@
+"""What jobs do: enlarge a photo as the command does, or one crop of it to see how it will be."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from resshift_cli.errors import UsageError, memory_limit
+from resshift_cli.imaging import files, targets
+from resshift_cli.imaging.files import Handling, Loaded
+from resshift_cli.imaging.sources import Source
+from resshift_cli.restoration import estimate, provenance
+from resshift_cli.restoration.settings import Options, Settings, settings
+from resshift_cli.restoration.size import target_size
+from resshift_cli.restoration.upscaler import Upscaler
+from resshift_cli.serving.asking import Asked
+from resshift_cli.serving.jobs import Job
+from resshift_cli.serving.photos import Photo
+from resshift_cli.serving.turns import Turns
+from resshift_cli.serving.warm import Models
+from resshift_cli.system.device import precision_name
+from resshift_cli.system.progress import Bar, Bars, calling, silent
+from resshift_cli.viewing import crops, exhibits, preview
+from resshift_cli.viewing.crops import Crop, Sight
+from resshift_cli.viewing.exhibits import Exhibit
+from resshift_cli.weights.registry import ModelEntry
+
+PREVIEW_SIDES = (16, 1024)
+"""The least and the most pixels a side of a crop."""
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What is to be made of which photo.
+
+    Attributes:
+        photo: the input.
+        entry: the model.
+        asked: how.
+    """
+
+    photo: Photo
+    entry: ModelEntry
+    asked: Asked
+
+    @property
+    def scale(self) -> float | None:
+        """Output size over input size; None for the model's own.
+
+        Raises:
+            UsageError: the photo can't fill the box.
+        """
+        if self.asked.box is not None:
+            return self.asked.box.scale(*self.photo.size, self.photo.name)
+        scale = self.asked.options.get("scale")
+        return None if scale is None else float(scale)
+
+    @property
+    def options(self) -> Options:
+        """As `settings.settings` takes them.
+
+        Raises:
+            UsageError: as `scale`.
+        """
+        found = self.asked.options.copy()
+        found["scale"] = self.scale
+        return found
+
+    def result_name(self, scale: float) -> str:
+        """What the command would call the result."""
+        mark = f"_x{scale:g}" if self.asked.box is None else f"_{self.asked.box}"
+        name = Path(self.photo.name)
+        return targets.output_path(name, mark=mark, options=self.asked.handling.options).name
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """A result, on the disk.
+
+    Attributes:
+        path: where it lies.
+        name: what it is called.
+        told: what there is to say of it.
+        original: the photo that it was made of.
+        handling: how that is read.
+    """
+
+    path: Path
+    name: str
+    told: dict[str, Any]
+    original: Photo
+    handling: Handling
+
+    def facts(self) -> dict[str, Any]:
+        """What clients are told."""
+        return {"name": self.name, "bytes": self.path.stat().st_size, **self.told}
+
+    @contextmanager
+    def shown(self) -> Iterator[list[Exhibit]]:
+        """The photo and the result, to be compared.
+
+        Raises:
+            ResShiftError: one of them can't be read.
+        """
+        most = max(self.handling.max_pixels, self.told["width"] * self.told["height"])
+        handling = replace(self.handling, max_pixels=most)
+        with self.original.source() as source:
+            one, other = exhibits.of_files([source, Source(self.path)], handling)
+            yield [replace(one, title=self.original.name), replace(other, title=self.name)]
+
+    def discard(self) -> None:
+        """Delete it."""
+        with suppress(OSError):
+            self.path.unlink(missing_ok=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """A crop that was enlarged.
+
+    Attributes:
+        told: what there is to say of it.
+        exhibits: it, beside bicubic.
+    """
+
+    told: dict[str, Any]
+    exhibits: Sequence[Exhibit]
+
+    def facts(self) -> dict[str, Any]:
+        """What clients are told."""
+        return self.told
+
+    @contextmanager
+    def shown(self) -> Iterator[list[Exhibit]]:
+        """What is compared."""
+        yield list(self.exhibits)
+
+    def discard(self) -> None:
+        """There is nothing on the disk."""
+
+
+@dataclass(frozen=True, slots=True)
+class Workshop:
+    """What jobs work with.
+
+    Attributes:
+        models: the models.
+        turns: who computes.
+        folder: where results go.
+    """
+
+    models: Models
+    turns: Turns
+    folder: Path
+
+    def enlarging(self, order: Order) -> Callable[[Job], Made]:
+        """What makes a result."""
+        return lambda job: self._enlarge(order, job)
+
+    def _enlarge(self, order: Order, job: Job) -> Made:
+        upscaler = self._upscaler(order, job)
+        settings, handling = upscaler.settings(**order.options), order.asked.handling
+        name = order.result_name(settings.scale)
+        target = Path(name)
+        path = self.folder / f"{job.id}{target.suffix}"
+        job.begin_stage("reading")
+        started = time.monotonic()
+        with order.photo.source() as source, memory_limit("Ask for smaller tiles (--tile)."):
+            loaded = files.load(source, handling)
+            size = target_size(*loaded.size, settings.scale)
+            files.check(loaded, target, size=size, options=handling.options)
+            with self.turns:
+                job.begin_stage("enlarging")
+                result = files.enlarge(
+                    loaded,
+                    upscaler.enlarging(settings),
+                    self._advancing(job),
+                    size=size,
+                    note=provenance.note(order.entry, settings, upscaler.device, upscaler.dtype),
+                    target=target,
+                    options=handling.options,
+                )
+                if result.stream is not None:  # which computes while it is written
+                    targets.save(result.content(), path, overwrite=False)
+            if result.stream is None:
+                job.begin_stage("writing")
+                targets.save(result.content(), path, overwrite=False)
+        told = _told(loaded, size, settings, upscaler, time.monotonic() - started)
+        return Made(path, name, told, order.photo, handling)
+
+    def previewing(
+        self, order: Order, at: tuple[int, int] | None, side: int
+    ) -> Callable[[Job], Shown]:
+        """What makes a preview of the square of so many pixels around a place, or the busiest.
+
+        Raises:
+            UsageError: the square is too small or large, or the place not in the photo.
+        """
+        least, most = PREVIEW_SIDES
+        if not least <= side <= most:
+            raise UsageError(
+                f"A crop of {side} pixels a side can't be shown.",
+                hint=f"Choose {least} to {most}.",
+            )
+        height, width = order.photo.size
+        if at is not None and not (0 <= at[0] < width and 0 <= at[1] < height):
+            raise UsageError(
+                f"{at[0]},{at[1]} is outside of {order.photo.name}, which is {width}x{height}.",
+                hint=f"Give a place up to {width - 1},{height - 1}.",
+            )
+        return lambda job: self._preview(order, at, side, job)
+
+    def _preview(self, order: Order, at: tuple[int, int] | None, side: int, job: Job) -> Shown:
+        upscaler = self._upscaler(order, job)
+        settings = replace(upscaler.settings(**order.options), wrap="none")
+        job.begin_stage("reading")
+        with order.photo.source() as source:
+            loaded = files.load(source, replace(order.asked.handling, first_frame=True))
+            crop = (
+                crops.busiest(loaded.rows, side, loaded.size)
+                if at is None
+                else crops.around(at, side, loaded.size)
+            )
+            sight = Sight.of(crop, loaded.rows, loaded.size)
+        with memory_limit("Choose a smaller crop."), self.turns:
+            job.begin_stage("enlarging")
+            started = time.monotonic()
+            large = upscaler.enlarge(sight.pixels, settings, self._advancing(job))
+            seconds = time.monotonic() - started
+        plain, icc = preview.bicubic(sight.pixels, settings.scale), loaded.picture.icc
+        title = f"{order.entry.name}, detail {settings.detail:g}, seed {settings.seed}"
+        shown = [
+            _exhibit(name, sight.of_enlarged(pixels, settings.scale), icc)
+            for name, pixels in (("bicubic", plain), (title, large))
+        ]
+        return Shown(_told_of_crop(crop, settings, seconds), shown)
+
+    def _upscaler(self, order: Order, job: Job) -> Upscaler:
+        job.begin_stage("loading")
+        return self.models.warm(order.entry, self._fetching(job))
+
+    def _advancing(self, job: Job) -> Callable[[int, int], None]:
+        """What is told of every tile: whoever waits for its turn then gets it."""
+
+        def advance(done: int, total: int) -> None:
+            job.advance(done, total)
+            self.turns.step_aside()
+
+        return advance
+
+    def _fetching(self, job: Job) -> Bars:
+        """Bars of what is fetched."""
+
+        def bars(
+            *,
+            total: float | None = None,
+            desc: str | None = None,
+            unit: str = "it",
+            unit_scale: bool = False,
+            initial: float = 0,
+        ) -> Bar:
+            job.begin_stage("fetching")
+            made = calling(job.advance) if total else silent
+            return made(total=total, desc=desc, unit=unit, unit_scale=unit_scale, initial=initial)
+
+        return bars
+
+
+def seconds(models: Models, order: Order) -> float | None:
+    """About what an order takes, once its model is loaded; None if that can't be told yet.
+
+    Raises:
+        UsageError: it asks for what can't be.
+    """
+    spec = models.spec(order.entry)
+    if spec is None:
+        return None
+    how = settings(spec, name=order.entry.name, **order.options)
+    height, width = order.photo.size
+    one = estimate.estimate(spec, models.machine, how, height=height, width=width).seconds
+    frames = 1 if order.asked.handling.first_frame else order.photo.facts["frames"]
+    return one * frames * (2 if order.photo.facts["alpha"] else 1)
+
+
+def _exhibit(title: str, pixels: Any, icc: bytes | None) -> Exhibit:
+    return Exhibit(title, pixels.shape, [pixels], icc)
+
+
+def _told(
+    loaded: Loaded, size: tuple[int, int], settings: Settings, upscaler: Upscaler, took: float
+) -> dict[str, Any]:
+    """What --json of the command tells of a result, too."""
+    return {
+        "width": size[1],
+        "height": size[0],
+        "input_width": loaded.size[1],
+        "input_height": loaded.size[0],
+        **asdict(settings),
+        "device": str(upscaler.device),
+        "precision": precision_name(upscaler.dtype),
+        "threads": provenance.threads(upscaler.device),
+        "seconds": round(took, 3),
+        "warnings": loaded.warnings,
+    }
+
+
+def _told_of_crop(crop: Crop, settings: Settings, took: float) -> dict[str, Any]:
+    return {"crop": asdict(crop), **asdict(settings), "seconds": round(took, 3)}

@@ -1,0 +1,219 @@
+"""The service by HTTP, asked over the loopback as programs ask it."""
+
+from __future__ import annotations
+
+import json
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import numpy as np
+import pytest
+from command_line import Run, make_photo
+from PIL import Image
+from serving_bench import Serve, sent, service
+
+from resshift_cli.serving import api
+from resshift_cli.serving.shelf import Limits
+
+LONG = {"model": "chain-x4", "steps": "15"}
+"""Work of many seconds, with a photo of some hundred pixels a side."""
+
+ASYNC = {"prefer": "respond-async"}
+
+
+def ended(client: httpx2.Client, answer: httpx2.Response) -> dict[str, Any]:
+    """What became of a job, as its events tell."""
+    assert answer.status_code == 202
+    with client.stream("GET", f"{answer.headers['location']}/events") as events:
+        data = [line for line in events.iter_lines() if line.startswith("data: ")]
+    found: dict[str, Any] = json.loads(data[-1].removeprefix("data: "))
+    return found
+
+
+@pytest.mark.parametrize("name", ["photo.png", "photo.jpg", "photo.tif"])
+def test_a_result_is_the_one_that_the_command_writes(
+    client: httpx2.Client, resshift: Run, tmp_path: Path, name: str
+) -> None:
+    photo = make_photo(tmp_path / name, 20, 12)
+    options = {"scale": "2.5", "seed": "3", "detail": "0.5", "strip_metadata": "true"}
+    arguments = ("--scale", "2.5", "--seed", "3", "--detail", "0.5", "--strip-metadata")
+    assert resshift("upscale", photo, "--device", "cpu", *arguments).code == 0
+    expected = photo.with_stem("photo_x2.5")
+    answer = client.post("/api/upscale", files=sent(photo), data=options)
+    assert expected.name in answer.headers["content-disposition"]
+    assert answer.content == expected.read_bytes()
+
+
+def test_16_bits_and_metadata_come_along(client: httpx2.Client, tmp_path: Path) -> None:
+    path = tmp_path / "deep.png"
+    Image.fromarray(np.arange(480, dtype=np.uint16).reshape(20, 24) * 99).save(path)
+    answer = client.post("/api/upscale", files=sent(path))
+    (tmp_path / "large.png").write_bytes(answer.content)
+    with Image.open(tmp_path / "large.png") as large:
+        assert (large.mode, large.size) == ("I;16", (96, 80))
+        assert "tiny-x4 (Apache-2.0)" in str(large.getexif()[11])
+
+
+def test_a_job_tells_how_far_it_is_and_gives_its_result(client: httpx2.Client, photo: Path) -> None:
+    answer = client.post("/api/upscale", files=sent(photo), data={"width": "50"}, headers=ASYNC)
+    job = ended(client, answer)
+    assert (job["state"], job["progress"], job["input"]) == ("done", 1.0, "photo.png")
+    assert (job["result"]["width"], job["result"]["height"]) == (50, 30)
+    result = client.get(f"/api/jobs/{job['id']}/result")
+    assert len(result.content) == job["result"]["bytes"]
+    assert 'filename="photo_w50.png"' in result.headers["content-disposition"]
+    assert client.delete(f"/api/jobs/{job['id']}").status_code == 204
+    assert client.get(f"/api/jobs/{job['id']}").status_code == 404
+
+
+def test_what_was_sent_once_is_asked_again_by_its_id(client: httpx2.Client, photo: Path) -> None:
+    kept = client.post("/api/photos", files=sent(photo)).json()
+    assert (kept["width"], kept["height"], kept["depth"]) == (20, 12, 8)
+    asked = {"photo": kept["id"], "scale": 3}
+    estimate = client.post("/api/estimate", json=asked).json()
+    assert (estimate["width"], estimate["height"]) == (60, 36) and estimate["seconds"] > 0
+    answer = client.post("/api/upscale", json=asked, headers={"accept": "application/json"})
+    assert answer.json()["result"]["width"] == 60
+    small = client.get(f"/api/photos/{kept['id']}/small")
+    assert small.headers["content-type"] == "image/jpeg"
+
+
+def test_a_preview_is_a_crop_beside_bicubic(client: httpx2.Client, tmp_path: Path) -> None:
+    photo = make_photo(tmp_path / "photo.png", 70, 50)
+    asked = {"x": "60", "y": "10", "size": "32", "scale": "2"}
+    job = ended(client, client.post("/api/preview", files=sent(photo), data=asked))
+    assert job["result"]["crop"] == {"left": 38, "top": 0, "width": 32, "height": 32}
+    page = client.get(f"/api/jobs/{job['id']}/view")
+    assert "bicubic" in page.text and "data:image" not in page.text
+    tile = client.get(f"/api/jobs/{job['id']}/tiles/1-0-0-0")
+    assert tile.headers["content-type"] == "image/png"
+    assert client.get(f"/api/jobs/{job['id']}/tiles/2-0-0-0").status_code == 404
+    assert client.get(f"/api/jobs/{job['id']}/result").status_code == 404
+
+
+def test_long_work_becomes_a_job_that_can_be_ended(client: httpx2.Client, tmp_path: Path) -> None:
+    photo = make_photo(tmp_path / "photo.png", 300, 300)
+    answer = client.post("/api/upscale", files=sent(photo), data=LONG | {"scale": "16"})
+    assert answer.json()["state"] in ("queued", "running")
+    assert client.get(f"{answer.headers['location']}/result").status_code == 409
+    assert client.delete(answer.headers["location"]).status_code == 204
+    job = ended(client, answer)
+    assert (job["state"], job["error"]["status"]) == ("cancelled", 409)
+
+
+def test_short_work_does_not_wait_for_long_work(
+    client: httpx2.Client, photo: Path, tmp_path: Path
+) -> None:
+    large = make_photo(tmp_path / "large.png", 300, 300)
+    asked = LONG | {"scale": "16"}
+    long = [client.post("/api/upscale", files=sent(large), data=asked) for _ in range(2)]
+    assert client.post("/api/upscale", files=sent(photo)).status_code == 200
+    for answer in long:
+        state = client.get(answer.headers["location"]).json()["state"]
+        assert state in ("queued", "running")
+        client.delete(answer.headers["location"])
+
+
+def test_a_client_that_goes_away_ends_its_job(client: httpx2.Client, tmp_path: Path) -> None:
+    photo = make_photo(tmp_path / "photo.png", 300, 300)
+    before = cancelled(client)
+    waiting = {"prefer": "wait=1000"}
+    with pytest.raises(httpx2.ReadTimeout):
+        asked = LONG | {"scale": "16"}
+        client.post("/api/upscale", files=sent(photo), data=asked, headers=waiting, timeout=1)
+    assert cancelled(client) == before + 1
+
+
+def cancelled(client: httpx2.Client) -> float:
+    """How many jobs were, once nothing is under way any more."""
+    while figures(client)["resshift_jobs_running"]:
+        time.sleep(0.05)
+    return figures(client)['resshift_jobs_total{state="cancelled"}']
+
+
+def figures(client: httpx2.Client) -> dict[str, float]:
+    lines = [line.rpartition(" ") for line in client.get("/api/metrics").text.splitlines()]
+    return {name: float(value) for name, _, value in lines}
+
+
+def test_eight_clients_at_once_get_what_is_theirs(client: httpx2.Client, tmp_path: Path) -> None:
+    photos = [make_photo(tmp_path / f"{n}.png", 20 + n, 30 - n) for n in range(8)]
+
+    def ask(photo: Path) -> bytes:
+        return client.post("/api/upscale", files=sent(photo), data={"seed": "1"}).content
+
+    alone = [ask(photo) for photo in photos]
+    with ThreadPoolExecutor(8) as together:
+        assert list(together.map(ask, photos)) == alone
+
+
+def test_errors_are_told_with_hint_and_exit_code(client: httpx2.Client, photo: Path) -> None:
+    def told(**options: str) -> tuple[int, int, str]:
+        answer = client.post("/api/upscale", files=sent(photo), data=options)
+        assert answer.headers["content-type"] == "application/problem+json"
+        return answer.status_code, answer.json()["exit_code"], answer.json()["hint"]
+
+    assert told(model="tiny-x5") == (404, 2, "Did you mean 'tiny-x4'?")
+    assert told(stepz="1") == (400, 2, "Did you mean 'steps'?")
+    assert told(steps="one") == (400, 2, "Give a whole number.")
+    assert told(scale="17")[:2] == (400, 2)
+    assert told(scale="2", width="90")[:2] == (400, 2)
+    assert told(format="jxr")[:2] == (400, 2)
+    assert told(photo="other")[:2] == (400, 2)
+
+
+@pytest.mark.parametrize("name, status, code", [
+    ("text.png", 422, 4), ("cut.png", 422, 4), ("large.png", 422, 4), ("hdr.dds", 415, 5),
+    ("empty.png", 400, 2), ("cut.safetensors", 422, 4),
+])  # fmt: skip
+def test_what_is_no_image_is_refused_as_the_command_does(
+    client: httpx2.Client, troubles: Path, name: str, status: int, code: int
+) -> None:
+    for way in ("/api/upscale", "/api/photos"):
+        answer = client.post(way, files=sent(troubles / name))
+        assert (answer.status_code, answer.json()["exit_code"]) == (status, code)
+
+
+def test_every_route_is_described(client: httpx2.Client) -> None:
+    told = client.get("/api/openapi.json").json()
+    options = told["components"]["schemas"]["Options"]["properties"]
+    assert {"scale", "steps", "detail", "seed", "width", "depth", "format"} <= options.keys()
+    assert all(option["description"] for option in options.values())
+    described = {(way, method.upper()) for way, known in told["paths"].items() for method in known}
+    with service() as made:
+        there = {
+            (route.path, method)
+            for route in api.routes(made)
+            for method in (route.methods or set()) - {"HEAD"}
+        }
+    assert {(way, method) for way, method in there if way.startswith("/api/")} == described
+
+
+def test_a_queue_and_a_store_have_an_end(serve: Serve, photo: Path, tmp_path: Path) -> None:
+    client = serve(Limits(queue=1, stored=10_000))
+    large = make_photo(tmp_path / "large.png", 300, 300)
+    kept = client.post("/api/photos", files=sent(large)).json()["id"]
+    asked = {"photo": kept, "model": "chain-x4", "scale": 16}
+    answers = [client.post("/api/upscale", json=asked) for _ in range(4)]
+    assert [answer.status_code for answer in answers[-2:]] == [429, 429]
+    assert client.post("/api/photos", files=sent(photo)).status_code == 429
+
+
+def test_what_nobody_asks_for_is_deleted(serve: Serve, photo: Path) -> None:
+    client = serve(Limits(keep=0.5))
+    kept = client.post("/api/photos", files=sent(photo)).json()["id"]
+    assert client.post("/api/upscale", files=sent(photo)).status_code == 200
+    while figures(client)["resshift_stored_bytes"]:
+        time.sleep(0.05)
+    assert client.get(f"/api/photos/{kept}").status_code == 404
+
+
+def test_a_job_that_takes_too_long_is_ended(serve: Serve, tmp_path: Path) -> None:
+    client = serve(Limits(seconds=0.2))
+    photo = make_photo(tmp_path / "photo.png", 300, 300)
+    job = ended(client, client.post("/api/upscale", files=sent(photo), data=LONG))
+    assert (job["state"], job["error"]["exit_code"]) == ("failed", 1)
+    assert "--max-time" in job["error"]["hint"]

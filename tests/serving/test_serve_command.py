@@ -1,0 +1,139 @@
+"""`resshift serve` as a process: what it prints, how it ends, and what it leaves."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+from command_line import Run, make_photo, posix, start
+from serving_bench import sent
+
+
+@contextmanager
+def serving(temporary: Path, *arguments: object) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """A service of its own, and where it is."""
+    process = start("serve", "--port", 0, *arguments, environment={"TMPDIR": str(temporary)})
+    assert process.stdout is not None
+    try:
+        yield process, process.stdout.readline().strip()
+    finally:
+        process.kill()
+        process.communicate()
+
+
+@posix
+def test_it_ends_its_jobs_and_leaves_nothing_when_it_is_terminated(tmp_path: Path) -> None:
+    kept = tmp_path / "kept"
+    kept.mkdir()
+    photo = make_photo(tmp_path / "photo.png", 300, 300)
+    with serving(kept, "--model", "chain-x4", "--device", "cpu") as (process, way):
+        asked = {"scale": "16"}
+        headers = {"prefer": "respond-async"}
+        job = httpx2.post(
+            f"{way}api/upscale", files=sent(photo), data=asked, headers=headers, timeout=60
+        )
+        assert job.status_code == 202 and list(kept.iterdir())
+        with httpx2.stream(
+            "GET", f"{way}{job.headers['location'][1:]}/events", timeout=60
+        ) as events:
+            lines = events.iter_lines()
+            next(lines)
+            process.send_signal(signal.SIGTERM)
+            assert any(line == "event: cancelled" for line in lines)
+        out, err = process.communicate(timeout=10)
+    assert process.returncode == 143 and not list(kept.glob("resshift-serve-*"))
+    assert err.splitlines()[-1] == (
+        "Terminated; the service has ended, and what it kept is deleted."
+    )
+
+
+@posix
+def test_for_other_machines_it_makes_a_token(tmp_path: Path) -> None:
+    with serving(tmp_path, "--host", "0.0.0.0", "--model", "tiny-x4") as (process, way):
+        address, _, token = way.partition("?token=")
+        address = address.replace("0.0.0.0", "127.0.0.1")
+        assert httpx2.get(f"{address}api/models", timeout=60).status_code == 401
+        bearer = {"authorization": f"Bearer {token}"}
+        assert httpx2.get(f"{address}api/models", headers=bearer, timeout=60).status_code == 200
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=10)
+    assert process.returncode == 130 and len(token) >= 24
+    assert err.count(token) == 1
+
+
+def test_what_can_t_be_is_refused_at_once(resshift: Run, tmp_path: Path) -> None:
+    assert resshift("serve", "--root", tmp_path / "none").code == 3
+    assert resshift("serve", "--stdio", "--open").code == 2
+    assert resshift("serve", "--max-upload", "5").code == 2
+    told = resshift("serve", "--host", "no.such.host.invalid", "--port", 1)
+    assert told.code == 2 and "Leave --host out" in told.err
+
+
+def test_a_port_that_is_taken_is_told(resshift: Run) -> None:
+    import socket
+
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        ran = resshift("serve", "--port", other.getsockname()[1])
+    assert ran.code == 1 and "choose another --port" in ran.err
+
+
+def by_pipes(folder: Path, *requests: dict[str, Any] | str, root: bool = False) -> dict[Any, Any]:
+    """Answers by the requests' ids; progress is left out, once it was seen."""
+    lines = [one if isinstance(one, str) else json.dumps(one) for one in requests]
+    arguments = ("--root", folder) if root else ()
+    process = start("serve", "--stdio", "--model", "tiny-x4", *arguments, cwd=folder,
+                    stdin=subprocess.PIPE)  # fmt: skip
+    out, err = process.communicate("\n".join(lines), timeout=120)
+    assert process.returncode == 0, err
+    told = [json.loads(line) for line in out.splitlines()]
+    return {each["id"]: each for each in told if "event" not in each}
+
+
+@pytest.fixture
+def working(tmp_path: Path) -> Path:
+    folder = tmp_path / "work"
+    folder.mkdir()
+    make_photo(folder / "photo.png", 20, 12)
+    return folder
+
+
+def test_by_pipes_a_line_is_a_request(working: Path, resshift: Run) -> None:
+    upscale = {"do": "upscale", "input": "photo.png"}
+    found = by_pipes(
+        working,
+        {**upscale, "id": 1, "output": "large.png", "scale": 2},
+        {**upscale, "id": 2, "output": "none/large.png"},
+        {**upscale, "id": 3, "output": "x.png", "input": "no.png"},
+        {"id": 4, "do": "estimate", "input": "photo.png"},
+        {"id": 5, "do": "dance"},
+        "{",
+    )
+    assert found[1]["result"]["output"] == "large.png" and found[1]["result"]["width"] == 40
+    assert [found[key]["error"]["exit_code"] for key in (2, 3, 5, None)] == [6, 3, 2, 2]
+    assert found[4]["result"]["height"] == 48
+    expected = working.parent / "expected.png"
+    resshift("upscale", working / "photo.png", "--scale", 2, "-o", expected)
+    assert (working / "large.png").read_bytes() == expected.read_bytes()
+
+
+def test_by_pipes_a_root_is_all_that_is_read_and_written(working: Path) -> None:
+    outside = make_photo(working.parent / "outside.png", 8, 8)
+    (working / "link.png").symlink_to(outside)
+    upscale = {"do": "upscale", "input": "photo.png", "output": "a/large.png"}
+    found = by_pipes(
+        working,
+        {**upscale, "id": 1},
+        {**upscale, "id": 2, "output": "../large.png"},
+        {**upscale, "id": 3, "input": "link.png"},
+        {**upscale, "id": 4, "input": str(outside)},
+        root=True,
+    )
+    assert (working / "a" / "large.png").exists()
+    assert [found[key]["error"]["exit_code"] for key in (2, 3, 4)] == [2, 3, 2]

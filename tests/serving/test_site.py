@@ -1,0 +1,177 @@
+"""The page in a real browser, from a dropped photo to a downloaded result."""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+from command_line import Run, make_photo
+from playwright.sync_api import Browser, ConsoleMessage, Page, Response, expect
+
+SOON = 60_000  # milliseconds, on a machine that has other things to do
+HOSTILE = "<img src=x onerror=document.title='run'>&amp;'\u202egnp.png"
+
+Visit = Callable[..., Page]
+
+
+@pytest.fixture
+def visit(browser: Browser, client: httpx2.Client) -> Iterator[Visit]:
+    """Opens the page; in the end nothing has gone wrong there, or out to anywhere else."""
+    troubles: list[str] = []
+    way = str(client.base_url)
+
+    def visit(
+        *, width: int = 1000, height: int = 800, refused: tuple[int, ...] = (), **options: Any
+    ) -> Page:
+        def heed(response: Response) -> None:
+            if response.status >= 400 and response.status not in refused:
+                troubles.append(f"{response.status} {response.url}")
+
+        def listen(message: ConsoleMessage) -> None:
+            if not message.text.startswith("Failed to load resource"):  # `heed` has those
+                troubles.append(message.text)
+
+        context = browser.new_context(viewport={"width": width, "height": height}, **options)
+        page = context.new_page()
+        page.set_default_timeout(SOON)
+        page.on("pageerror", lambda error: troubles.append(str(error)))
+        page.on("console", listen)
+        page.on("response", heed)
+        page.on("request", lambda request: troubles.extend(
+            [] if request.url.startswith((way, "data:")) else [request.url]))  # fmt: skip
+        page.goto(way)
+        expect(page.get_by_label("Model", exact=True)).to_have_value("tiny-x4")
+        return page
+
+    expect.set_options(timeout=SOON)
+    yield visit
+    expect.set_options(timeout=5000)
+    for context in browser.contexts:
+        context.close()
+    assert troubles == []
+
+
+def drop(page: Page, path: Path, name: str | None = None) -> None:
+    """Drop a file as a person does from another window."""
+    content = base64.b64encode(path.read_bytes()).decode()
+    page.get_by_text("Drop photos here").evaluate(
+        """(target, [name, content]) => {
+          const data = new DataTransfer();
+          const bytes = Uint8Array.from(atob(content), (c) => c.charCodeAt(0));
+          data.items.add(new File([bytes], name));
+          for (const kind of ["dragover", "drop"])
+            target.dispatchEvent(new DragEvent(kind, { dataTransfer: data, bubbles: true }));
+        }""",
+        [name or path.name, content],
+    )
+
+
+def test_a_dropped_photo_is_enlarged_compared_and_downloaded(
+    visit: Visit, resshift: Run, tmp_path: Path
+) -> None:
+    photo = make_photo(tmp_path / "photo.png", 40, 30)
+    page = visit(accept_downloads=True)
+    expect(page.get_by_role("button", name="Enlarge")).to_be_disabled()
+    drop(page, photo)
+    expect(page.get_by_text("photo.png: 40 × 30, PNG, 8 bits.")).to_be_visible()
+    expect(page.locator("#estimate")).to_have_text(re.compile(r"^160 × 120, about \d+ s$"))
+    page.get_by_label("Seed").fill("3")
+    page.get_by_label("Size", exact=True).fill("2")
+    page.get_by_role("button", name="Enlarge").click()
+    with page.expect_download() as download:
+        page.locator("#download").click()
+    resshift("upscale", photo, "--device", "cpu", "--seed", 3, "--scale", 2)
+    assert download.value.suggested_filename == "photo_x2.png"
+    assert Path(download.value.path()).read_bytes() == (tmp_path / "photo_x2.png").read_bytes()
+
+
+def test_the_slider_parts_photo_and_result_and_the_lens_shows_both(
+    visit: Visit, tmp_path: Path
+) -> None:
+    page = visit()
+    drop(page, make_photo(tmp_path / "photo.png", 40, 30))
+    page.get_by_role("button", name="Enlarge").click()
+    view = page.frame_locator("#view")
+    canvas = view.locator("#canvas")
+    expect(canvas).to_be_visible()
+    view.get_by_label("Divider").focus()
+
+    def seen() -> bytes:
+        before, now = None, b""
+        while before != now:
+            page.wait_for_timeout(200)
+            before, now = now, canvas.screenshot()
+        return now
+
+    half = seen()
+    page.keyboard.press("Home")
+    assert seen() != half
+    view.get_by_text("Lens", exact=True).click()
+    box = canvas.bounding_box()
+    assert box is not None
+    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    assert seen() != half
+
+
+def test_a_crop_is_previewed_where_one_clicks(visit: Visit, tmp_path: Path) -> None:
+    page = visit()
+    drop(page, make_photo(tmp_path / "photo.png", 300, 200))
+    expect(page.locator("#small")).to_be_visible()
+    page.locator("#small").click(position={"x": 5, "y": 190})
+    expect(page.locator("#mark")).to_be_visible()
+    page.get_by_role("button", name="Preview a crop").click()
+    expect(page.locator("#told")).to_contain_text("128 × 128 at 0, 72, tiny-x4, 1 step")
+    expect(page.frame_locator("#view").locator("#first")).to_have_value("0")
+    expect(page.locator("#download")).to_be_hidden()
+
+
+def test_work_is_cancelled_and_forgotten(visit: Visit, tmp_path: Path) -> None:
+    page = visit()
+    drop(page, make_photo(tmp_path / "photo.png", 300, 300))
+    page.get_by_label("Model", exact=True).select_option("chain-x4")
+    page.get_by_role("button", name="Enlarge").click()
+    jobs = page.locator("#jobs")
+    expect(jobs).to_contain_text(re.compile(r"enlarging \d+%, about .+ left"))
+    page.reload()
+    expect(jobs).to_contain_text("left")
+    jobs.get_by_role("button", name="Cancel").click()
+    expect(jobs).to_contain_text("photo.png: cancelled")
+    jobs.get_by_role("button", name="Delete").click()
+    expect(page.get_by_label("This session")).to_be_hidden()
+
+
+def test_what_can_t_be_is_told_with_a_way_out(visit: Visit, photo: Path, tmp_path: Path) -> None:
+    page = visit(refused=(400, 422))
+    text = tmp_path / "text.png"
+    text.write_text("no image")
+    drop(page, text)
+    trouble = page.get_by_role("alert")
+    expect(trouble).to_contain_text("text.png is not an image")
+    drop(page, photo)
+    expect(trouble).to_be_hidden()
+    page.get_by_label("Size", exact=True).fill("99")
+    expect(trouble).to_contain_text("A scale of 99 is outside 1 to 16. Choose one of these")
+
+
+def test_names_are_shown_as_they_are_and_run_nothing(visit: Visit, photo: Path) -> None:
+    page = visit()
+    drop(page, photo, HOSTILE)
+    expect(page.locator("#facts")).to_contain_text("onerror=document.title")
+    page.get_by_role("button", name="Enlarge").click()
+    expect(page.locator("#title")).to_contain_text("onerror=document.title")
+    assert page.title() == "resshift"
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_phone_s_page_is_no_wider_than_the_phone(visit: Visit, photo: Path, scheme: str) -> None:
+    page = visit(width=390, height=844, has_touch=True, color_scheme=scheme)
+    drop(page, photo, "a-name-without-end-" * 5 + ".png")
+    page.get_by_text("More", exact=True).click()
+    page.get_by_role("button", name="Enlarge").click()
+    expect(page.locator("#view")).to_be_visible()
+    assert page.evaluate("() => document.documentElement.scrollWidth") <= 390

@@ -1,0 +1,78 @@
+"""A service that listens on the loopback for a test, in a thread of the test's process."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import httpx2
+import pytest
+
+from resshift_cli.serving import server
+from resshift_cli.serving.guards import LOCAL, Rules
+from resshift_cli.serving.photos import Root
+from resshift_cli.serving.service import Service
+from resshift_cli.serving.shelf import Limits
+from resshift_cli.serving.warm import Models
+from resshift_cli.weights import registry
+
+Serve = Callable[..., httpx2.Client]
+
+
+@contextmanager
+def service(limits: Limits | None = None, root: Path | None = None) -> Iterator[Service]:
+    models = Models(registry.find("tiny-x4"), offline=True, resources={"device": "cpu"})
+    made = Service(models, Root(root), limits or Limits())
+    try:
+        yield made
+    finally:
+        assert made.close(60)
+
+
+@contextmanager
+def listening(made: Service, token: str | None = None) -> Iterator[str]:
+    """Where it listens."""
+    socket = server.listening("127.0.0.1", 0)
+    port = socket.getsockname()[1]
+    rules = Rules(LOCAL, token, f"resshift-{port}", made.limits.upload)
+    listener = server.Server(made, rules)
+    thread = threading.Thread(target=listener.run, args=([socket],))
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        listener.stop()
+        thread.join()
+
+
+@pytest.fixture
+def serve() -> Iterator[Serve]:
+    """Starts a service, and gives a client of it."""
+    with ExitStack() as stack:
+
+        def serve(
+            limits: Limits | None = None, root: Path | None = None, token: str | None = None
+        ) -> httpx2.Client:
+            made = stack.enter_context(service(limits, root))
+            way = stack.enter_context(listening(made, token))
+            return stack.enter_context(httpx2.Client(base_url=way, timeout=60))
+
+        yield serve
+
+
+@pytest.fixture(scope="module")
+def client() -> Iterator[httpx2.Client]:
+    """A client of a service that several tests share."""
+    with (
+        service() as made,
+        listening(made) as way,
+        httpx2.Client(base_url=way, timeout=60) as found,
+    ):
+        yield found
+
+
+def sent(path: Path) -> dict[str, tuple[str, bytes]]:
+    """A photo as a form has it."""
+    return {"image": (path.name, path.read_bytes())}

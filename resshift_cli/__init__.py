@@ -1,4 +1,4 @@
-"""Enlarge images with ResShift; torch is imported only when an image is."""
+"""Enlarge images with ResShift, and mend them; torch is imported only when an image is."""
 
 from __future__ import annotations
 
@@ -6,16 +6,21 @@ TYPE_CHECKING = False  # typing takes a while to be imported, and `resshift` sta
 if TYPE_CHECKING:
     from typing import Any
 
+    from resshift_cli.restoration.inpainter import Inpainter
     from resshift_cli.restoration.upscaler import Upscaler
 
 __version__ = "0.1.0"
-__all__ = ["Upscaler", "__version__"]
+__all__ = ["Inpainter", "Upscaler", "__version__"]
 
 
 def __getattr__(name: str) -> Any:
-    """Import `Upscaler`, and with it torch, on first use."""
+    """Import a class, and with it torch, on first use."""
     if name == "Upscaler":
         from resshift_cli.restoration.upscaler import Upscaler
 
         return Upscaler
+    if name == "Inpainter":
+        from resshift_cli.restoration.inpainter import Inpainter
+
+        return Inpainter
     raise AttributeError(f"module 'resshift_cli' has no attribute '{name}'")

@@ -24,6 +24,7 @@ from resshift_cli.diffusion.specs import (
 )
 from resshift_cli.restoration import pipeline
 from resshift_cli.restoration.engine import Run
+from resshift_cli.restoration.inpainter import Inpainter
 from resshift_cli.restoration.upscaler import Upscaler
 from resshift_cli.system.progress import silent
 from resshift_cli.weights import checkpoint
@@ -92,7 +93,11 @@ def tiny_upscaler(
 
 @torch.inference_mode()
 def restore(
-    upscaler: Upscaler, lq: Tensor, *, field: noise.Field = noise.field, **options: Any
+    upscaler: Upscaler | Inpainter,
+    lq: Tensor,
+    *,
+    field: noise.Field = noise.field,
+    **options: Any,
 ) -> Tensor:
     """Images (N, 3, h, w) in [-1, 1] enlarged once by the model's own factor, uncorrected."""
     run = Run(upscaler.engine, upscaler.chosen_batch or 1, silent(), field)

@@ -60,6 +60,18 @@ def field(
     return torch.from_numpy(window)[None]
 
 
+def shifted(field: Field, above: int, beside: int) -> Field:
+    """The same noise for what begins so many rows and columns into the image."""
+
+    def moved(
+        seed: int, step: int, channels: int, *, top: int, left: int, height: int, width: int
+    ) -> Tensor:
+        place = {"top": top + above, "left": left + beside, "height": height, "width": width}
+        return field(seed, step, channels, **place)
+
+    return moved
+
+
 def _block(seed: int, step: int, channels: int, block_y: int, block_x: int) -> NDArray[np.float32]:
     # Raw Philox words are the same in every numpy version, unlike Generator.standard_normal;
     # Box and Muller make a pair of normal numbers of each pair of words.

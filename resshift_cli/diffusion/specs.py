@@ -270,6 +270,8 @@ class ModelSpec:
             )
         if self.condition == "latent" and inner.latent_channels != 3:
             yield "condition = 'latent' needs a latent of 3 channels, as many as the image has"
+        if inner.lq_mask and self.condition != "pixels":
+            yield f"a mask (lq_mask) goes with condition = 'pixels', not '{self.condition}'"
         if self.precondition and self.predict != "residual":
             yield "precondition goes with predict = 'residual' only"
         if self.max_steps is not None and not 1 <= self.max_steps <= self.schedule.steps:

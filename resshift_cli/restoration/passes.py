@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 
@@ -72,10 +72,26 @@ def stream(job: Job, rows: Iterable[Pixels], shape: tuple[int, int, int]) -> Ite
         ResShiftError: the result is not finite.
         Exception: memory does not hold the smallest tile.
     """
+    return fitted(job, lambda job: _enlarged(job, rows, shape))
+
+
+def fitted(job: Job, run: Callable[[Job], Iterator[Pixels]]) -> Iterator[Pixels]:
+    """Do a job, in smaller tiles where memory does not hold one.
+
+    Args:
+        job: it.
+        run: does it, from the beginning every time.
+
+    Yields:
+        What that gives.
+
+    Raises:
+        Exception: as `run`, or memory does not hold the smallest tile.
+    """
     while True:
         begun = False
         try:
-            for band in _enlarged(job, rows, shape):
+            for band in run(job):
                 begun = True
                 yield band
             return

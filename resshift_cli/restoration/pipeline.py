@@ -71,6 +71,8 @@ class Pipeline:
 
         Args:
             lq: bands of rows, float32 (N, 3, n, width) in [-1, 1], as high and wide as the tiles.
+                Of a model that takes a mask (N, 4, n, width), too: the last plane is 1 where the
+                image is unknown, and -1 where it is known, as all of it is without that plane.
 
         Returns:
             Bands of rows, float32 (N, 3, n, width * scale) in [-1, 1].
@@ -94,14 +96,20 @@ class Pipeline:
     def _images(self, lq: Iterable[Tensor]) -> tuple[Window, Window]:
         """The images on the device; and enlarged by bicubic interpolation."""
         height = self.latents.grid.rows.length * self.spec.lq_pixels
-        low = Window(to_device(band, self.run.engine.device) for band in lq)
+        low = Window(to_device(self._masked(band), self.run.engine.device) for band in lq)
 
         def enlarged(image: Tensor) -> Tensor:
-            large = enlarge(image, self.spec.scale)
+            large = enlarge(image[:, :3], self.spec.scale)
             return large.clamp(-1, 1) if self.spec.clip_lq else large
 
         large = bands.local(low.reader(), height, enlarged, reach=BICUBIC_REACH, up=self.spec.scale)
         return low, Window(large)
+
+    def _masked(self, band: Tensor) -> Tensor:
+        """What a model that takes a mask is shown of an image: without one, all is known."""
+        if not self.spec.denoiser.lq_mask or band.shape[1] > 3:
+            return band
+        return F.pad(band, (0, 0, 0, 0, 0, 1), value=-1.0)
 
     def _condition(self, low: Window, high: Window, y0: Window) -> tuple[Window, int]:
         """What the denoiser is shown of the image, and how much finer than the latent that is."""

@@ -25,12 +25,10 @@ before it, and have next to nothing to add."""
 COLOUR_FIXES: tuple[str, ...] = get_args(ColourFix)
 
 
-class Options(TypedDict, total=False):
-    """How an image may be asked to be enlarged.
+class Sampling(TypedDict, total=False):
+    """How a chain may be asked to be walked, over an image cut into tiles.
 
     Attributes:
-        scale: output size over input size, 1 to 16. By default the model's own factor. Smaller ones
-            are reached by a Lanczos reduction, larger ones by further passes.
         steps: steps of the chain, 1 to the model's own number, which is the default.
         seed: 0 to 2^64 - 1, by default 0; the same seed gives the same result.
         tile: largest side of a tile in input pixels, rounded down to what the network takes; up to
@@ -41,8 +39,25 @@ class Options(TypedDict, total=False):
             texture. By default as the model says.
         detail: how much of what the model makes up is kept, 0, the mean of all that the image may
             have been, to 1. By default as the model says.
+    """
+
+    steps: SupportsIndex | None
+    seed: SupportsIndex
+    tile: SupportsIndex | None
+    overlap: SupportsIndex | None
+    temperature: SupportsFloat | None
+    detail: SupportsFloat | None
+
+
+class Options(Sampling, total=False):
+    """How an image may be asked to be enlarged.
+
+    Attributes:
+        scale: output size over input size, 1 to 16. By default the model's own factor. Smaller ones
+            are reached by a Lanczos reduction, larger ones by further passes.
         color_fix: `wavelet` gives the result the low frequencies of the image, and so its colours;
-            `adain` matches mean and contrast around every pixel; `none`. Likewise.
+            `adain` matches mean and contrast around every pixel; `none`. By default as the model
+            says.
         consistency: how far the result is brought to where its reduction equals the image, 0, the
             default, to 1. It helps with clean images, and brings back the noise of others.
         keep_hidden: leave the colours under full transparency what they are, for textures that have
@@ -53,12 +68,6 @@ class Options(TypedDict, total=False):
     """
 
     scale: SupportsFloat | None
-    steps: SupportsIndex | None
-    seed: SupportsIndex
-    tile: SupportsIndex | None
-    overlap: SupportsIndex | None
-    temperature: SupportsFloat | None
-    detail: SupportsFloat | None
     color_fix: str | None
     consistency: SupportsFloat
     keep_hidden: bool

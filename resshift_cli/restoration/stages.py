@@ -177,7 +177,7 @@ class _Tiles:
         Of several images only those in which they were not; the others get zeros.
         """
         row, self._finite = self._finite, []
-        if torch.cat([finite for _, finite in row]).all():
+        if not row or torch.cat([finite for _, finite in row]).all():
             return
         for box, finite in row:
             if not finite.all():

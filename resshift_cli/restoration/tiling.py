@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -35,6 +35,11 @@ class Axis:
         return Axis(
             self.length * factor, self.size * factor, tuple(start * factor for start in self.starts)
         )
+
+    def part(self, first: int, last: int) -> Axis:
+        """Some tiles that follow each other, counted from where they begin."""
+        starts = tuple(start - self.starts[first] for start in self.starts[first : last + 1])
+        return Axis(starts[-1] + self.size, self.size, starts)
 
     def weights(self) -> list[Tensor]:
         """Float32 (size,) per tile: raised cosines over the overlaps; all tiles sum to 1.
@@ -129,13 +134,22 @@ class Box:
 
 @dataclass(frozen=True)
 class Grid:
-    """Tiles that cover an image: every pair of a row of tiles and a column of tiles."""
+    """Tiles that cover an image: every pair of a row of tiles and a column of tiles.
+
+    Attributes:
+        rows: tiles from top to bottom.
+        columns: tiles from left to right.
+        chosen: row and column of those that there are, of the first row some; by default all.
+    """
 
     rows: Axis
     columns: Axis
+    chosen: frozenset[tuple[int, int]] | None = None
 
     def __len__(self) -> int:
         """How many tiles there are."""
+        if self.chosen is not None:
+            return len(self.chosen)
         return len(self.rows.starts) * len(self.columns.starts)
 
     @property
@@ -149,7 +163,23 @@ class Grid:
         return [
             Box(row, column, top, left, height, width)
             for column, left in enumerate(self.columns.starts)
+            if self.chosen is None or (row, column) in self.chosen
         ]
+
+    def around(self, touched: Callable[[Box], bool]) -> tuple[Grid, Box]:
+        """The tiles that are touched, at least one, counted from the corner of all that they cover.
+
+        Returns:
+            They; and what they cover, a box whose place in the grid is that of its first tile.
+        """
+        chosen = [(box.row, box.column) for box in self.boxes if touched(box)]
+        (first, last), (left, right) = ((min(n), max(n)) for n in zip(*chosen, strict=True))
+        rows, columns = self.rows.part(first, last), self.columns.part(left, right)
+        inner = frozenset((row - first, column - left) for row, column in chosen)
+        corner = self.rows.starts[first], self.columns.starts[left]
+        covered = Box(first, left, *corner, rows.length, columns.length)
+        every = len(inner) == len(rows.starts) * len(columns.starts)
+        return Grid(rows, columns, None if every else inner), covered
 
 
 class Tiles(Protocol):
@@ -171,6 +201,8 @@ class Tiles(Protocol):
 
 class Blend:
     """Tiles blended over their overlaps, for any number of images cut by the same grid.
+
+    Where the grid has no tile, images are 0.
 
     Args:
         grid: how the images are cut.
@@ -211,7 +243,8 @@ class Blend:
                 blended = _grown(blended, parts[0], height, self._columns.length)
                 for box, part in zip(some, parts, strict=True):
                     self._add(blended, top, box, part)
-            assert blended is not None  # there are tiles in every row
+            assert blended is not None  # there are tiles in the first row
+            blended = _grown(blended, blended, height, self._columns.length)
             for box, part in tiles.mended():
                 self._add(blended, top, box, part.float())
             finished = rows.length
@@ -232,11 +265,29 @@ class Blend:
 
     def _weight(self, box: Box, device: torch.device) -> Tensor:
         """What a tile is multiplied by; of a grid's many tiles few differ in it."""
+        if self.grid.chosen is not None:
+            return self._share(box).to(device)
         row, column = self._row_weights[box.row], self._column_weights[box.column]
         key = (id(row), id(column))
         if key not in self._weights:
             self._weights[key] = (row[:, None] * column).to(device)
         return self._weights[key]
+
+    def _share(self, box: Box) -> Tensor:
+        """The weight of a tile in that of all that there are, where some are missing."""
+        height, width = self._rows.size, self._columns.size
+        total = torch.zeros(height, width, dtype=torch.float64)
+        for other in self.grid.boxes:
+            y, x = (other.top - box.top) * self.factor, (other.left - box.left) * self.factor
+            if abs(y) < height and abs(x) < width:
+                there = total[max(y, 0) : height + y, max(x, 0) : width + x]
+                weight = self._product(other)
+                there += weight[max(-y, 0) : height - y, max(-x, 0) : width - x]
+        return (self._product(box) / total).float()
+
+    def _product(self, box: Box) -> Tensor:
+        row, column = self._row_weights[box.row], self._column_weights[box.column]
+        return row[:, None].double() * column
 
 
 def _grown(blended: Tensor | None, like: Tensor, height: int, width: int) -> Tensor:

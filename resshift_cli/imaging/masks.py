@@ -1,0 +1,248 @@
+"""Which pixels of a photo are unknown: by a mask's image, a colour, rectangles or its alpha."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from resshift_cli.errors import UsageError, printable
+from resshift_cli.imaging import read
+from resshift_cli.imaging.picture import Pixels, levels
+
+Unknown = NDArray[np.bool_]
+"""(H, W), true where a pixel is unknown."""
+
+ALPHA = "alpha"
+"""What stands for the photo's own transparency in place of a mask's file."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rectangle:
+    """Pixels from the left, from the top, across and down."""
+
+    x: int
+    y: int
+    width: int
+    height: int
+
+    def __str__(self) -> str:
+        """As it is typed."""
+        return f"{self.x},{self.y},{self.width},{self.height}"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Hole:
+    """What of an image is to be filled.
+
+    Attributes:
+        unknown: where its pixels are unknown.
+        share: how far they are replaced, float32 (H, W) in [0, 1]: 0 outside the hole, 1 within it
+            but for a feathered edge.
+        opaque: whether what is filled can be seen, whatever alpha was there.
+    """
+
+    unknown: Unknown
+    share: Pixels
+    opaque: bool = False
+
+    @classmethod
+    def of(cls, unknown: Unknown, *, grow: int = 0, feather: int = 0, opaque: bool = False) -> Self:
+        """A hole around unknown pixels.
+
+        Args:
+            unknown: those.
+            grow: pixels around them that are taken for unknown as well.
+            feather: pixels from the edge of all that inwards over which the image's own pixels go
+                over into what is filled.
+            opaque: see the class.
+        """
+        if grow:
+            unknown = _distance(unknown, grow) <= grow
+        share = unknown.astype(np.float32)
+        if feather:
+            depth = _distance(~unknown, feather + 1) / np.float32(feather + 1)
+            share *= 0.5 - 0.5 * np.cos(np.pi * np.minimum(depth, 1)).astype(np.float32)
+        return cls(unknown, share, opaque)
+
+    def filled(self, band: Pixels, top: int, left: int, filling: Pixels) -> Pixels:
+        """Rows of the image with what fills the hole in them; all else is bit for bit as it was.
+
+        Args:
+            band: the rows, (n, W, C), C as in `Picture`.
+            top: which row of the image they begin at.
+            left: which column `filling` begins at.
+            filling: colours for a part of them, (n, w, 1 or 3).
+        """
+        result = band.copy()
+        columns = slice(left, left + filling.shape[1])
+        within = result[:, columns]
+        share = self.share[top : top + len(band), columns, None]
+        colours = slice(0, filling.shape[2])
+        mixed = within[..., colours] * (1 - share) + filling * share
+        within[..., colours] = np.where(share > 0, mixed, within[..., colours])
+        if self.opaque and band.shape[2] % 2 == 0:
+            within[..., -1] = np.where(share[..., 0] > 0, 1, within[..., -1])
+        return result
+
+
+@dataclass(frozen=True, slots=True)
+class Mask:
+    """How the unknown pixels of a photo are told.
+
+    Attributes:
+        shape: an image that is white, or light, where they are; `alpha` for what is transparent in
+            the photo itself; a colour such as `#ff00ff` that the photo has there; or None.
+        boxes: rectangles of them, besides.
+        invert: whether all that is told is what is known instead.
+        grow: see `Hole.of`.
+        feather: likewise.
+    """
+
+    shape: str | None = None
+    boxes: tuple[Rectangle, ...] = ()
+    invert: bool = False
+    grow: int = 0
+    feather: int = 0
+    _read: dict[str, Unknown] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        """Refuse a mask that says nothing, or can't be met."""
+        if self.shape is None and not self.boxes:
+            raise UsageError(
+                "Nothing says which pixels are to be filled.",
+                hint="Give a mask (--mask FILE, alpha or '#rrggbb'), or rectangles (--box).",
+            )
+        if self.shape == ALPHA and self.feather > self.grow:
+            raise UsageError(
+                "A feathered edge shows the photo's own pixels, and there are none where it is "
+                "transparent.",
+                hint=f"Grow the hole as far, by {self.feather} pixels (--grow).",
+            )
+
+    def hole(self, rows: Iterable[Pixels], shape: tuple[int, int, int], name: str) -> Hole:
+        """The hole in a photo.
+
+        Args:
+            rows: its bands, float32 (n, W, C) in [0, 1]; they are gone through once, if at all.
+            shape: (H, W, C) of all of them.
+            name: what messages call it.
+
+        Raises:
+            UsageError: there is nothing to be filled, or nothing is known, or what is told does
+                not fit the photo.
+            ResShiftError: a mask's file can't be read, as `read.read`.
+        """
+        unknown = np.zeros(shape[:2], dtype=bool) if self.shape is None else None
+        if unknown is None:
+            unknown = self._told(rows, shape, name)
+        for box in self.boxes:
+            within = unknown[box.y : box.y + box.height, box.x : box.x + box.width]
+            if not within.size:
+                raise UsageError(
+                    f"The rectangle {box} lies outside of {name}, {shape[1]}x{shape[0]}.",
+                    hint="Give pixels from the left, from the top, across and down (--box).",
+                )
+            within[:] = True
+        hole = Hole.of(
+            ~unknown if self.invert else unknown,
+            grow=self.grow,
+            feather=self.feather,
+            opaque=self.shape == ALPHA,
+        )
+        if not hole.unknown.any():
+            raise UsageError(
+                f"The mask leaves nothing of {name} to be filled.",
+                hint="It is white where pixels are unknown; --invert is for those that are black "
+                "there.",
+            )
+        if hole.unknown.all():
+            raise UsageError(
+                f"The mask leaves nothing of {name} that is known.",
+                hint="It is white where pixels are unknown; --invert is for those that are black "
+                "there.",
+            )
+        return hole
+
+    def _told(self, rows: Iterable[Pixels], shape: tuple[int, int, int], name: str) -> Unknown:
+        assert self.shape is not None
+        if self.shape == ALPHA:
+            if shape[2] % 2:
+                raise UsageError(
+                    f"{name} has no alpha that could say what is to be filled.",
+                    hint="Give a mask's file, or a colour, with --mask.",
+                )
+            return np.concatenate([band[..., -1] < 1 for band in rows])
+        if self.shape.startswith("#"):
+            colour = colour_of(self.shape)
+            return np.concatenate([_has_colour(band, colour) for band in rows])
+        unknown = self._read.get(self.shape)
+        if unknown is None:
+            unknown = self._read[self.shape] = light(read.read(Path(self.shape)).pixels)
+        if unknown.shape != shape[:2]:
+            tall, wide = unknown.shape
+            raise UsageError(
+                f"The mask {printable(self.shape)} is {wide}x{tall}, and {name} is "
+                f"{shape[1]}x{shape[0]}.",
+                hint="A mask has a pixel for every pixel of the photo, seen upright.",
+            )
+        return unknown.copy()
+
+
+def colour_of(text: str) -> tuple[int, int, int]:
+    """Red, green and blue of `#rrggbb`, 0 to 255.
+
+    Raises:
+        UsageError: it is none.
+    """
+    if not re.fullmatch(r"#[0-9a-fA-F]{6}", text):
+        raise UsageError(
+            f"'{printable(text)}' is no colour.",
+            hint="Write red, green and blue as --mask '#ff00ff'; a file of that name is ./#...",
+        )
+    red, green, blue = (int(text[at : at + 2], 16) for at in (1, 3, 5))
+    return red, green, blue
+
+
+def light(mask: Pixels) -> Unknown:
+    """Where a mask, (H, W, C) as in `Picture`, is half white or more, and not transparent."""
+    colours, veil = (mask, 1) if mask.shape[2] % 2 else (mask[..., :-1], mask[..., -1])
+    return colours.mean(axis=-1) * veil >= 0.5
+
+
+def _has_colour(band: Pixels, colour: tuple[int, int, int]) -> Unknown:
+    """Where a band's colours, brought to 8 bits, are one colour."""
+    shown = levels(band[..., : 1 if band.shape[2] < 3 else 3], 8)
+    return np.asarray((shown == np.array(colour, np.uint8)).all(axis=-1))
+
+
+def _distance(to: Unknown, most: int) -> Pixels:
+    """Distance of every pixel to the nearest one of some, where that is at most so much.
+
+    Along rows first; then the least, over rows above and below, of both together.
+    """
+    far = np.float32(most + 1)
+    across = np.minimum(_distance_across(to), far) ** 2
+    nearest = across.copy()
+    height = len(to)
+    for rows in range(1, min(most, height - 1) + 1):
+        away = np.float32(rows**2)
+        np.minimum(nearest[rows:], across[:-rows] + away, out=nearest[rows:])
+        np.minimum(nearest[:-rows], across[rows:] + away, out=nearest[:-rows])
+    return np.sqrt(nearest)
+
+
+def _distance_across(to: Unknown) -> Pixels:
+    """Distance of every pixel to the nearest one of some in its row."""
+    width = to.shape[1]
+    column = np.arange(width, dtype=np.float32)
+    before = np.maximum.accumulate(np.where(to, column, np.float32(-2 * width)), axis=1)
+    after = np.where(to, column, np.float32(3 * width))[:, ::-1]
+    after = np.minimum.accumulate(after, axis=1)[:, ::-1]
+    nearest: Pixels = np.minimum(column - before, after - column)
+    return nearest

@@ -61,6 +61,12 @@ def tiny_spec(**changes: Any) -> ModelSpec:
     return replace(spec, **changes)
 
 
+def tiny_fills(**changes: Any) -> ModelSpec:
+    """The same at x1, with a mask; tiles are multiples of 32 pixels."""
+    network = replace(tiny_spec().denoiser, lq_ratio=4, lq_mask=True)
+    return tiny_spec(**{"scale": 1, "denoiser": network} | changes)
+
+
 def tiny_networks(spec: ModelSpec) -> tuple[Denoiser, Autoencoder]:
     """The networks of a spec, with the same random weights every time."""
     with torch.random.fork_rng(devices=[]):

@@ -24,6 +24,7 @@ from resshift_cli.commands.evaluate import evaluate
 from resshift_cli.commands.exits import BROKEN_PIPE, EPILOG, explain
 from resshift_cli.commands.groups import spread
 from resshift_cli.commands.help import Command
+from resshift_cli.commands.inpaint import inpaint
 from resshift_cli.commands.options import DebugOption
 from resshift_cli.commands.preview import preview
 from resshift_cli.commands.serve import serve
@@ -46,6 +47,7 @@ app.command(cls=Command)(spread(upscale))
 app.command(cls=Command, short_help="Enlarge all images of a folder, and of those in it.")(
     spread(batch)
 )
+app.command(cls=Command, short_help="Fill holes in a photo.")(spread(inpaint))
 app.command(cls=Command, short_help="Show a crop of a photo at settings to choose from.")(
     spread(preview)
 )

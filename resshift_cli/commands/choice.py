@@ -6,16 +6,16 @@ is impossible, or nobody would want to wait for it unasked; one line says so.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from resshift_cli.commands import console, defaults, ready
-from resshift_cli.commands.groups import Computation, Machine, Model
-from resshift_cli.commands.values import DEFAULT_MODEL
-from resshift_cli.errors import UsageError
+from resshift_cli.commands.groups import Machine, Model, Sampling
+from resshift_cli.commands.values import UPSCALE
+from resshift_cli.errors import ModelUnavailableError, UsageError
 
 if TYPE_CHECKING:
     from resshift_cli.diffusion.specs import ModelSpec
@@ -33,17 +33,19 @@ WORTH = 0.7  # of the time is what something faster may take to be named
 
 @dataclass(frozen=True)
 class Job:
-    """Images to be enlarged, as far as the time depends on it.
+    """Images that something is made of, as far as the time depends on it.
 
     Attributes:
         sizes: how many there are of every height and width.
         computation: what is asked for.
         machine: where it is computed.
+        share: what of an image's tiles is computed.
     """
 
     sizes: Mapping[tuple[int, int], int]
-    computation: Computation
+    computation: Sampling
     machine: Machine
+    share: Callable[[ModelSpec, Settings], float] = lambda spec, settings: 1.0
 
     @property
     def pixels(self) -> int:
@@ -71,15 +73,15 @@ class Job:
         steps = min(spec.steps, steps or self.computation.steps or spec.steps)
         box, total = None if scale else self.computation.box(), 0.0
         for (height, width), count in self.sizes.items():
-            wanted = box.scale(height, width) if box else scale or self.computation.scale
+            wanted = box.scale(height, width) if box else scale or self.computation.factor()
             how = settings.settings(spec, name="the model", scale=wanted, steps=steps)
             expected = estimate.estimate(spec, measured, how, height=height, width=width)
-            total += count * expected.seconds
+            total += count * expected.seconds * self.share(spec, how)
         return total
 
 
 def candidate(which: Model) -> ModelEntry:
-    """The model that the options of `upscale` mean; no network is touched.
+    """The model that a command's options mean; no network is touched.
 
     Raises:
         UsageError: no such model, or one of another task; a weight file that fits several.
@@ -90,11 +92,12 @@ def candidate(which: Model) -> ModelEntry:
     if which.weights is not None:
         like = registry.find(which.model, which.registry) if which.model else None
         return store.own(which.weights, like, registry.models(which.registry).values())
-    entry = registry.find(_named(which) or DEFAULT_MODEL, which.registry)
-    if entry.task not in registry.UPSCALING:
+    work = which.work
+    entry = registry.find(_named(which) or work.default, which.registry)
+    if entry.task not in work.tasks:
         raise UsageError(
-            f"'{entry.name}' is for {entry.task}, which `resshift upscale` does not do.",
-            hint="`resshift models list` shows the models for enlarging.",
+            f"'{entry.name}' is for {entry.task}, which `resshift {work.command}` does not do.",
+            hint=f"`resshift models list --task {work.command}` shows the models that do.",
         )
     return entry
 
@@ -104,31 +107,47 @@ def settle(
 ) -> ModelEntry:
     """The candidate, or what takes the place of a default model that is not here.
 
+    Where nothing can, the model is fetched, with a word about its size and terms.
+
     Args:
         entry: the candidate.
         which: the options that it comes from.
         job: what is to be done, where that is known.
         steps: that are asked for, where it is not.
+
+    Raises:
+        ModelUnavailableError: nothing can, and it is not to be had.
     """
     from resshift_cli.weights import store
 
     if _named(which) or which.weights is not None or store.located(entry):
         return entry
     spec = ready.known_spec(entry)
-    seconds = job.seconds(spec) if job and spec else 0.0
+    bundled = _bundled(which, steps or (job.computation.steps if job else None))
+    seconds = job.seconds(spec) if job and spec and bundled else 0.0
     time = f"would take about {console.duration(seconds)} here" if seconds else ""
     if which.offline:
         why = "can't be fetched offline"
-    elif seconds > UNASKED:
+    elif seconds > UNASKED and bundled is not None:
         why = "nobody named it"
     elif not store.reachable(entry, within=REACHABLE_WITHIN):
         why = "its sources can't be reached"
     else:
-        return entry
-    bundled = _bundled(steps or (job.computation.steps if job else None))
+        why = ""
     size = console.size(sum(file.bytes for file in entry.files))
     terms = entry.licence if entry.commercial else f"{entry.licence}, no commercial use"
     facts = ", ".join(filter(None, (f"{size} to fetch", terms, time)))
+    if bundled is None:
+        needed = f"`resshift {which.work.command}` takes {entry.name} ({facts}), which is not here"
+        if why:
+            raise ModelUnavailableError(
+                f"{needed} and {why}.",
+                hint=f"`resshift models pull {entry.name}` fetches it where there is a network.",
+            )
+        console.note(f"{needed} yet.")
+        return entry
+    if not why:
+        return entry
     console.note(
         f"{entry.name}, the default model, is not here and {why}: using {bundled.name}, which is "
         f"bundled. The other one ({facts}) is fetched by `resshift models pull {entry.name}`, or "
@@ -142,15 +161,16 @@ def choose(which: Model, steps: int | None = None) -> ModelEntry:
     return settle(candidate(which), which, steps=steps)
 
 
-def _bundled(steps: int | None) -> ModelEntry:
-    """The best bundled model that walks as many steps, where so many are asked for."""
+def _bundled(which: Model, steps: int | None) -> ModelEntry | None:
+    """The best bundled model for the work that walks as many steps, where so many are asked for."""
     from resshift_cli.weights import registry
 
-    for entry in registry.bundled():
+    able = [entry for entry in registry.bundled() if entry.task in which.work.tasks]
+    for entry in able:
         spec = ready.known_spec(entry)
         if steps is None or spec is None or steps <= spec.steps:
             return entry
-    return registry.bundled()[0]
+    return able[0] if able else None
 
 
 def several(
@@ -227,4 +247,13 @@ def _remark(entry: ModelEntry, spec: ModelSpec) -> str:
 
 
 def _named(which: Model) -> str | None:
-    return which.model or defaults.default_model()
+    """The model that is named, on the command line or for all commands that it is able to serve."""
+    from resshift_cli.weights import registry
+
+    if which.model:
+        return which.model
+    usual = defaults.default_model()
+    if usual is None or which.work is UPSCALE:
+        return usual
+    able = registry.find(usual, which.registry).task in which.work.tasks
+    return usual if able else None

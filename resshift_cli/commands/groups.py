@@ -33,6 +33,7 @@ from resshift_cli.commands.options import (
     DebugOption,
     DetailOption,
     DeviceOption,
+    FillingModelOption,
     FitOption,
     HeightOption,
     JsonOption,
@@ -45,6 +46,7 @@ from resshift_cli.commands.options import (
     PrecisionOption,
     QuietOption,
     RegistryOption,
+    RestoringModelOption,
     ScaleOption,
     SeedOption,
     StepsOption,
@@ -54,7 +56,7 @@ from resshift_cli.commands.options import (
     WidthOption,
     WrapOption,
 )
-from resshift_cli.commands.values import MAX_PIXELS
+from resshift_cli.commands.values import INPAINT, MAX_PIXELS, RESTORE, UPSCALE, Work
 from resshift_cli.errors import UsageError
 
 if TYPE_CHECKING:
@@ -137,9 +139,14 @@ def spread(command: Callable[..., None]) -> Callable[..., None]:
 
 @dataclass(frozen=True, slots=True)
 class Model(Options):
-    """Which model is used, and from where; see `choice.candidate`."""
+    """Which model is used, and from where; see `choice.candidate`.
+
+    Attributes:
+        work: what it is to do.
+    """
 
     panel = "Which model"
+    work: ClassVar[Work] = UPSCALE
 
     model: ModelOption = None
     weights: WeightsOption = None
@@ -147,27 +154,69 @@ class Model(Options):
     offline: OfflineOption = False
 
 
+@dataclass(frozen=True, slots=True)
+class FillingModel(Model):
+    """The same for holes."""
+
+    work: ClassVar[Work] = INPAINT
+
+    model: FillingModelOption = None
+
+
+@dataclass(frozen=True, slots=True)
+class RestoringModel(Model):
+    """The same for photos that are mended."""
+
+    work: ClassVar[Work] = RESTORE
+
+    model: RestoringModelOption = None
+
+
 SIZES = ("scale", "width", "height", "long_side", "fit")
 """Fields that say how large a result is, each on its own."""
 
 
-@dataclass(frozen=True, slots=True)
-class Computation(Options):
-    """What is computed; None is for the model to say."""
+@dataclass(frozen=True)  # what has two bases takes no slots
+class Sampling(Options):
+    """How a chain is walked; None is for the model to say."""
 
     panel = "What to compute"
 
-    scale: ScaleOption = None
-    width: WidthOption = None
-    height: HeightOption = None
-    long_side: LongSideOption = None
-    fit: FitOption = None
     steps: StepsOption = None
     seed: SeedOption = 0
     tile: TileOption = None
     overlap: OverlapOption = None
     detail: DetailOption = None
     temperature: TemperatureOption = None
+
+    def arguments(self) -> dict[str, Any]:
+        """As `restoration.settings.settings` takes them."""
+        return asdict(self)
+
+    def factor(self) -> float | None:
+        """What scale is asked for, if any."""
+        return None
+
+    def box(self) -> Box | None:
+        """What results are to fill, where that is said in place of a scale."""
+        return None
+
+
+@dataclass(frozen=True)
+class Size(Options):
+    """How large results are."""
+
+    scale: ScaleOption = None
+    width: WidthOption = None
+    height: HeightOption = None
+    long_side: LongSideOption = None
+    fit: FitOption = None
+
+
+@dataclass(frozen=True)
+class Computation(Sampling, Size):
+    """What is computed; None is for the model to say."""
+
     color_fix: ColorFixOption = None
     consistency: ConsistencyOption = 0.0
     keep_hidden: KeepHiddenOption = False
@@ -179,6 +228,10 @@ class Computation(Options):
         for name in SIZES[1:]:
             del values[name]
         return values
+
+    def factor(self) -> float | None:
+        """See `Sampling.factor`."""
+        return self.scale
 
     def box(self) -> Box | None:
         """What results are to fill, where that is said in place of a scale.
@@ -286,11 +339,11 @@ class Writing(Options):
 
 
 @dataclass(frozen=True, slots=True)
-class Enlarging(Options):
-    """All that there is to say of how images are enlarged."""
+class Making(Options):
+    """All that there is to say of how results are made."""
 
     model: Model
-    computation: Computation
+    computation: Sampling
     machine: Machine
     reading: Reading
     writing: Writing
@@ -302,6 +355,20 @@ class Enlarging(Options):
             UsageError: settings that no format has.
         """
         return self.writing.handling(self.reading)
+
+
+@dataclass(frozen=True, slots=True)
+class Enlarging(Making):
+    """The same of images that are enlarged."""
+
+    computation: Computation
+
+
+@dataclass(frozen=True, slots=True)
+class Filling(Making):
+    """The same of holes that are filled."""
+
+    model: FillingModel
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,6 +23,11 @@ EXAMPLES = {
         "resshift batch photos/ -o big/ --include '*.jpg' --exclude 'drafts/*'",
         "resshift batch photos/ --shard 3/8",
     ),
+    "inpaint": (
+        "resshift inpaint photo.jpg --mask holes.png",
+        "resshift inpaint photo.jpg --box 120,80,300,40 --grow 4 --feather 4 --seeds 4",
+        "resshift inpaint cut.png --mask alpha -o whole.png",
+    ),
     "preview": (
         "resshift preview photo.jpg --model tiny-x4 --detail 0 --detail 1 --open",
         "resshift preview photo.jpg --at 400,250 --detail 0 --detail 1 -o choice.html",

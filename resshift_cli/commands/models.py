@@ -94,7 +94,7 @@ def info(
     entry = registry.find(name, registry_file)
     facts = _facts(entry)
     spec = ready.known_spec(entry)
-    if spec is not None and entry.task in registry.UPSCALING:
+    if spec is not None and entry.task in registry.RUN_BY["upscale"]:
         with console.waiting("Measuring this machine"):
             ready.import_torch()
             facts["on_this_machine"] = _forecast(spec)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -19,26 +19,36 @@ InputsArgument = Annotated[
         show_default=False,
     ),
 ]
-OutputOption = Annotated[
-    str | None,  # a Path would lose the slash at its end
-    typer.Option(
+
+
+def _output(result: str) -> Any:
+    return typer.Option(
         "--output",
         "-o",
         metavar="FILE|DIR",
         help="Where the result goes: a file, or a folder, which is created if it ends with a "
-        "slash, or - for stdout. By default photo.jpg becomes photo_x4.jpg beside it, and what "
+        f"slash, or - for stdout. By default photo.jpg becomes {result} beside it, and what "
         "came from stdin goes to stdout.",
-    ),
-]
-SuffixOption = Annotated[
-    str | None,
-    typer.Option(
+    )
+
+
+def _suffix(example: str, usual: str) -> Any:
+    return typer.Option(
         metavar="TEXT",
+        show_default=False,
         callback=values.part_of_a_name,
         help="What results are called behind the name of their input, where -o names no file: "
-        "_large makes photo_large.jpg of photo.jpg. By default _x4, or what the size says.",
-    ),
-]
+        f"{example} makes photo{example}.jpg of photo.jpg. By default {usual}.",
+    )
+
+
+# A Path would lose the slash at its end.
+OutputOption = Annotated[str | None, _output("photo_x4.jpg")]
+FilledOutputOption = Annotated[str | None, _output("photo_filled.jpg")]
+RestoredOutputOption = Annotated[str | None, _output("photo_restored.jpg")]
+SuffixOption = Annotated[str | None, _suffix("_large", "_x4, or what the size says")]
+FilledSuffixOption = Annotated[str, _suffix("_whole", "_filled")]
+RestoredSuffixOption = Annotated[str, _suffix("_clean", "_restored")]
 SkipExistingOption = Annotated[
     bool,
     typer.Option("--skip-existing", help="Leave images alone whose result is there already."),
@@ -169,19 +179,32 @@ ModelOption = Annotated[
     str | None,
     typer.Option(
         metavar="NAME",
-        autocompletion=values.model_names,
+        autocompletion=values.UPSCALE.models,
         help=f"One of `resshift models list`, fetched when it is first used. By default "
         f"${values.DEFAULT_VARIABLE} or {values.DEFAULT_MODEL}; where that is neither here nor "
         f"to be had, the bundled {values.BUNDLED_MODEL}. With --weights: the model whose networks "
         "the file fits.",
     ),
 ]
+
+
+def _model(work: values.Work) -> Any:
+    return typer.Option(
+        metavar="NAME",
+        autocompletion=work.models,
+        help=f"One of `resshift models list --task {work.command}`, fetched when it is first used; "
+        f"by default {work.default}. With --weights: the model whose networks the file fits.",
+    )
+
+
+FillingModelOption = Annotated[str | None, _model(values.INPAINT)]
+RestoringModelOption = Annotated[str | None, _model(values.RESTORE)]
 ModelsOption = Annotated[
     list[str] | None,
     typer.Option(
         "--model",
         metavar="NAME",
-        autocompletion=values.model_names,
+        autocompletion=values.UPSCALE.models,
         help="One of `resshift models list`, fetched when it is first used; may be repeated. By "
         "default the one that `resshift upscale` uses. With --weights: the model whose networks "
         "the file fits.",
@@ -192,7 +215,7 @@ MeasuredModelsOption = Annotated[
     typer.Option(
         "--model",
         metavar="NAME",
-        autocompletion=values.model_names,
+        autocompletion=values.UPSCALE.models,
         help="A model to measure, fetched when it is first used; may be repeated. By default the "
         "one that `resshift upscale` uses.",
     ),

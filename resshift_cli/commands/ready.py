@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from resshift_cli.commands import console, progress, signals
 from resshift_cli.commands.groups import Machine
@@ -11,9 +12,12 @@ from resshift_cli.errors import memory_limit
 
 if TYPE_CHECKING:
     from resshift_cli.diffusion.specs import ModelSpec
+    from resshift_cli.restoration.model import Model
     from resshift_cli.restoration.upscaler import Upscaler
     from resshift_cli.weights.registry import ModelEntry
     from resshift_cli.weights.store import Files
+
+ModelT = TypeVar("ModelT", bound="Model")
 
 
 def fetch(entry: ModelEntry, *, offline: bool, quiet: bool) -> Files:
@@ -70,11 +74,40 @@ def spec_of(entry: ModelEntry, *, offline: bool, quiet: bool) -> ModelSpec:
 
 
 def load(entry: ModelEntry, machine: Machine, *, offline: bool, quiet: bool) -> Upscaler:
-    """Fetch a model if need be, and load it; what it has to do otherwise goes to stderr.
+    """Fetch a model that enlarges if need be, and load it.
 
     Raises:
-        ModelUnavailableError, OutputError: as `store.obtain` and `Upscaler.load`.
-        DeviceError, UsageError: as `Upscaler`.
+        As `load_as`.
+    """
+
+    def kind() -> type[Upscaler]:
+        from resshift_cli.restoration.upscaler import Upscaler
+
+        return Upscaler
+
+    return load_as(kind, entry, machine, offline=offline, quiet=quiet)
+
+
+def load_as(
+    kind: Callable[[], type[ModelT]],
+    entry: ModelEntry,
+    machine: Machine,
+    *,
+    offline: bool,
+    quiet: bool,
+) -> ModelT:
+    """Fetch a model if need be, and load it; what it has to do otherwise goes to stderr.
+
+    Args:
+        kind: what it becomes, imported when torch has been.
+        entry: the model.
+        machine: where it computes.
+        offline: touch no network.
+        quiet: tell nothing.
+
+    Raises:
+        ModelUnavailableError, OutputError: as `store.obtain` and `Model.load`.
+        DeviceError, UsageError: as `Model`.
     """
     files = fetch(entry, offline=offline, quiet=quiet)
     with (
@@ -82,14 +115,12 @@ def load(entry: ModelEntry, machine: Machine, *, offline: bool, quiet: bool) -> 
         console.waiting(f"Loading {entry.name}", quiet=quiet),
     ):
         import_torch()
-        from resshift_cli.restoration.upscaler import Upscaler
-
-        upscaler = Upscaler.load(
+        model = kind().load(
             entry,
             files,
             **asdict(machine),
             tell=(lambda text: None) if quiet else console.warning,
         )
-    if machine.precision == "fp16" and upscaler.device.type == "cpu" and not quiet:
+    if machine.precision == "fp16" and model.device.type == "cpu" and not quiet:
         console.warning("fp16 is slow on a CPU: --precision auto takes what is fastest here.")
-    return upscaler
+    return model

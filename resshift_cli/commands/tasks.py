@@ -1,4 +1,4 @@
-"""What `upscale` has to do: which inputs, where each result goes, and whether all that can be."""
+"""What a command has to do: which inputs, where each result goes, and whether all that can be."""
 
 from __future__ import annotations
 
@@ -14,14 +14,23 @@ from resshift_cli.commands import pages
 from resshift_cli.errors import OutputError, ResShiftError, UsageError, printable
 
 if TYPE_CHECKING:
-    from resshift_cli.imaging.files import Handling, Loader
+    from resshift_cli.imaging.files import Handling, Loaded, Loader
     from resshift_cli.imaging.formats import SaveOptions
     from resshift_cli.imaging.sources import Source
     from resshift_cli.restoration.size import Box
 
 
-def check_streams(inputs: Sequence[str], output: str | None, *, as_json: bool) -> bool:
-    """Find out whether stdin and stdout can be what - means; whether the result goes to stdout."""
+def check_streams(
+    inputs: Sequence[str], output: str | None, *, as_json: bool, each: int = 1
+) -> bool:
+    """Find out whether stdin and stdout can be what - means; whether the result goes to stdout.
+
+    Args:
+        inputs: as they were given.
+        output: where results go, likewise.
+        as_json: whether a report goes to stdout.
+        each: results of every input.
+    """
     from resshift_cli.imaging import sources, targets
 
     from_stdin = "-" in inputs
@@ -31,7 +40,7 @@ def check_streams(inputs: Sequence[str], output: str | None, *, as_json: bool) -
             "An image from stdin (-) has to be the only input.",
             hint="Give the others to a command of their own.",
         )
-    if len(inputs) > 1 and to_stdout:
+    if len(inputs) * each > 1 and to_stdout:
         raise UsageError(
             "Several results can't all go to stdout.", hint="Give a folder, such as: -o results/"
         )
@@ -77,6 +86,9 @@ class Wanted:
         overwrite: whether results may replace files.
         skip_existing: whether to leave inputs alone whose result is there.
         compare: whether to write a page beside every result that shows it and its input.
+        seed: start of the random numbers.
+        refuse: raises what speaks against an input.
+        beside: files that are no inputs of their own, and not to be replaced either.
     """
 
     output: str | None
@@ -87,6 +99,9 @@ class Wanted:
     overwrite: bool
     skip_existing: bool
     compare: bool
+    seed: int
+    refuse: Callable[[Loaded], object] = lambda loaded: None
+    beside: tuple[Path, ...] = ()
 
     def scale_of(self, size: tuple[int, int], name: str) -> float:
         """The scale of an image of (height, width); `name` is what messages call it.
@@ -99,11 +114,12 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """One file to be enlarged.
+    """One result to be made.
 
     Attributes:
         source: the input.
         scale: output size over input size.
+        seed: start of the random numbers.
         target: the result, or what messages call it.
         options: how it is encoded.
         overwrite: whether it may replace a file; None if it goes to stdout.
@@ -112,6 +128,7 @@ class Task:
 
     source: Source
     scale: float
+    seed: int
     target: Path
     options: SaveOptions
     overwrite: bool | None
@@ -123,7 +140,7 @@ class Tasks:
     """What is to be done, and what is left alone.
 
     Attributes:
-        several: whether there are several inputs, whatever becomes of them.
+        several: whether several results are asked for, whatever becomes of their inputs.
         sources: those that are no results of ours.
         results: those that are, see `own.among`.
         todo: what is to be done.
@@ -139,13 +156,13 @@ class Tasks:
     finished: list[tuple[Path, Path]] = field(default_factory=list)
 
     @classmethod
-    def of(cls, sources: Sequence[Source]) -> Tasks:
-        """What inputs are before they are checked."""
+    def of(cls, sources: Sequence[Source], each: int = 1) -> Tasks:
+        """What inputs, with so many results each, are before they are checked."""
         from resshift_cli.imaging import own
 
         results = own.among([source.path for source in sources])
         kept = [source for source in sources if source.path not in results]
-        return cls(len(sources) > 1, kept, results)
+        return cls(len(sources) * each > 1, kept, results)
 
     def check(
         self,
@@ -196,10 +213,11 @@ class Tasks:
         from resshift_cli.restoration.size import target_size
 
         loaded, options = loader.load(source), wanted.handling.options
+        wanted.refuse(loaded)
         scale = wanted.scale_of(loaded.size, source.name)
         if target is None:
             options = files.without_a_name(loaded, options)
-            task = Task(source, scale, targets.STDOUT, options, None)
+            task = Task(source, scale, wanted.seed, targets.STDOUT, options, None)
         else:
             if self.several and not wanted.overwrite and os.path.lexists(target):
                 raise OutputError(
@@ -207,7 +225,7 @@ class Tasks:
                     hint="Use --overwrite to replace it, --skip-existing to do what is missing, "
                     "or give another folder with -o.",
                 )
-            task = Task(source, scale, target, options, wanted.overwrite)
+            task = Task(source, scale, wanted.seed, target, options, wanted.overwrite)
             targets.check_writable(target, overwrite=wanted.overwrite, options=options)
         size = target_size(*loaded.size, scale)
         files.check(loaded, task.target, size=size, options=options)
@@ -270,6 +288,7 @@ def planned(tasks: Tasks, wanted: Wanted, *, to_stdout: bool) -> Iterator[list[P
         destination=wanted.output,
         several=tasks.several,
         options=wanted.handling.options,
+        beside=wanted.beside,
     )
     folder = targets.output_folder(wanted.output, several=tasks.several)
     with targets.made_folder(folder):

@@ -32,6 +32,35 @@ class CommandLine:
     debug: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Work:
+    """A kind of work that models do.
+
+    Attributes:
+        command: what does it.
+        default: the model that does it where none is named.
+    """
+
+    command: str
+    default: str
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """What its models were trained for."""
+        from resshift_cli.weights import registry
+
+        return registry.RUN_BY[self.command]
+
+    def models(self, incomplete: str) -> list[str]:
+        """Names of its models that begin so, for the shell."""
+        return _names(incomplete, self.tasks)
+
+
+UPSCALE = Work("upscale", DEFAULT_MODEL)
+INPAINT = Work("inpaint", "inpaint-imagenet")
+RESTORE = Work("restore", "deblur")
+
+
 def set_debug(context: typer.Context, on: bool) -> bool:
     """Have errors shown with their traceback."""
     line = context.ensure_object(CommandLine)
@@ -186,10 +215,34 @@ def each_within(low: int, high: float) -> Callable[[list[float] | None], list[fl
 
 
 def model_names(incomplete: str) -> list[str]:
-    """Names that begin so, for the shell."""
+    """Names of models of every kind that begin so, for the shell."""
+    return _names(incomplete, None)
+
+
+def _names(incomplete: str, tasks: Sequence[str] | None) -> list[str]:
     from resshift_cli.weights import registry
 
     try:
-        return [name for name in registry.models() if name.startswith(incomplete)]
+        known = registry.models().values()
     except ResShiftError:  # a broken registry is told of when a command runs
         return []
+    of_these = [entry.name for entry in known if tasks is None or entry.task in tasks]
+    return [name for name in of_these if name.startswith(incomplete)]
+
+
+@dataclass(frozen=True, slots=True)
+class Area:
+    """Pixels from the left, from the top, across and down, as 10,20,300,40."""
+
+    x: int
+    y: int
+    width: int
+    height: int
+
+
+def area(text: str | Area) -> Area:
+    """A rectangle such as 10,20,300,40."""
+    match = re.fullmatch(r"(\d{1,9}),(\d{1,9}),([1-9]\d{0,8}),([1-9]\d{0,8})", str(text))
+    if match is None:
+        raise typer.BadParameter(f"'{text}' is no X,Y,WIDTH,HEIGHT, such as 10,20,300,40.")
+    return Area(*map(int, match.groups()))

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -125,6 +125,19 @@ class Mask:
                 hint=f"Grow the hole as far, by {self.feather} pixels (--grow).",
             )
 
+    @property
+    def file(self) -> Path | None:
+        """The mask's image, if it is one."""
+        if self.shape is None or self.shape == ALPHA or self.shape.startswith("#"):
+            return None
+        return Path(self.shape)
+
+    def facts(self) -> dict[str, Any]:
+        """What reports say of it."""
+        boxes = [str(box) for box in self.boxes]
+        facts = {"mask": self.shape, "boxes": boxes, "invert": self.invert}
+        return facts | {"grow": self.grow, "feather": self.feather}
+
     def hole(self, rows: Iterable[Pixels], shape: tuple[int, int, int], name: str) -> Hole:
         """The hole in a photo.
 
@@ -134,8 +147,7 @@ class Mask:
             name: what messages call it.
 
         Raises:
-            UsageError: there is nothing to be filled, or nothing is known, or what is told does
-                not fit the photo.
+            UsageError: what is told does not fit the photo.
             ResShiftError: a mask's file can't be read, as `read.read`.
         """
         unknown = np.zeros(shape[:2], dtype=bool) if self.shape is None else None
@@ -149,25 +161,27 @@ class Mask:
                     hint="Give pixels from the left, from the top, across and down (--box).",
                 )
             within[:] = True
-        hole = Hole.of(
+        return Hole.of(
             ~unknown if self.invert else unknown,
             grow=self.grow,
             feather=self.feather,
             opaque=self.shape == ALPHA,
         )
-        if not hole.unknown.any():
+
+    @staticmethod
+    def check(hole: Hole, name: str) -> None:
+        """Refuse a hole that is none, or is all of a photo.
+
+        Raises:
+            UsageError: it is.
+        """
+        nothing, everything = not hole.unknown.any(), hole.unknown.all()
+        if nothing or everything:
             raise UsageError(
-                f"The mask leaves nothing of {name} to be filled.",
+                f"The mask leaves nothing of {name} {'to be filled' if nothing else 'known'}.",
                 hint="It is white where pixels are unknown; --invert is for those that are black "
                 "there.",
             )
-        if hole.unknown.all():
-            raise UsageError(
-                f"The mask leaves nothing of {name} that is known.",
-                hint="It is white where pixels are unknown; --invert is for those that are black "
-                "there.",
-            )
-        return hole
 
     def _told(self, rows: Iterable[Pixels], shape: tuple[int, int, int], name: str) -> Unknown:
         assert self.shape is not None
@@ -183,7 +197,7 @@ class Mask:
             return np.concatenate([_has_colour(band, colour) for band in rows])
         unknown = self._read.get(self.shape)
         if unknown is None:
-            unknown = self._read[self.shape] = light(read.read(Path(self.shape)).pixels)
+            unknown = self._read[self.shape] = light(read.read(self.file).pixels)
         if unknown.shape != shape[:2]:
             tall, wide = unknown.shape
             raise UsageError(

@@ -126,6 +126,7 @@ def plan_outputs(
     destination: str | Path | None = None,
     several: bool | None = None,
     options: SaveOptions = AS_IT_IS,
+    beside: Sequence[Path] = (),
 ) -> list[Path]:
     """Where the result of every input goes; nothing is created.
 
@@ -135,6 +136,7 @@ def plan_outputs(
         destination: as `output_folder`.
         several: whether `destination` has to take several results; by default, whether it has now.
         options: how they are encoded.
+        beside: inputs that have no result of their own, such as masks.
 
     Raises:
         UsageError: two results would have the same name, one would replace an input (refused even
@@ -145,7 +147,7 @@ def plan_outputs(
         output_path(source, mark=mark, destination=destination, several=several, options=options)
         for source in sources
     ]
-    inputs = {identity(source): source for source in sources}
+    inputs = {identity(source): source for source in (*sources, *beside)}
     makers: dict[str, Path] = {}
     for source, output in zip(sources, outputs, strict=True):
         key = identity(output)

@@ -33,7 +33,7 @@ class Inpainter(Model):
         if not spec.denoiser.lq_mask or spec.scale != 1:
             raise UsageError(
                 f"'{name}' takes no mask, and can't fill holes.",
-                hint="`resshift models list --task inpainting` shows the models that do.",
+                hint="`resshift models list --task inpaint` shows the models that do.",
             )
 
     def __call__(

@@ -12,8 +12,12 @@ from resshift_cli.diffusion.tables import SpecError, Within
 from resshift_cli.weights.addresses import without_login
 
 Task = Literal["real-world", "bicubic", "inpainting", "deblurring", "face"]
-UPSCALING: tuple[Task, ...] = ("real-world", "bicubic")
-"""Tasks of the models that `resshift upscale` runs."""
+RUN_BY: dict[str, tuple[Task, ...]] = {
+    "upscale": ("real-world", "bicubic"),
+    "inpaint": ("inpainting",),
+    "restore": ("deblurring",),
+}
+"""Tasks of the models that a command runs; those of a task that is not here, none does yet."""
 
 FIX_REGISTRY = "Compare its keys and values with the models in weights.toml."
 

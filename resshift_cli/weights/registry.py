@@ -24,7 +24,7 @@ from resshift_cli.system.atomic import make_folder, write
 from resshift_cli.system.cache import locked
 from resshift_cli.weights.entries import (
     FIX_REGISTRY,
-    UPSCALING,
+    RUN_BY,
     BundledSource,
     HubSource,
     Licence,
@@ -37,7 +37,7 @@ from resshift_cli.weights.entries import (
 )
 
 __all__ = [
-    "UPSCALING",
+    "RUN_BY",
     "BundledSource",
     "HubSource",
     "Licence",

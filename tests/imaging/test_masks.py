@@ -94,15 +94,15 @@ def test_what_is_known_comes_back_bit_for_bit_with_its_alpha() -> None:
             "--box",
         ),
         (Mask("#123456"), "leaves nothing of photo.png to be filled", "--invert"),
-        (Mask("#123456", invert=True), "leaves nothing of photo.png that is known", "--invert"),
-        (Mask(boxes=(Rectangle(9, 9, 1, 1),), grow=99), "nothing of photo.png that is kn", "white"),
+        (Mask("#123456", invert=True), "leaves nothing of photo.png known", "--invert"),
+        (Mask(boxes=(Rectangle(9, 9, 1, 1),), grow=99), "nothing of photo.png kno", "white"),
         (Mask("#fff"), "'#fff' is no colour", "#ff00ff"),
         (Mask("alpha"), "photo.png has no alpha", "--mask"),
     ],
 )
 def test_a_mask_that_does_not_fit_is_refused(mask: Mask, problem: str, way_out: str) -> None:
     with pytest.raises(UsageError, match=problem) as caught:
-        unknown(mask)
+        Mask.check(mask.hole([PHOTO], PHOTO.shape, "photo.png"), "photo.png")
     assert way_out in caught.value.hint
 
 

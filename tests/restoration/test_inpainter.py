@@ -10,7 +10,7 @@ import pytest
 import torch
 from kinds import calls
 from PIL import Image
-from tiny_model import tiny_networks, tiny_spec
+from tiny_model import tiny_fills, tiny_networks
 from torch.testing import assert_close
 
 from resshift_cli.errors import UsageError
@@ -18,12 +18,9 @@ from resshift_cli.imaging.masks import Hole
 from resshift_cli.imaging.picture import Pixels
 from resshift_cli.restoration.inpainter import Inpainter
 
-NETWORK = replace(tiny_spec().denoiser, lq_ratio=4, lq_mask=True)
-
 
 def tiny_inpainter(**changes: Any) -> Inpainter:
-    """Its tiles are multiples of 32 pixels."""
-    spec = tiny_spec(**{"scale": 1, "denoiser": NETWORK} | changes)
+    spec = tiny_fills(**changes)
     options: dict[str, Any] = {"name": "tiny", "device": "cpu", "precision": "fp32"}
     return Inpainter(spec, *tiny_networks(spec), **options)
 
@@ -136,7 +133,7 @@ def test_a_mask_that_does_not_fit_and_a_model_that_takes_none_are_refused() -> N
     with pytest.raises(UsageError, match="nothing to be filled"):
         tiny_inpainter()(image, np.zeros((40, 40), dtype=bool))
     with pytest.raises(UsageError, match="takes no mask"):
-        tiny_inpainter(denoiser=replace(NETWORK, lq_mask=False))
+        tiny_inpainter(denoiser=replace(tiny_fills().denoiser, lq_mask=False))
     with pytest.raises(TypeError, match="scale"):
         tiny_inpainter()(image, hole(image, (0, 0, 1, 1)), scale=2)  # type: ignore[call-arg]
 

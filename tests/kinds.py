@@ -11,7 +11,7 @@ from tiny_model import tiny_spec
 from torch import Tensor
 
 from resshift_cli.diffusion.specs import VQSpec
-from resshift_cli.restoration.upscaler import Upscaler
+from resshift_cli.restoration.model import Model
 
 # Every way in which a published model is run, with networks of the smallest size.
 NETWORK = replace(tiny_spec().denoiser, latent_channels=3)
@@ -43,7 +43,7 @@ def random_lq(height: int, width: int) -> Tensor:
     return torch.rand(1, 3, height, width, generator=torch.Generator().manual_seed(0)) * 2 - 1
 
 
-def calls(upscaler: Upscaler) -> list[tuple[Any, ...]]:
+def calls(upscaler: Model) -> list[tuple[Any, ...]]:
     """What the denoiser is given at every call from now on: the arguments of its `forward`."""
     seen: list[tuple[Any, ...]] = []
     upscaler.denoiser.register_forward_pre_hook(lambda _, args: seen.append(args))

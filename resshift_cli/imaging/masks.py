@@ -197,7 +197,7 @@ class Mask:
             return np.concatenate([_has_colour(band, colour) for band in rows])
         unknown = self._read.get(self.shape)
         if unknown is None:
-            unknown = self._read[self.shape] = light(read.read(self.file).pixels)
+            unknown = self._read[self.shape] = light(read.read(Path(self.shape)).pixels)
         if unknown.shape != shape[:2]:
             tall, wide = unknown.shape
             raise UsageError(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import torch
@@ -144,7 +144,7 @@ class Grid:
 
     rows: Axis
     columns: Axis
-    chosen: frozenset[tuple[int, int]] | None = None
+    chosen: frozenset[tuple[int, int]] | None = field(default=None, kw_only=True)
 
     def __len__(self) -> int:
         """How many tiles there are."""
@@ -179,7 +179,7 @@ class Grid:
         corner = self.rows.starts[first], self.columns.starts[left]
         covered = Box(first, left, *corner, rows.length, columns.length)
         every = len(inner) == len(rows.starts) * len(columns.starts)
-        return Grid(rows, columns, None if every else inner), covered
+        return Grid(rows, columns, chosen=None if every else inner), covered
 
 
 class Tiles(Protocol):

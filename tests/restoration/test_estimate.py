@@ -22,7 +22,8 @@ from resshift_cli.weights.registry import BundledSource, ModelEntry
 
 CPU = torch.device("cpu")
 MACHINE = Machine(CPU, torch.float32, flops=100e9)
-UPSCALING = [entry for entry in registry.models().values() if entry.task in registry.UPSCALING]
+RUN = registry.RUN_BY["upscale"]
+UPSCALING = [entry for entry in registry.models().values() if entry.task in RUN]
 MIB = 1 << 20
 
 

@@ -8,7 +8,7 @@ from typing import Unpack
 from resshift_cli.diffusion.specs import ModelSpec
 from resshift_cli.errors import UsageError
 from resshift_cli.imaging.picture import Pixels
-from resshift_cli.restoration import arrays, passes
+from resshift_cli.restoration import arrays, fitting, passes
 from resshift_cli.restoration import settings as choosing
 from resshift_cli.restoration.arrays import ImageT
 from resshift_cli.restoration.model import Model, Progress

@@ -19,7 +19,7 @@ from resshift_cli.commands.options import DebugOption, QuietOption
 from resshift_cli.errors import InputMissingError, UsageError, printable
 
 if TYPE_CHECKING:
-    from resshift_cli.restoration.upscaler import Resources
+    from resshift_cli.restoration.model import Resources
     from resshift_cli.serving.service import Service
     from resshift_cli.serving.shelf import Limits
 

@@ -11,8 +11,9 @@ from typing import Any
 from resshift_cli.diffusion.specs import ModelSpec
 from resshift_cli.errors import UsageError, memory_limit
 from resshift_cli.restoration import rates
+from resshift_cli.restoration.model import Resources
 from resshift_cli.restoration.rates import Machine
-from resshift_cli.restoration.upscaler import Resources, Upscaler
+from resshift_cli.restoration.upscaler import Upscaler
 from resshift_cli.system.device import choose_device, choose_dtype
 from resshift_cli.system.progress import Bars
 from resshift_cli.weights import registry, store
@@ -43,7 +44,7 @@ class Models:
     def all(self) -> dict[str, ModelEntry]:
         """Those that enlarge, the default one first."""
         known = registry.models(self.registry).values()
-        fitting = {entry.name: entry for entry in known if entry.task in registry.UPSCALING}
+        fitting = {entry.name: entry for entry in known if entry.task in registry.RUN_BY["upscale"]}
         return {self.default.name: self.default} | fitting
 
     def find(self, name: str | None) -> ModelEntry:
@@ -56,7 +57,7 @@ class Models:
         if name is None or name == self.default.name:
             return self.default
         entry = registry.find(name, self.registry)
-        if entry.task not in registry.UPSCALING:
+        if entry.task not in registry.RUN_BY["upscale"]:
             raise UsageError(
                 f"'{entry.name}' is for {entry.task}, and does not enlarge.",
                 hint="`/api/models` lists those that do.",

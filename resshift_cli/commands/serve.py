@@ -154,10 +154,12 @@ def serve(
         raise InputMissingError(
             f"There is no folder {printable(extent.root)} (--root).", hint="Check its name."
         )
-    if address.stdio:
-        _check_alone(address)
-    else:
+    if not address.stdio:
         _check_extra()
+    elif address.opened:
+        raise UsageError(
+            "With --stdio nobody listens: there is no page to open.", hint="Leave one of them out."
+        )
     entry = choice.choose(model)
     ready.import_torch()
     from resshift_cli.serving.photos import Root
@@ -180,15 +182,6 @@ def serve(
     finally:
         if not service.close(ENDING):
             _leave()
-
-
-def _check_alone(address: Address) -> None:
-    """Refuse what makes no sense of pipes."""
-    if address.opened or address.token is not None:
-        raise UsageError(
-            "With --stdio nobody listens: there is no page to open, and no token.",
-            hint="Leave --stdio out, or the others.",
-        )
 
 
 def _check_extra() -> None:

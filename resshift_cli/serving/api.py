@@ -118,7 +118,7 @@ class Answers:
     async def metrics(self, request: Request) -> Response:
         """Figures, as Prometheus reads them."""
         figures = await run_in_threadpool(self.service.metrics)
-        lines = [f"{name} {value:g}\n" for name, value in figures.items()]
+        lines = [f"{name} {value:.15g}\n" for name, value in figures.items()]
         return PlainTextResponse("".join(lines), media_type="text/plain; version=0.0.4")
 
     async def models(self, request: Request) -> Response:

@@ -26,6 +26,19 @@ GRACE = 15.0
 
 REMEMBERED = 1000  # clients whose last turn is known
 
+
+class Stopped(KeyboardInterrupt):
+    """Work is to be left in order, and at once: whatever cleans up after Ctrl-C does so after it.
+
+    Attributes:
+        error: what is told of it.
+    """
+
+    def __init__(self, error: ResShiftError) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
 State = Literal["queued", "running", "done", "failed", "cancelled"]
 ENDED: tuple[State, ...] = ("done", "failed", "cancelled")
 
@@ -98,7 +111,7 @@ class Job:
         """From now on, something else is done.
 
         Raises:
-            CancelledError: nothing more is to be done.
+            Stopped: as `check`.
         """
         self.stage, self.share, self._stage_began = stage, 0.0, time.monotonic()
         self.check()
@@ -108,8 +121,7 @@ class Job:
         """So much of it is done.
 
         Raises:
-            CancelledError: nothing more is to be done.
-            ResShiftError: it has taken too long.
+            Stopped: as `check`.
         """
         self.share = min(1.0, done / total) if total else 0.0
         self.check()
@@ -119,15 +131,17 @@ class Job:
         """Make sure that it is to go on.
 
         Raises:
-            As `advance`.
+            Stopped: somebody has ended it, or it has taken too long.
         """
         if self._cancelled:
-            raise CancelledError("The job was cancelled.", hint="Ask for it again.")
+            raise Stopped(CancelledError("The job was cancelled.", hint="Ask for it again."))
         if time.monotonic() - self._started > self.most:
-            raise ResShiftError(
-                f"The job took more than {self.most:.0f} seconds and was ended.",
-                hint="Use a faster model or fewer steps, or have the service allow more "
-                "(--max-time).",
+            raise Stopped(
+                ResShiftError(
+                    f"The job took more than {self.most:.0f} seconds and was ended.",
+                    hint="Use a faster model or fewer steps, or have the service allow more "
+                    "(--max-time).",
+                )
             )
 
     def cancel(self) -> None:
@@ -159,8 +173,9 @@ class Job:
             self.tell()
             self.outcome = self.work(self)
             self.state = "done"
-        except CancelledError as error:
-            self.error, self.state = error, "cancelled"
+        except Stopped as stopped:
+            self.error = stopped.error
+            self.state = "cancelled" if isinstance(stopped.error, CancelledError) else "failed"
         except Exception as error:
             self.error, self.state = expected(error), "failed"
         self.touched = time.monotonic()
@@ -200,6 +215,7 @@ class Jobs:
         self._turns: dict[str, int] = {}
         self._turn = 0
         self._closed = False
+        self._until = 0.0
         self._changed = threading.Condition()
         self._lines = [
             threading.Thread(target=self._work, args=(short,), daemon=True)
@@ -260,19 +276,22 @@ class Jobs:
         """End all jobs, and take no more.
 
         Args:
-            within: seconds that they have for it.
+            within: seconds that they have for it, counted from the first time.
 
         Returns:
             Whether they have ended.
         """
         with self._changed:
+            if not self._closed:
+                self._until = time.monotonic() + within
             self._closed = True
             waiting, running = list(self._waiting), list(self._running)
             self._changed.notify_all()
         for job in [*waiting, *running]:
             self.cancel(job)
         with self._changed:
-            return self._changed.wait_for(self.idle, within)
+            left = max(0.0, self._until - time.monotonic())
+            return self._changed.wait_for(self.idle, left)
 
     def _work(self, short: bool) -> None:
         while True:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+import threading
 import time
 from collections.abc import Collection
 from contextlib import suppress
@@ -19,6 +20,8 @@ from resshift_cli.serving import photos
 from resshift_cli.serving.photos import Photo, Root
 from resshift_cli.serving.problems import BusyError, Refusal
 from resshift_cli.viewing import pyramid
+
+AT_ONCE = 2  # photos that are read to be looked at, each of which is in memory
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +69,7 @@ class Shelf:
             ) from error
         self.folder = Path(self._folder.name)
         self.photos: dict[str, Photo] = {}
+        self._reading = threading.Semaphore(AT_ONCE)
 
     @property
     def handling(self) -> Handling:
@@ -101,7 +105,8 @@ class Shelf:
             ResShiftError: it is no image.
         """
         try:
-            photo.look(self.handling)
+            with self._reading:
+                photo.look(self.handling)
         except BaseException:
             photo.discard()
             raise
@@ -130,7 +135,7 @@ class Shelf:
         Raises:
             ResShiftError: it can't be read any more.
         """
-        with photo.source() as source:
+        with self._reading, photo.source() as source:
             loaded = load(source, replace(self.handling, first_frame=True))
             alpha = loaded.shape[2] in (2, 4)
             encode = pyramid.as_png if alpha else pyramid.as_jpeg

@@ -17,7 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, TextIO
 
-from resshift_cli.errors import UsageError, expected
+from resshift_cli.errors import OutputError, UsageError, expected
 from resshift_cli.imaging import targets
 from resshift_cli.imaging.sources import Source
 from resshift_cli.serving.jobs import Job
@@ -120,6 +120,7 @@ class Pipes:
             self._answer(key, {"output": save(job.outcome), **job.outcome.told})
         except Exception as error:
             self._fail(key, error)
+        self._jobs.pop(json.dumps(key), None)
         self.service.drop(job)
 
     def _estimate(self, key: Any, given: dict[str, Any]) -> None:
@@ -154,8 +155,12 @@ class Pipes:
 
     def _say(self, told: dict[str, Any]) -> None:
         with self._writing:
-            self.out.write(json.dumps(told) + "\n")
-            self.out.flush()
+            try:
+                self.out.write(json.dumps(told) + "\n")
+                self.out.flush()
+            except (BrokenPipeError, OutputError):  # whoever asked has gone away
+                for job in list(self._jobs.values()):
+                    self.service.jobs.cancel(job)
 
 
 def _read(line: str) -> dict[str, Any]:

@@ -80,10 +80,11 @@ class Models:
             ModelUnavailableError, OutputError: as `store.obtain` and `Upscaler.load`.
             DeviceError, UsageError: as `Upscaler`.
         """
+        # Out here nobody waits for what is fetched but who needs it.
+        files = store.obtain(entry, offline=self.offline, progress=fetching)
         with self._loading:
             upscaler = self._loaded.pop(entry.name, None)
             if upscaler is None:
-                files = store.obtain(entry, offline=self.offline, progress=fetching)
                 while len(self._loaded) >= MOST:
                     del self._loaded[next(iter(self._loaded))]
                 with memory_limit("Use a smaller model."):

@@ -125,3 +125,27 @@ def test_who_computes_steps_aside_for_who_waits(monkeypatch: pytest.MonkeyPatch)
         order.append("first again")
     waiting.join()
     assert order == ["other", "first again"]
+
+
+def test_ending_a_job_is_nothing_that_code_could_take_for_an_error(queue: Jobs) -> None:
+    begun = threading.Event()
+
+    def work(job: Job) -> None:
+        while True:
+            try:
+                job.check()
+            except Exception:
+                pytest.fail("it was swallowed")
+            begun.set()
+
+    running = queue.add(job(work))
+    assert begun.wait(30)
+    queue.cancel(running)
+    queue.wait()
+    assert running.state == "cancelled"
+
+
+def test_of_what_takes_too_long_the_error_is_told(queue: Jobs) -> None:
+    long = queue.add(Job(_on, {}, "", None, most=0.05))
+    queue.wait()
+    assert long.state == "failed" and "--max-time" in long.document()["error"]["hint"]

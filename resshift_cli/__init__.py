@@ -7,10 +7,11 @@ if TYPE_CHECKING:
     from typing import Any
 
     from resshift_cli.restoration.inpainter import Inpainter
+    from resshift_cli.restoration.restorer import Restorer
     from resshift_cli.restoration.upscaler import Upscaler
 
 __version__ = "0.1.0"
-__all__ = ["Inpainter", "Upscaler", "__version__"]
+__all__ = ["Inpainter", "Restorer", "Upscaler", "__version__"]
 
 
 def __getattr__(name: str) -> Any:
@@ -23,4 +24,8 @@ def __getattr__(name: str) -> Any:
         from resshift_cli.restoration.inpainter import Inpainter
 
         return Inpainter
+    if name == "Restorer":
+        from resshift_cli.restoration.restorer import Restorer
+
+        return Restorer
     raise AttributeError(f"module 'resshift_cli' has no attribute '{name}'")

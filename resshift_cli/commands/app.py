@@ -27,6 +27,7 @@ from resshift_cli.commands.help import Command
 from resshift_cli.commands.inpaint import inpaint
 from resshift_cli.commands.options import DebugOption
 from resshift_cli.commands.preview import preview
+from resshift_cli.commands.restore import restore
 from resshift_cli.commands.serve import serve
 from resshift_cli.commands.train import train
 from resshift_cli.commands.upscale import upscale
@@ -48,6 +49,7 @@ app.command(cls=Command, short_help="Enlarge all images of a folder, and of thos
     spread(batch)
 )
 app.command(cls=Command, short_help="Fill holes in a photo.")(spread(inpaint))
+app.command(cls=Command, short_help="Mend photos at their own size.")(spread(restore))
 app.command(cls=Command, short_help="Show a crop of a photo at settings to choose from.")(
     spread(preview)
 )

@@ -203,6 +203,13 @@ class Sampling(Options):
 
 
 @dataclass(frozen=True)
+class Tuning(Sampling):
+    """The same where all of an image is made anew."""
+
+    color_fix: ColorFixOption = None
+
+
+@dataclass(frozen=True)
 class Size(Options):
     """How large results are."""
 
@@ -214,10 +221,9 @@ class Size(Options):
 
 
 @dataclass(frozen=True)
-class Computation(Sampling, Size):
+class Computation(Tuning, Size):
     """What is computed; None is for the model to say."""
 
-    color_fix: ColorFixOption = None
     consistency: ConsistencyOption = 0.0
     keep_hidden: KeepHiddenOption = False
     wrap: WrapOption = "none"
@@ -369,6 +375,14 @@ class Filling(Making):
     """The same of holes that are filled."""
 
     model: FillingModel
+
+
+@dataclass(frozen=True, slots=True)
+class Restoring(Making):
+    """The same of photos that are mended."""
+
+    model: RestoringModel
+    computation: Tuning
 
 
 @dataclass(frozen=True, slots=True)

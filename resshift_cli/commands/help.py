@@ -28,6 +28,10 @@ EXAMPLES = {
         "resshift inpaint photo.jpg --box 120,80,300,40 --grow 4 --feather 4 --seeds 4",
         "resshift inpaint cut.png --mask alpha -o whole.png",
     ),
+    "restore": (
+        "resshift restore shaken.jpg",
+        "resshift restore *.jpg -o sharp/ --strength 0.7 --skip-existing",
+    ),
     "preview": (
         "resshift preview photo.jpg --model tiny-x4 --detail 0 --detail 1 --open",
         "resshift preview photo.jpg --at 400,250 --detail 0 --detail 1 -o choice.html",

@@ -49,15 +49,24 @@ class Sampling(TypedDict, total=False):
     detail: SupportsFloat | None
 
 
-class Options(Sampling, total=False):
+class Tuning(Sampling, total=False):
+    """The same of an image all of which is made anew.
+
+    Attributes:
+        color_fix: `wavelet` gives the result the low frequencies of the image, and so its colours;
+            `adain` matches mean and contrast around every pixel; `none`. By default as the model
+            says.
+    """
+
+    color_fix: str | None
+
+
+class Options(Tuning, total=False):
     """How an image may be asked to be enlarged.
 
     Attributes:
         scale: output size over input size, 1 to 16. By default the model's own factor. Smaller ones
             are reached by a Lanczos reduction, larger ones by further passes.
-        color_fix: `wavelet` gives the result the low frequencies of the image, and so its colours;
-            `adain` matches mean and contrast around every pixel; `none`. By default as the model
-            says.
         consistency: how far the result is brought to where its reduction equals the image, 0, the
             default, to 1. It helps with clean images, and brings back the noise of others.
         keep_hidden: leave the colours under full transparency what they are, for textures that have
@@ -68,7 +77,6 @@ class Options(Sampling, total=False):
     """
 
     scale: SupportsFloat | None
-    color_fix: str | None
     consistency: SupportsFloat
     keep_hidden: bool
     wrap: str
@@ -272,6 +280,21 @@ def _color_fix(spec: ModelSpec, fix: str | None) -> ColourFix:
             hint="Choose none, wavelet or adain (--color-fix).",
         )
     return cast(ColourFix, fix)
+
+
+def strength(wanted: SupportsFloat) -> float:
+    """Check how far an image is to be replaced by what is made of it, 0 to 1.
+
+    Raises:
+        UsageError: it is something else.
+    """
+    found = _number(wanted, "strength")
+    if not 0 <= found <= 1:
+        raise UsageError(
+            f"A strength of {found:g} is outside 0 to 1.",
+            hint="Choose one of these, such as 0.5 (--strength).",
+        )
+    return found
 
 
 def _consistency(wanted: SupportsFloat) -> float:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from resshift_cli.commands import console, defaults, ready
 from resshift_cli.commands.groups import Machine, Model, Sampling
-from resshift_cli.commands.values import UPSCALE
+from resshift_cli.commands.values import UPSCALE, Work
 from resshift_cli.errors import ModelUnavailableError, UsageError
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ def candidate(which: Model) -> ModelEntry:
         like = registry.find(which.model, which.registry) if which.model else None
         return store.own(which.weights, like, registry.models(which.registry).values())
     work = which.work
-    entry = registry.find(_named(which) or work.default, which.registry)
+    entry = registry.find(which.model or usual(work, which.registry), which.registry)
     if entry.task not in work.tasks:
         raise UsageError(
             f"'{entry.name}' is for {entry.task}, which `resshift {work.command}` does not do.",
@@ -246,14 +246,21 @@ def _remark(entry: ModelEntry, spec: ModelSpec) -> str:
     return f"{spec.steps} steps, free for commercial use"
 
 
+def usual(work: Work, registry_file: Path | None = None) -> str:
+    """The model that does a kind of work where none is named on the command line."""
+    return _preferred(work, registry_file) or work.default
+
+
 def _named(which: Model) -> str | None:
-    """The model that is named, on the command line or for all commands that it is able to serve."""
+    """The model that somebody named, on the command line or for all commands that it can serve."""
+    return which.model or _preferred(which.work, which.registry)
+
+
+def _preferred(work: Work, registry_file: Path | None) -> str | None:
+    """The model that variable or file name, if it can do the work; `upscale` is what they mean."""
     from resshift_cli.weights import registry
 
-    if which.model:
-        return which.model
-    usual = defaults.default_model()
-    if usual is None or which.work is UPSCALE:
-        return usual
-    able = registry.find(usual, which.registry).task in which.work.tasks
-    return usual if able else None
+    named = defaults.default_model()
+    if named is None or work is UPSCALE:
+        return named
+    return named if registry.find(named, registry_file).task in work.tasks else None

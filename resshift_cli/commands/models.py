@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, get_args
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from resshift_cli import __version__
-from resshift_cli.commands import console, ready
+from resshift_cli.commands import catalogue, console, ready
 from resshift_cli.commands.file_options import OverwriteOption
 from resshift_cli.commands.help import Command
 from resshift_cli.commands.options import (
@@ -24,10 +23,7 @@ from resshift_cli.commands.options import (
 from resshift_cli.errors import ModelUnavailableError, ResShiftError, UsageError
 
 if TYPE_CHECKING:
-    from resshift_cli.diffusion.specs import ModelSpec
-    from resshift_cli.weights.registry import HubSource, ModelEntry, WeightFile
-
-EXAMPLE_SIDE = 512  # pixels, of the photo that `info` estimates
+    from resshift_cli.weights.registry import HubSource, ModelEntry
 
 app = typer.Typer(rich_markup_mode=None, help="The models that --model knows.")
 
@@ -42,43 +38,39 @@ def models(context: typer.Context) -> None:
 @app.command("list", cls=Command)
 def list_models(
     task: Annotated[
-        str | None, typer.Option(metavar="TASK", help="Only models for this task.")
+        str | None,
+        typer.Option(
+            metavar="TASK",
+            help="Only models for this: upscale, inpaint, restore or another task that they have.",
+        ),
     ] = None,
+    speed: Annotated[
+        bool,
+        typer.Option(
+            "--speed",
+            help="Measure this machine, and tell about how long a photo of 512x512 pixels takes.",
+        ),
+    ] = False,
     registry_file: RegistryOption = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print names alone.")] = False,
     as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """List the models."""
-    from resshift_cli.weights import registry, store
-
-    if task is not None and task not in get_args(registry.Task):
-        raise UsageError(
-            f"There is no task '{task}'.", hint=f"Use {', '.join(get_args(registry.Task))}."
-        )
-    known = [e for e in registry.models(registry_file).values() if task in (None, e.task)]
+    """List the models by the command that runs them; the default is what it takes unless told."""
+    known = catalogue.grouped(task, registry_file)
     if quiet:
         for entry in known:
             print(entry.name)
         return
     if as_json:
-        console.document({"version": __version__, "models": [_facts(entry) for entry in known]})
-        return
-    rows = []
-    for entry in known:
-        spec = ready.known_spec(entry)
-        rows.append(
-            (
-                entry.name,
-                entry.task,
-                f"x{spec.scale}" if spec else "?",
-                str(spec.steps) if spec else "?",
-                console.size(_bytes(entry)),
-                console.Cell(entry.licence, alarming=not entry.commercial),
-                _whereabouts(entry) if store.located(entry) else "no",
-            )
+        console.document(
+            {"version": __version__, "models": [catalogue.facts(entry) for entry in known]}
         )
-    console.table(("NAME", "TASK", "SCALE", "STEPS", "SIZE", "LICENCE", "HERE"), rows)
+        return
+    machine = catalogue.measured() if speed else None
+    titles = ("NAME", "FOR", "SCALE", "STEPS", "SIZE", *(["SPEED"] if speed else []))
+    rows = [catalogue.row(entry, machine) for entry in known]
+    console.table((*titles, "COMMERCIAL", "HERE"), rows)
 
 
 @app.command(cls=Command)
@@ -92,16 +84,14 @@ def info(
     from resshift_cli.weights import registry
 
     entry = registry.find(name, registry_file)
-    facts = _facts(entry)
+    facts = catalogue.facts(entry)
     spec = ready.known_spec(entry)
-    if spec is not None and entry.task in registry.RUN_BY["upscale"]:
-        with console.waiting("Measuring this machine"):
-            ready.import_torch()
-            facts["on_this_machine"] = _forecast(spec)
+    if spec is not None and catalogue.work_of(entry) is not None:
+        facts["on_this_machine"] = catalogue.forecast(spec, catalogue.measured())
     if as_json:
         console.document({"version": __version__, **facts})
         return
-    console.facts(_for_people(entry, facts))
+    console.facts(catalogue.for_people(entry, facts))
 
 
 @app.command(cls=Command)
@@ -365,93 +355,3 @@ def _not_here(entry: ModelEntry) -> ModelUnavailableError:
     return ModelUnavailableError(
         f"'{entry.name}' is not here.", hint=f"`resshift models pull {entry.name}` fetches it."
     )
-
-
-def _bytes(entry: ModelEntry) -> int:
-    """Size of its files: of those that are here as they are, of the others as registered."""
-    from resshift_cli.weights import store
-
-    paths = [store.locate(file) for file in entry.files]
-    sizes = [
-        file.bytes if path is None else path.stat().st_size
-        for file, path in zip(entry.files, paths, strict=True)
-    ]
-    return sum(sizes) if all(sizes) else 0
-
-
-def _whereabouts(entry: ModelEntry) -> str:
-    return "bundled" if entry.weights.sources[0].kind == "bundled" else "yes"
-
-
-def _facts(entry: ModelEntry) -> dict[str, Any]:
-    """What --json says of a model."""
-    spec = ready.known_spec(entry)
-    return {
-        "name": entry.name,
-        "description": entry.description,
-        "task": entry.task,
-        "scale": None if spec is None else spec.scale,
-        "steps": None if spec is None else spec.steps,
-        "commercial": entry.commercial,
-        "licences": [asdict(licence) for licence in dict.fromkeys(entry.licences)],
-        "homepage": entry.homepage,
-        "citation": entry.citation,
-        "bytes": _bytes(entry) or None,
-        "files": [_file_facts(file) for file in entry.files],
-    }
-
-
-def _for_people(entry: ModelEntry, facts: dict[str, Any]) -> dict[str, object]:
-    """The same as names and values to be read."""
-    shown: dict[str, object] = {
-        **{name: facts[name] for name in ("name", "description", "task", "homepage", "citation")},
-        "enlarges by": facts["scale"] or "?",
-        "steps": facts["steps"] or "?",
-        "size": console.size(facts["bytes"] or 0),
-        "commercial use": console.Cell(
-            "yes" if entry.commercial else "no", alarming=not entry.commercial
-        ),
-    }
-    for licence in facts["licences"]:
-        shown[f"licence {licence['id']}"] = f"{licence['title']} {licence['url']}".rstrip()
-    for file in facts["files"]:
-        shown[file["name"]] = [*file["sources"], file["path"] or "not here"]
-    if forecast := facts.get("on_this_machine"):
-        shown["on this machine"] = (
-            f"{EXAMPLE_SIDE}x{EXAMPLE_SIDE} pixels take about "
-            f"{console.duration(forecast['seconds'])} and {console.size(forecast['bytes'])} of "
-            f"memory, on {forecast['device']} in {forecast['precision']}"
-        )
-    return shown
-
-
-def _file_facts(file: WeightFile) -> dict[str, Any]:
-    from resshift_cli.weights import store
-
-    path = store.locate(file)
-    return {
-        "name": file.name,
-        "sources": [source.address for source in file.sources],
-        "sha256": file.sha256 or None,
-        "path": None if path is None else str(path),
-    }
-
-
-def _forecast(spec: ModelSpec) -> dict[str, Any]:
-    from resshift_cli.restoration import estimate, rates
-    from resshift_cli.restoration import settings as plan
-    from resshift_cli.system.device import DTYPES, choose_device, choose_dtype
-
-    device = choose_device()
-    machine = rates.measure(device, choose_dtype("auto", device))
-    side = EXAMPLE_SIDE
-    settings = plan.settings(spec, name="the model")
-    expected = estimate.estimate(spec, machine, settings, height=side, width=side)
-    precision = next(name for name, dtype in DTYPES.items() if dtype == machine.dtype)
-    return {
-        "device": str(device),
-        "precision": precision,
-        "pixels": [side, side],
-        "seconds": round(expected.seconds, 1),
-        "bytes": expected.bytes,
-    }

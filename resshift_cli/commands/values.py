@@ -59,6 +59,7 @@ class Work:
 UPSCALE = Work("upscale", DEFAULT_MODEL)
 INPAINT = Work("inpaint", "inpaint-imagenet")
 RESTORE = Work("restore", "deblur")
+WORKS = (UPSCALE, INPAINT, RESTORE)
 
 
 def set_debug(context: typer.Context, on: bool) -> bool:

@@ -32,16 +32,36 @@ PUBLISHED = set(registry.read([registry.shipped_registry()])) - {"tiny-x4", "cha
 
 def test_every_model_is_listed_with_its_facts_and_whether_it_is_here(resshift: Run) -> None:
     header, *lines = resshift("models", "list").out.splitlines()
-    assert " ".join(header.split()) == "NAME TASK SCALE STEPS SIZE LICENCE HERE"
+    assert " ".join(header.split()) == "NAME FOR SCALE STEPS SIZE COMMERCIAL HERE"
     rows = {line.split()[0]: re.split(r"\s{2,}", line.strip()) for line in lines}
     assert rows.keys() == PUBLISHED | {"tiny-x4", "chain-x4"}
-    assert rows["tiny-x4"][1:4] == ["real-world", "x4", "1"]
-    assert rows["tiny-x4"][5:7] == ["Apache-2.0", "bundled"]
-    assert rows["rsd-x2"][1:7] == ["real-world", "x2", "1", "699 MB", "RSD, S-Lab-1.0", "no"]
+    assert rows["tiny-x4"][1:4] == ["upscale, default", "x4", "1"]
+    assert rows["tiny-x4"][5:7] == ["yes", "bundled"]
+    assert rows["rsd-x2"][1:7] == ["upscale", "x2", "1", "699 MB", "no", "no"]
+    assert rows["inpaint-imagenet"][1:4] == ["inpaint, default", "x1", "4"]
+    assert rows["face"][1] == "face, not run yet"
+
+
+def test_models_for_the_same_command_stand_beside_each_other(resshift: Run) -> None:
+    listed = json.loads(resshift("models", "list", "--json").out)["models"]
+    commands = [model["for"] for model in listed]
+    assert list(dict.fromkeys(commands)) == ["upscale", "inpaint", "restore", None]
+    assert commands == sorted(commands, key=["upscale", "inpaint", "restore", None].index)
+    usual = [model["name"] for model in listed if model["default"]]
+    assert usual == ["tiny-x4", "inpaint-imagenet", "deblur"]  # RESSHIFT_MODEL names the first
+
+
+def test_how_long_a_photo_takes_is_told_if_it_is_asked(resshift: Run) -> None:
+    header, *lines = resshift("models", "list", "--speed", "--task", "restore").out.splitlines()
+    assert " ".join(header.split()) == "NAME FOR SCALE STEPS SIZE SPEED COMMERCIAL HERE"
+    assert len(lines) == 1 and re.search(r" MB +[\d.]+ (s|min|h) +no +no", lines[0])
 
 
 def test_models_are_listed_by_task_and_as_bare_names(resshift: Run) -> None:
     assert resshift("models", "list", "--task", "face", "--quiet").out == "face\n"
+    inpaint = resshift("models", "list", "--task", "inpaint", "-q").out
+    assert inpaint == resshift("models", "list", "--task", "inpainting", "-q").out
+    assert inpaint.split() == ["inpaint-imagenet", "inpaint-face"]
     assert set(resshift("models", "list", "-q").out.split()) == PUBLISHED | {"tiny-x4", "chain-x4"}
     refused = resshift("models", "list", "--task", "faces")
     assert refused.code == 2

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 import httpx2
 import pytest
@@ -76,3 +78,12 @@ def client() -> Iterator[httpx2.Client]:
 def sent(path: Path) -> dict[str, tuple[str, bytes]]:
     """A photo as a form has it."""
     return {"image": (path.name, path.read_bytes())}
+
+
+def ended(client: httpx2.Client, answer: httpx2.Response) -> dict[str, Any]:
+    """What became of a job, as its events tell."""
+    assert answer.status_code == 202
+    with client.stream("GET", f"{answer.headers['location']}/events") as events:
+        data = [line for line in events.iter_lines() if line.startswith("data: ")]
+    found: dict[str, Any] = json.loads(data[-1].removeprefix("data: "))
+    return found

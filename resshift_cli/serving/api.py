@@ -26,7 +26,7 @@ from starlette.responses import (
 )
 from starlette.routing import Route
 
-from resshift_cli.errors import ResShiftError
+from resshift_cli.errors import ResShiftError, UsageError
 from resshift_cli.imaging.formats import FORMATS
 from resshift_cli.serving import inputs, openapi
 from resshift_cli.serving.guards import Guard, Rules, refused
@@ -83,6 +83,8 @@ def routes(service: Service) -> list[Route]:
         Route("/api/estimate", answers.estimate, methods=["POST"]),
         Route("/api/upscale", answers.upscale, methods=["POST"]),
         Route("/api/preview", answers.preview, methods=["POST"]),
+        Route("/api/folders", answers.folders),
+        Route("/api/batch", answers.batch, methods=["POST"]),
         Route("/api/jobs/{id}", answers.job),
         Route("/api/jobs/{id}", answers.end_job, methods=["DELETE"]),
         Route("/api/jobs/{id}/events", answers.events),
@@ -171,6 +173,19 @@ class Answers:
             return self.service.preview(photo, given, _client(request), at=at, side=side)
 
         return _accepted(await run_in_threadpool(begin))
+
+    async def folders(self, request: Request) -> Response:
+        """Folders that may be enlarged."""
+        return JSONResponse(await run_in_threadpool(self.service.batches.offered))
+
+    async def batch(self, request: Request) -> Response:
+        """Enlarge a folder, as a job."""
+        async with inputs.values(request) as given:
+            folder = given.pop("folder", None)
+        if not isinstance(folder, str):
+            raise UsageError("No folder is named.", hint="`/api/folders` lists some.")
+        job = await run_in_threadpool(self.service.batch, folder, given, _client(request))
+        return _accepted(job)
 
     async def job(self, request: Request) -> Response:
         """How far a job is."""

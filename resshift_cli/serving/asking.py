@@ -18,7 +18,7 @@ from typing import Any, SupportsFloat, SupportsIndex, cast, get_args, get_type_h
 from resshift_cli.errors import UsageError, printable
 from resshift_cli.imaging.files import Handling
 from resshift_cli.imaging.formats import FORMATS, SaveOptions
-from resshift_cli.restoration.settings import COLOUR_FIXES, Options
+from resshift_cli.restoration.settings import COLOUR_FIXES, Options, Sampling, Tuning
 from resshift_cli.restoration.size import Box
 from resshift_cli.restoration.wrapping import WRAPS
 
@@ -116,7 +116,7 @@ class Asked:
 def options() -> dict[str, Option]:
     """All that there are, by name."""
     found = [Option("model", "string", "one of the models that `/api/models` lists.")]
-    found += _of(Options)
+    found += _of(Options, Sampling, Tuning)
     found += _of(Box)
     found += _of(SaveOptions)
     found += [option for option in _of(Handling) if option.name in _OF_HANDLING]
@@ -172,9 +172,14 @@ def _names(kind: type) -> list[str]:
     return list(get_type_hints(kind))
 
 
-def _of(kind: type) -> Iterator[Option]:
-    """The options that are fields of a type, with what its docstring says of them."""
-    texts = _texts(kind)
+def _of(kind: type, *extended: type) -> Iterator[Option]:
+    """The options that are fields of a type, with what its docstring says of them.
+
+    Args:
+        kind: the type.
+        extended: those that it is made of, which a `TypedDict` does not tell.
+    """
+    texts = {name: text for each in (*extended, kind) for name, text in _texts(each).items()}
     for name, hint in get_type_hints(kind).items():
         types = [_TYPES[part] for part in (get_args(hint) or (hint,)) if part in _TYPES]
         if types:

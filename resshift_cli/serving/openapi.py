@@ -92,6 +92,17 @@ def _of_photos() -> dict[str, Any]:
                 body=_body(image=True, options=True, x=_WHOLE, y=_WHOLE, size=_WHOLE),
             )
         },
+        "/api/folders": {
+            "get": _operation("Folders below the root.", {"200": _plain("Their paths.")})
+        },
+        "/api/batch": {
+            "post": _operation(
+                "Enlarge a folder below the root, as `resshift batch` does: what is finished is "
+                "entered in a ledger, and not done again.",
+                accepted,
+                body=_body(image=False, options=True, folder=_TEXT),
+            )
+        },
     }
 
 
@@ -153,6 +164,7 @@ def _body(*, image: bool, options: bool, **more: dict[str, Any]) -> dict[str, An
     }
     known = asking.schema()["properties"] if options else {}
     sent = {"image": {**_TEXT, "contentMediaType": "application/octet-stream"}} if image else {}
+    named = named if image else {}
 
     def of(properties: dict[str, Any]) -> dict[str, Any]:
         return {"schema": {"type": "object", "properties": properties}}
@@ -192,7 +204,7 @@ def _schemas() -> dict[str, Any]:
         ),
         "Job": of(
             id=_TEXT,
-            kind={"enum": ["upscale", "preview"]},
+            kind={"enum": ["upscale", "preview", "batch"]},
             state={"enum": ["queued", "running", "done", "failed", "cancelled"]},
             stage=_TEXT,
             progress={**_NUMBER, "minimum": 0, "maximum": 1},

@@ -113,7 +113,7 @@ class Root:
             UsageError: there is no such folder, or the path leads out of it.
             InputMissingError: there is no such file, or it is behind a link.
         """
-        parts = self._parts(name)
+        parts = self.parts(name)
         with self._opened(parts) as file:
             size = os.fstat(file.fileno()).st_size
         return Photo(parts[-1], lambda: self._open(parts), size)
@@ -130,7 +130,7 @@ class Root:
             UsageError: as `photo`.
             OutputError: it can't be written, is there, or is behind a link.
         """
-        parts = self._parts(name)
+        parts = self.parts(name)
         assert self.path is not None  # or there were no parts
         try:
             with held.opened(self.path) as root:
@@ -141,7 +141,12 @@ class Root:
                 hint="Check that the service's folder (--root) is still there.",
             ) from error
 
-    def _parts(self, name: str) -> list[str]:
+    def parts(self, name: str) -> list[str]:
+        """A path within the folder, in parts.
+
+        Raises:
+            UsageError: there is no folder, or the path leads out of it.
+        """
         if self.path is None:
             raise UsageError(
                 "Files of the service's machine can't be named.",

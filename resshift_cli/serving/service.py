@@ -14,6 +14,7 @@ from typing import Any
 from resshift_cli import __version__
 from resshift_cli.restoration.size import target_size
 from resshift_cli.serving import asking, work
+from resshift_cli.serving.batches import Batches
 from resshift_cli.serving.jobs import Job, Jobs
 from resshift_cli.serving.photos import Photo, Root
 from resshift_cli.serving.problems import Refusal
@@ -21,7 +22,7 @@ from resshift_cli.serving.shelf import Limits, Shelf
 from resshift_cli.serving.turns import Turns
 from resshift_cli.serving.views import View, Views
 from resshift_cli.serving.warm import Models
-from resshift_cli.serving.work import Made, Order, Workshop
+from resshift_cli.serving.work import Made, Order, Shown, Workshop
 
 SWEEP = 1.0  # seconds between looks for what has had its time
 
@@ -45,6 +46,7 @@ class Service:
         self.jobs = Jobs(limits.queue)
         self.views = Views(self.shelf.folder)
         self.workshop = Workshop(models, Turns(), self.shelf.folder)
+        self.batches = Batches(self.workshop, root)
         self._ended = threading.Event()
         threading.Thread(target=self._sweep_on, daemon=True).start()
 
@@ -92,8 +94,8 @@ class Service:
         if not isinstance(outcome, Made):
             raise Refusal(
                 HTTPStatus.NOT_FOUND,
-                "A preview has no file.",
-                hint=f"Look at /api/jobs/{name}/view.",
+                "The job has no file.",
+                hint=f"Look at /api/jobs/{name}: a preview has a view, a folder its results.",
             )
         return outcome
 
@@ -103,7 +105,14 @@ class Service:
         Raises:
             ResShiftError: as `outcome`, or a picture can't be read.
         """
-        return self.views.of(name, self.outcome(name))
+        outcome = self.outcome(name)
+        if not isinstance(outcome, Made | Shown):
+            raise Refusal(
+                HTTPStatus.NOT_FOUND,
+                "The job has nothing to look at.",
+                hint="Its results are in the folder.",
+            )
+        return self.views.of(name, outcome)
 
     def estimate(self, photo: Photo, values: Mapping[str, object]) -> dict[str, Any]:
         """About what it takes to enlarge a photo.
@@ -162,6 +171,18 @@ class Service:
             expected *= min(1.0, side * side / (height * width))
         return self._add("preview", order, work, expected, client)
 
+    def batch(self, folder: str, values: Mapping[str, object], client: str) -> Job:
+        """Have a folder below the root enlarged, as `resshift batch` does.
+
+        Raises:
+            As `enlarge`.
+        """
+        asked = asking.read(values, self.shelf.handling)
+        entry = self.models.find(asked.model)
+        work = self.batches.enlarging(folder, entry, asked)
+        facts = {"kind": "batch", "folder": folder, "input": folder, "model": entry.name}
+        return self.jobs.add(Job(work, facts, client, None, self.limits.seconds))
+
     def _add(self, kind: str, order: Order, work: Any, expected: float | None, client: str) -> Job:
         facts = {"kind": kind, "photo": order.photo.id, "input": order.photo.name}
         facts["model"] = order.entry.name
@@ -195,7 +216,7 @@ class Service:
                 self.jobs.cancel(job)
             if job.ended and job.touched < due:
                 self._forget(job)
-        wanted = {job.facts["photo"] for job in list(self.jobs.known.values())}
+        wanted = {job.facts.get("photo", "") for job in list(self.jobs.known.values())}
         self.shelf.forget(due, wanted)
 
     def _sweep_on(self) -> None:

@@ -162,7 +162,7 @@ class Workshop:
         return lambda job: self._enlarge(order, job)
 
     def _enlarge(self, order: Order, job: Job) -> Made:
-        upscaler = self._upscaler(order, job)
+        upscaler = self.upscaler(order.entry, job)
         settings, handling = upscaler.settings(**order.options), order.asked.handling
         name = order.result_name(settings.scale)
         target = Path(name)
@@ -215,7 +215,7 @@ class Workshop:
         return lambda job: self._preview(order, at, side, job)
 
     def _preview(self, order: Order, at: tuple[int, int] | None, side: int, job: Job) -> Shown:
-        upscaler = self._upscaler(order, job)
+        upscaler = self.upscaler(order.entry, job)
         settings = replace(upscaler.settings(**order.options), wrap="none")
         job.begin_stage("reading")
         with order.photo.source() as source:
@@ -239,9 +239,14 @@ class Workshop:
         ]
         return Shown(_told_of_crop(crop, settings, seconds), shown)
 
-    def _upscaler(self, order: Order, job: Job) -> Upscaler:
+    def upscaler(self, entry: ModelEntry, job: Job) -> Upscaler:
+        """A model for a job, fetched and loaded if need be.
+
+        Raises:
+            ResShiftError: as `Models.warm`.
+        """
         job.begin_stage("loading")
-        return self.models.warm(order.entry, self._fetching(job))
+        return self.models.warm(entry, self._fetching(job))
 
     def _advancing(self, job: Job) -> Callable[[int, int], None]:
         """What is told of every tile: whoever waits for its turn then gets it."""

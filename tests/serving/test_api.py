@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import httpx2
 import numpy as np
 import pytest
 from command_line import Run, make_photo
 from PIL import Image
-from serving_bench import Serve, sent, service
+from serving_bench import Serve, ended, sent, service
 
 from resshift_cli.serving import api
 from resshift_cli.serving.shelf import Limits
@@ -22,15 +20,6 @@ LONG = {"model": "chain-x4", "steps": "15"}
 """Work of many seconds, with a photo of some hundred pixels a side."""
 
 ASYNC = {"prefer": "respond-async"}
-
-
-def ended(client: httpx2.Client, answer: httpx2.Response) -> dict[str, Any]:
-    """What became of a job, as its events tell."""
-    assert answer.status_code == 202
-    with client.stream("GET", f"{answer.headers['location']}/events") as events:
-        data = [line for line in events.iter_lines() if line.startswith("data: ")]
-    found: dict[str, Any] = json.loads(data[-1].removeprefix("data: "))
-    return found
 
 
 @pytest.mark.parametrize("name", ["photo.png", "photo.jpg", "photo.tif"])

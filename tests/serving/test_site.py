@@ -12,6 +12,7 @@ import httpx2
 import pytest
 from command_line import Run, make_photo
 from playwright.sync_api import Browser, ConsoleMessage, Page, Response, expect
+from serving_bench import Serve
 
 SOON = 60_000  # milliseconds, on a machine that has other things to do
 HOSTILE = "<img src=x onerror=document.title='run'>&amp;'\u202egnp.png"
@@ -175,3 +176,18 @@ def test_a_phone_s_page_is_no_wider_than_the_phone(visit: Visit, photo: Path, sc
     page.get_by_role("button", name="Enlarge").click()
     expect(page.locator("#view")).to_be_visible()
     assert page.evaluate("() => document.documentElement.scrollWidth") <= 390
+
+
+def test_a_folder_is_enlarged_where_the_service_has_a_root(
+    browser: Browser, serve: Serve, tmp_path: Path
+) -> None:
+    (tmp_path / "trip").mkdir()
+    make_photo(tmp_path / "trip" / "photo.png", 8, 8)
+    page = browser.new_page()
+    page.goto(str(serve(root=tmp_path).base_url))
+    expect(page.get_by_label("folder", exact=False)).to_be_visible(timeout=SOON)
+    page.get_by_label("folder", exact=False).fill("trip")
+    page.get_by_role("button", name="Enlarge it").click()
+    done = "folder trip: 1 images, 1 done, 0 finished before, 0 failed. In trip_x4"
+    expect(page.locator("#jobs")).to_contain_text(done, timeout=SOON)
+    page.close()

@@ -55,6 +55,8 @@ export const options = async () =>
 export const estimate = (fields) => post("/api/estimate", fields);
 export const preview = (fields) => post("/api/preview", fields);
 export const upscale = (fields) => post("/api/upscale", fields);
+export const folders = () => ask("/api/folders");
+export const batch = (fields) => post("/api/batch", fields);
 export const job = (id) => ask(`/api/jobs/${id}`);
 export const end = (id) => ask(`/api/jobs/${id}`, { method: "DELETE" });
 

@@ -40,7 +40,7 @@ export class Jobs {
     if (!ENDED.includes(job.state)) {
       api.watch(job.id, (told) => {
         row.change(told);
-        if (show && told.state === "done") this.show(told);
+        if (show && told.state === "done" && told.kind !== "batch") this.show(told);
       });
     }
   }
@@ -81,6 +81,12 @@ export class Jobs {
   }
 }
 
+/** What became of a folder. */
+function told({ output, found, skipped, done, failed, failures }) {
+  const counts = `${found} images, ${done} done, ${skipped} finished before, ${failed} failed. In ${output}`;
+  return [counts, ...failures.map((each) => each.message)].join(". ");
+}
+
 /** One job in the list. */
 class Row {
   constructor(job, jobs) {
@@ -104,7 +110,8 @@ class Row {
   }
 
   _what() {
-    return this.job.kind === "upscale" ? this.job.input : `crop of ${this.job.input}`;
+    const { kind, input } = this.job;
+    return { upscale: input, preview: `crop of ${input}`, batch: `folder ${input}` }[kind];
   }
 
   _state() {
@@ -112,6 +119,7 @@ class Row {
     if (state === "queued") return "waits for its turn";
     if (state === "failed") return [error.detail, error.hint].join(" ");
     if (state === "cancelled") return "cancelled";
+    if (state === "done" && this.job.kind === "batch") return told(result);
     if (state === "done") {
       return [model, this.job.kind === "upscale" ? `${result.width} × ${result.height}` : "preview"].join(", ");
     }
@@ -132,7 +140,7 @@ class Row {
       return;
     }
     const offered = [];
-    if (state === "done") offered.push(button("Show", () => this.jobs.show(this.job)));
+    if (state === "done" && kind !== "batch") offered.push(button("Show", () => this.jobs.show(this.job)));
     if (state === "done" && kind === "upscale") {
       const href = `/api/jobs/${id}/result`;
       offered.push(element("a", { className: "button", href, textContent: "Download" }));

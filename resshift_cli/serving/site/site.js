@@ -130,10 +130,10 @@ class Photos {
 
 async function begin() {
   const told = await attempt(async () =>
-    Promise.all([api.version(), api.models(), api.options()]),
+    Promise.all([api.version(), api.models(), api.options(), api.folders()]),
   );
   if (told === null) return;
-  const [version, models, options] = told;
+  const [version, models, options, folders] = told;
   byId("about").textContent = version.version;
   const jobs = new Jobs(attempt);
   const settings = new Settings(models, options, () => photos.chosen, complain);
@@ -149,6 +149,14 @@ async function begin() {
     event.preventDefault();
     attempt(async () => {
       jobs.add(await api.upscale({ ...settings.fields(), photo: photos.chosen.id }));
+    });
+  });
+  byId("folders").hidden = folders.length === 0;
+  byId("offered").append(...folders.map((folder) => new Option(folder)));
+  byId("folders").addEventListener("submit", (event) => {
+    event.preventDefault();
+    attempt(async () => {
+      jobs.add(await api.batch({ ...settings.fields(), folder: byId("folder").value }));
     });
   });
   jobs.resume();

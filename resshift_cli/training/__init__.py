@@ -1,7 +1,8 @@
 """How models are trained: the rooms of `resshift train`.
 
 - What to train on: `photos` (folders, splits, files in memory), `crops` (where to cut), `kernels`,
-  `realistic` and `degradation` (low-resolution partners), `dataset` (batches of both).
+  `realistic` and `degradation` (low-resolution partners), `damage` (holes in them), `dataset`
+  (batches of both).
 - What a run is: `recipe`, the configuration as frozen types.
 - How: `network` (first weights), `objective` (steps drawn, errors weighed), `ranks` (several
   processes), `trainer` (the state of a run, and one step of it).

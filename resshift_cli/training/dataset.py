@@ -23,7 +23,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from resshift_cli.errors import ResShiftError
-from resshift_cli.training import crops, degradation, photos
+from resshift_cli.training import crops, damage, degradation, photos
 from resshift_cli.training.degradation import BicubicSpec, Degradation, MildSpec
 from resshift_cli.training.photos import Photo, Pictures
 
@@ -60,6 +60,8 @@ class DataSpec:
             large squares that are reduced, see `crops.largest`.
         reduce: half of the crops of details are up to so many times as large, and reduced.
         flat: share of crops that are made up, see `crops.flat`.
+        holes: share of crops with damage drawn over their partners, which then have a fourth plane
+            that tells where, see `damage.over`; None where they have none.
     """
 
     scale: int
@@ -70,6 +72,7 @@ class DataSpec:
     cut: Literal["detail", "largest"] = "detail"
     reduce: float = 1.0
     flat: float = 0.0
+    holes: float | None = None
 
     @property
     def problem(self) -> str | None:
@@ -84,6 +87,8 @@ class DataSpec:
             return "flat must be at least 0 and below 1"
         if self.flat and isinstance(self.degrade, PairedSpec):
             return "flat crops have no partners among pairs"
+        if self.holes is not None and not 0 <= self.holes <= 1:
+            return "holes must be within 0..1"
         return self.degrade.problem
 
     @property
@@ -136,6 +141,8 @@ def make_batch(
 ) -> tuple[Tensor, Tensor]:
     """The crops of batch `number`: (N, 3, crop, crop) and their low-resolution partners, in [0, 1].
 
+    Partners are (N, 3, side, side), or (N, 4, side, side) where holes are made, see `damage.over`.
+
     With a `share`, only those crops of the batch; they are the same.
 
     Raises:
@@ -145,7 +152,7 @@ def make_batch(
     # A source for all crops goes on from each to the next, so none before the last can be spared.
     needed = range(share.stop) if isinstance(spec.degrade, MildSpec) else share
     sources = enumerate(_generators(spec, seed, number))
-    pairs = {index: _pair(pictures, spec, rng) for index, rng in sources if index in needed}
+    pairs = {index: _masked(pictures, spec, rng) for index, rng in sources if index in needed}
     sharp, blurry = zip(*(pairs[index] for index in share), strict=True)
     return torch.cat(sharp), torch.cat(blurry)
 
@@ -157,6 +164,12 @@ def _generators(spec: DataSpec, seed: int, number: int) -> Iterator[np.random.Ge
         # chain-x4 was trained with one source for all crops; its batches stay what they were.
         mild = isinstance(spec.degrade, MildSpec)
         yield together if mild else np.random.default_rng([seed, number, index])
+
+
+def _masked(pictures: Pictures, spec: DataSpec, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+    """A crop and its partner, with damage drawn over where that is asked for."""
+    sharp, blurry = _pair(pictures, spec, rng)
+    return sharp, blurry if spec.holes is None else damage.over(blurry, spec.holes, rng)
 
 
 def _pair(pictures: Pictures, spec: DataSpec, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
@@ -186,12 +199,13 @@ def _pair(pictures: Pictures, spec: DataSpec, rng: np.random.Generator) -> tuple
 
 
 def validation_pairs(
-    pictures: Pictures, spec: DataSpec, *, damaged: bool = False
+    pictures: Pictures, spec: DataSpec, *, damaged: bool = False, holes: bool = False
 ) -> list[tuple[Tensor, Tensor]]:
     """The middles of pictures, (1, 3, 256, 256), and their partners, the same every time.
 
     Partners are made as in training, but for the mild degradation: it leaves a share of the
-    pictures clean, and here it leaves all, or, of `damaged` ones, none.
+    pictures clean, and here it leaves all, or, of `damaged` ones, none. Where there are holes, none
+    has any, or, with `holes`, all have.
 
     Raises:
         ImageUnreadableError: a picture is damaged.
@@ -210,6 +224,8 @@ def validation_pairs(
             if isinstance(kind, MildSpec):
                 kind = replace(kind, share=1.0) if damaged else BicubicSpec()
             blurry = degradation.degrade(sharp, scale, kind, np.random.default_rng(index))
+        if spec.holes is not None:
+            blurry = damage.over(blurry, float(holes), np.random.default_rng([index, 1]))
         pairs.append((sharp, blurry))
     return pairs
 

@@ -117,12 +117,12 @@ def detail_share(sharp: Tensor, blurry: Tensor, restraint: float) -> Tensor:
 
     Args:
         sharp: (N, 3, H, W) in [0, 1].
-        blurry: their low-resolution partners, (N, 3, h, w) in [0, 1].
+        blurry: their low-resolution partners, (N, 3 or 4, h, w) in [0, 1]; a hole is damage, too.
         restraint: r, above 0.
     """
     clean = shrink(sharp, sharp.shape[2] // blurry.shape[2])
     # Partners were cut from larger images, so that they differ at the border in any case.
-    inner = (clean - blurry)[..., _BORDER:-_BORDER, _BORDER:-_BORDER] * 255
+    inner = (clean - blurry[:, :3])[..., _BORDER:-_BORDER, _BORDER:-_BORDER] * 255
     return restraint**2 / (restraint**2 + inner.square().mean((1, 2, 3)))
 
 

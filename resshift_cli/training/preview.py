@@ -35,7 +35,7 @@ def draw(pictures: Pictures, spec: DataSpec, seed: int, count: int) -> Image.Ima
     for number in numbers():
         for hq, lq in zip(*dataset.make_batch(pictures, spec, seed, number), strict=True):
             name = len(cells) // 2 + 1
-            cells += [(f"{name}: {_size(hq)}", hq), (_size(lq), lq)]
+            cells += [(f"{name}: {_size(hq)}", hq), (_size(lq), lq[:3])]
         if len(cells) >= 2 * count:
             break
     cells = cells[: 2 * count]

@@ -137,6 +137,7 @@ class TrainSpec:
         cut: how crops are cut, see `DataSpec`.
         reduce: how much of a picture may be reduced to a crop, see `DataSpec`.
         flat: share of crops that are made up of one colour or two, see `DataSpec`.
+        holes: share of crops with damage drawn over, for a model that takes a mask; 0 to 1.
         validate_on: held-out pictures to validate on, at most.
         samples: held-out crops on the sheet that each validation writes; 0 for no sheets.
     """
@@ -171,6 +172,7 @@ class TrainSpec:
     cut: Literal["detail", "largest"] = "detail"
     reduce: float = 1.0
     flat: float = 0.0
+    holes: float = 0.0
     validate_on: int = 100
     samples: int = 4
 
@@ -229,6 +231,7 @@ class RunSpec:
             train.cut,
             train.reduce,
             train.flat,
+            train.holes if self.model.denoiser.lq_mask else None,
         )
 
 
@@ -323,8 +326,10 @@ def _problems_of_judging(train: TrainSpec, adversary: AdversarySpec) -> Iterator
 def _problems_of_the_model(run: RunSpec) -> Iterator[str]:
     model = run.model
     multiple = model.autoencoder.factor * model.denoiser.size_multiple
-    if model.scale < 2 or model.denoiser.lq_mask or model.condition != "pixels":
-        yield "only models that enlarge, and are shown the image but no mask, train"
+    if model.condition != "pixels":
+        yield "only models that are shown the pixels of the image train"
+    if run.train.holes and not model.denoiser.lq_mask:
+        yield "holes are for a model that is told where they are (lq_mask)"
     if model.mean:
         yield "the model's file says `mean` where adversary.keep_mean wrote it: leave it out"
     if run.train.crop % multiple:

@@ -249,9 +249,11 @@ class _Record:
         self.counts = (len(training), len(held_out))
         pictures, data = held_out.first(spec.validate_on), trainer.run.data
         self.pairs = dataset.validation_pairs(pictures, data)
-        self.damaged: list[Pair] = []
+        self.others: dict[str, list[Pair]] = {}  # by what stands before the names of their figures
         if trainer.adversary is not None and isinstance(data.degrade, MildSpec):
-            self.damaged = dataset.validation_pairs(pictures, data, damaged=True)
+            self.others["damaged_"] = dataset.validation_pairs(pictures, data, damaged=True)
+        if data.holes:
+            self.others["holes_"] = dataset.validation_pairs(pictures, data, holes=True)
 
     def log(self) -> AbstractContextManager[Callable[[Mapping[str, float]], None]]:
         """See `runlog.log`."""
@@ -266,9 +268,9 @@ class _Record:
             rows = validation.samples(trainer, self.pairs[:samples])
             sheet.save(path, sheet.draw([list(zip(COLUMNS, row, strict=True)) for row in rows]))
         found = validation.measure(trainer, self.pairs)
-        if self.damaged:
-            damaged = validation.measure(trainer, self.damaged)
-            found |= {f"damaged_{name}": value for name, value in damaged.items()}
+        for kind, pairs in self.others.items():
+            figures = validation.measure(trainer, pairs)
+            found |= {f"{kind}{name}": value for name, value in figures.items()}
         return found
 
     def save(self) -> None:

@@ -136,7 +136,7 @@ class Trainer:
 
     def enlarged(self, blurry: Tensor) -> Tensor:
         """The low-quality images in [0, 1] as the autoencoder takes them: at full size, [-1, 1]."""
-        large = resize.enlarge(blurry * 2 - 1, self.run.model.scale)
+        large = resize.enlarge(blurry[:, :3] * 2 - 1, self.run.model.scale)
         return large.clamp(-1, 1) if self.run.model.clip_lq else large
 
     def drawn(self) -> tuple[Tensor, Tensor]:

@@ -28,7 +28,7 @@ def measure(trainer: Trainer, pairs: Sequence[Pair]) -> dict[str, float]:
     """
     gains, results, originals = [], [], []
     for sharp, blurry in _placed(trainer, pairs):
-        bicubic = resize.enlarge(blurry, trainer.run.model.scale)
+        bicubic = resize.enlarge(blurry[:, :3], trainer.run.model.scale)
         restored = _one_step(trainer, blurry)
         gains.append(quality.psnr_y(restored, sharp) - quality.psnr_y(bicubic, sharp))
         if trainer.adversary is not None:
@@ -54,7 +54,7 @@ def samples(trainer: Trainer, pairs: Sequence[Pair]) -> list[list[Tensor]]:
     Each is (3, H, W) in about [0, 1]; the degraded ones are smaller.
     """
     return [
-        [blurry[0], _one_step(trainer, blurry)[0], _walked(trainer, blurry)[0], sharp[0]]
+        [blurry[0, :3], _one_step(trainer, blurry)[0], _walked(trainer, blurry)[0], sharp[0]]
         for sharp, blurry in _placed(trainer, pairs)
     ]
 

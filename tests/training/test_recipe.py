@@ -137,9 +137,7 @@ def test_a_degradation_of_no_known_kind_is_refused(tmp_path: Path, kind: dict[st
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"scale": 1, "denoiser": {"lq_ratio": 4}}, "only models that enlarge"),
-        ({"like": "inpaint-imagenet"}, "only models that enlarge"),
-        ({"like": "rsd-x4"}, "only models that enlarge"),
+        ({"like": "rsd-x4"}, "only models that are shown the pixels of the image"),
         ({"denoiser": {"channel_mult": [1, 1, 1, 1, 1]}}, "crop 256 is no multiple of 512"),
     ],
 )

@@ -94,7 +94,10 @@ class Extent(Options):
     max_upload: Annotated[
         int,
         typer.Option(
-            metavar="SIZE", parser=values.byte_count, help="Largest file that may be sent."
+            metavar="SIZE",
+            parser=values.byte_count,
+            show_default=False,
+            help="Largest file that may be sent. By default 256M.",
         ),
     ] = 256 << 20
     max_pixels: MaxPixelsOption = values.MAX_PIXELS

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import ExitStack, suppress
 from http import HTTPStatus
 from importlib.resources import files
 from typing import Any
@@ -83,6 +83,7 @@ def routes(service: Service) -> list[Route]:
         Route("/api/estimate", answers.estimate, methods=["POST"]),
         Route("/api/upscale", answers.upscale, methods=["POST"]),
         Route("/api/preview", answers.preview, methods=["POST"]),
+        Route("/api/events", answers.all_events),
         Route("/api/folders", answers.folders),
         Route("/api/batch", answers.batch, methods=["POST"]),
         Route("/api/jobs/{id}", answers.job),
@@ -200,7 +201,14 @@ class Answers:
     async def events(self, request: Request) -> Response:
         """How far a job is, again and again."""
         job = self.service.job(request.path_params["id"])
-        return StreamingResponse(_events(job), media_type="text/event-stream")
+        return StreamingResponse(_events([job]), media_type="text/event-stream")
+
+    async def all_events(self, request: Request) -> Response:
+        """The same of several jobs: browsers have few connections."""
+        known = self.service.jobs.known
+        named = dict.fromkeys(request.query_params.getlist("job"))
+        jobs = [self.service.job(name) for name in named if name in known]
+        return StreamingResponse(_events(jobs), media_type="text/event-stream")
 
     async def result(self, request: Request) -> Response:
         """A result, as the command writes it."""
@@ -244,7 +252,7 @@ class Answers:
         gone = asyncio.create_task(_disconnected(request))
         until = asyncio.get_running_loop().time() + seconds
         try:
-            async for _ in _news(job):
+            async for _ in _news([job]):
                 left = until - asyncio.get_running_loop().time()
                 if gone.done():
                     await run_in_threadpool(self.service.jobs.cancel, job)
@@ -258,15 +266,17 @@ class Answers:
         return job.ended
 
 
-async def _news(job: Job, pulse: float = 0.5) -> AsyncIterator[None]:
-    """Yields when a job has news, and now and then without."""
+async def _news(jobs: Sequence[Job], pulse: float = 0.5) -> AsyncIterator[None]:
+    """Yields when one of some jobs has news, and now and then without."""
     loop, news = asyncio.get_running_loop(), asyncio.Event()
 
     def call() -> None:
         with suppress(RuntimeError):  # nobody listens any more
             loop.call_soon_threadsafe(news.set)
 
-    with job.watched(call):
+    with ExitStack() as stack:
+        for job in jobs:
+            stack.enter_context(job.watched(call))
         while True:
             yield
             with suppress(TimeoutError):
@@ -274,15 +284,20 @@ async def _news(job: Job, pulse: float = 0.5) -> AsyncIterator[None]:
             news.clear()
 
 
-async def _events(job: Job) -> AsyncIterator[str]:
-    """A job as server-sent events, up to its end."""
-    told = ""
-    async for _ in _news(job, PULSE):
-        ended, data = job.ended, json.dumps(job.document())
-        yield f"event: {job.state}\ndata: {data}\n\n" if data != told else ": still here\n\n"
-        if ended:
+async def _events(jobs: Sequence[Job]) -> AsyncIterator[str]:
+    """Jobs as server-sent events, up to the end of all."""
+    told: dict[str, str] = {}
+    async for _ in _news(jobs, PULSE):
+        left = [job for job in jobs if not job.ended]
+        documents = {job.id: json.dumps(job.document()) for job in jobs}
+        fresh = [job for job in jobs if told.get(job.id) != documents[job.id]]
+        for job in fresh:
+            yield f"event: {job.state}\ndata: {documents[job.id]}\n\n"
+        if not left:
             return
-        told = data
+        if not fresh:
+            yield ": still here\n\n"
+        told = documents
         await asyncio.sleep(REST)
 
 

@@ -121,6 +121,13 @@ def _of_jobs() -> dict[str, Any]:
                 _ID,
             )
         },
+        "/api/events": {
+            "get": _operation(
+                "The same of several jobs at once.",
+                {"200": {"description": "Jobs.", "content": {"text/event-stream": {}}}},
+                {"name": "job", "in": "query", "schema": {"type": "array", "items": _TEXT}},
+            )
+        },
         "/api/jobs/{id}/result": {"get": _operation("What a job gave.", _IMAGE, _ID)},
         "/api/jobs/{id}/view": {
             "get": _operation(

@@ -58,6 +58,18 @@ def test_a_job_tells_how_far_it_is_and_gives_its_result(client: httpx2.Client, p
     assert client.get(f"/api/jobs/{job['id']}").status_code == 404
 
 
+def test_several_jobs_are_watched_at_once(client: httpx2.Client, photo: Path) -> None:
+    asked = [{"seed": seed} for seed in "123"] + [{"scale": "1.5"}]
+    answers = [
+        client.post("/api/upscale", files=sent(photo), data=data, headers=ASYNC) for data in asked
+    ]
+    names = [answer.json()["id"] for answer in answers]
+    with client.stream("GET", "/api/events", params={"job": [*names, "other"]}) as events:
+        lines = list(events.iter_lines())
+    assert lines.count("event: done") == 4
+    assert all(any(name in line for line in lines) for name in names)
+
+
 def test_what_was_sent_once_is_asked_again_by_its_id(client: httpx2.Client, photo: Path) -> None:
     kept = client.post("/api/photos", files=sent(photo)).json()
     assert (kept["width"], kept["height"], kept["depth"]) == (20, 12, 8)
@@ -113,6 +125,8 @@ def test_a_client_that_goes_away_ends_its_job(client: httpx2.Client, tmp_path: P
     with pytest.raises(httpx2.ReadTimeout):
         asked = LONG | {"scale": "16"}
         client.post("/api/upscale", files=sent(photo), data=asked, headers=waiting, timeout=1)
+    while cancelled(client) == before:
+        time.sleep(0.05)
     assert cancelled(client) == before + 1
 
 
@@ -192,7 +206,7 @@ def test_a_queue_and_a_store_have_an_end(serve: Serve, photo: Path, tmp_path: Pa
 
 
 def test_what_nobody_asks_for_is_deleted(serve: Serve, photo: Path) -> None:
-    client = serve(Limits(keep=0.5))
+    client = serve(Limits(keep=2))
     kept = client.post("/api/photos", files=sent(photo)).json()["id"]
     assert client.post("/api/upscale", files=sent(photo)).status_code == 200
     while figures(client)["resshift_stored_bytes"]:

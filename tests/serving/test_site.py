@@ -146,6 +146,16 @@ def test_work_is_cancelled_and_forgotten(visit: Visit, tmp_path: Path) -> None:
     expect(page.get_by_label("This session")).to_be_hidden()
 
 
+def test_much_can_be_asked_for_at_once(visit: Visit, photo: Path) -> None:
+    page = visit()
+    drop(page, photo)
+    for seed in range(9):  # more than a browser has connections
+        page.get_by_label("Seed").fill(str(seed))
+        page.get_by_role("button", name="Enlarge").click()
+    jobs = page.locator("#jobs")
+    expect(jobs.get_by_role("link", name="Download")).to_have_count(9)
+
+
 def test_what_can_t_be_is_told_with_a_way_out(visit: Visit, photo: Path, tmp_path: Path) -> None:
     page = visit(refused=(400, 422))
     text = tmp_path / "text.png"

@@ -66,15 +66,29 @@ export function send(file) {
   return ask("/api/photos", { method: "POST", body });
 }
 
+const STATES = ["queued", "running", "done", "failed", "cancelled"];
+export const ENDED = STATES.slice(2);
+
+const followed = new Map(); // what is called with news of a job, by its id
+let events = null; // one stream for all of them: browsers have few connections
+
 /** Have `changed` called with a job whenever there is news, up to its end. */
 export function watch(id, changed) {
-  const events = new EventSource(`/api/jobs/${id}/events`);
-  const take = (event) => {
-    const told = JSON.parse(event.data);
-    if (["done", "failed", "cancelled"].includes(told.state)) events.close();
-    changed(told);
-  };
-  for (const state of ["queued", "running", "done", "failed", "cancelled"]) {
-    events.addEventListener(state, take);
-  }
+  followed.set(id, changed);
+  follow();
+}
+
+function follow() {
+  events?.close();
+  const asked = [...followed.keys()].map((id) => `job=${encodeURIComponent(id)}`);
+  events = new EventSource(`/api/events?${asked.join("&")}`);
+  for (const state of STATES) events.addEventListener(state, take);
+}
+
+function take(event) {
+  const told = JSON.parse(event.data);
+  const changed = followed.get(told.id);
+  if (ENDED.includes(told.state)) followed.delete(told.id);
+  if (followed.size === 0) events.close();
+  changed?.(told);
 }

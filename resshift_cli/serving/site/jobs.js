@@ -5,7 +5,6 @@ import { duration, element, size } from "./settings.js";
 
 const byId = (id) => document.getElementById(id);
 const MOST = 50; // jobs that are listed
-const ENDED = ["done", "failed", "cancelled"];
 
 export class Jobs {
   /** @param attempt  does something, and tells what goes wrong */
@@ -32,12 +31,12 @@ export class Jobs {
     byId("jobs").prepend(row.item);
     for (const [id, old] of this.rows) {
       if (this.rows.size <= MOST) break;
-      if (ENDED.includes(old.job.state)) this.forget(id);
+      if (api.ENDED.includes(old.job.state)) this.forget(id);
     }
     byId("session").hidden = false;
     this._remember();
     row.change(job);
-    if (!ENDED.includes(job.state)) {
+    if (!api.ENDED.includes(job.state)) {
       api.watch(job.id, (told) => {
         row.change(told);
         if (show && told.state === "done" && told.kind !== "batch") this.show(told);
@@ -135,7 +134,7 @@ class Row {
       made.addEventListener("click", () => this.jobs.attempt(act));
       return made;
     };
-    if (!ENDED.includes(state)) {
+    if (!api.ENDED.includes(state)) {
       this.buttons.replaceChildren(button("Cancel", () => api.end(id)));
       return;
     }

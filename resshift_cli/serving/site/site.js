@@ -51,6 +51,7 @@ class Photos {
     byId("small").addEventListener("click", (event) => this.point(event));
     byId("small").addEventListener("load", () => this.showMark());
     addEventListener("resize", () => this.showMark());
+    this.add([...byId("file").files]); // chosen before the page was ready
   }
 
   async add(files) {

@@ -51,7 +51,7 @@ def note(text: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
-def result(path: Path) -> None:
+def result(path: Path | str) -> None:
     """Name a finished file on stdout for the next command of a pipe; a person has read `note`."""
     if not (sys.stdout.closed or sys.stdout.isatty()):
         print(printable(str(path)), flush=True)

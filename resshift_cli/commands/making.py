@@ -208,9 +208,9 @@ class Report:
     skipped: list[dict[str, str]] = field(default_factory=list)
     errors: list[dict[str, Any]] = field(default_factory=list)
 
-    def fail(self, source: Path | None, error: ResShiftError) -> None:
+    def fail(self, source: str | None, error: ResShiftError) -> None:
         """Add an error; `source` is the input that it is about, if it is about one."""
-        self.errors.append({"input": None if source is None else str(source), **error.facts()})
+        self.errors.append({"input": source, **error.facts()})
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,8 +234,8 @@ class Run:
         """Make every result, whatever becomes of the others, and enter it in the report."""
         report, reporting = self.telling.report, self.telling.reporting
         for number, task in enumerate(todo, 1):
-            source = task.source.path
-            title = source.name if len(todo) == 1 else f"[{number}/{len(todo)}] {source.name}"
+            name = task.source.path.name
+            title = name if len(todo) == 1 else f"[{number}/{len(todo)}] {name}"
             started = time.monotonic()
             try:
                 loaded, result = self._do(task, title)
@@ -243,7 +243,7 @@ class Run:
                 if task.page is not None:
                     self._compare(task, task.page, result)
             except ResShiftError as error:
-                report.fail(source, error)
+                report.fail(task.source.said, error)
                 explain(error, debug=reporting.debug)
             except KeyboardInterrupt as interrupt:
                 if finished := len(report.results):
@@ -274,6 +274,8 @@ class Run:
             content = result.content()
             if task.overwrite is None:
                 targets.to_stdout(content)
+            elif task.remote is not None:
+                targets.send(content, task.remote, overwrite=task.overwrite)
             else:
                 targets.save(content, task.target, overwrite=task.overwrite)
         return loaded, result
@@ -299,14 +301,14 @@ class Run:
         from resshift_cli.restoration import provenance
         from resshift_cli.system.device import precision_name
 
-        source, target, reporting = task.source.path, task.target, self.telling.reporting
+        source, target, reporting = task.source.said, task.said, self.telling.reporting
         settings, model = self._settings(task), self.made.model
         device, precision = str(model.device), precision_name(model.dtype)
         (height, width), (tall, wide) = loaded.size, result.size
         self.telling.report.results.append(
             {
-                "input": str(source),
-                "output": str(target),
+                "input": source,
+                "output": target,
                 "width": wide,
                 "height": tall,
                 "input_width": width,

@@ -27,8 +27,9 @@ def _output(result: str) -> Any:
         "-o",
         metavar="FILE|DIR",
         help="Where the result goes: a file, or a folder, which is created if it ends with a "
-        f"slash, or - for stdout. By default photo.jpg becomes {result} beside it, and what "
-        "came from stdin goes to stdout.",
+        f"slash, or - for stdout, or a URL such as s3://bucket/large/. By default photo.jpg "
+        f"becomes {result} beside it, what came from a URL goes to the folder where you are, and "
+        "what came from stdin to stdout.",
     )
 
 

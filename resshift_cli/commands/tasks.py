@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from resshift_cli.commands import pages
 from resshift_cli.errors import OutputError, ResShiftError, UsageError, printable
+from resshift_cli.system.storage import Remote, is_url
 
 if TYPE_CHECKING:
     from resshift_cli.imaging.files import Handling, Loaded, Loader
@@ -63,14 +65,19 @@ def check_streams(
 
 @contextmanager
 def opened(inputs: Sequence[str]) -> Iterator[list[Source]]:
-    """The inputs; what comes in on stdin is kept until the work is done."""
+    """The inputs; what comes in on stdin, or from elsewhere, is kept until the work is done."""
     from resshift_cli.imaging import sources
 
-    if inputs == ["-"]:
-        with sources.stdin() as source:
-            yield [source]
-    else:
-        yield [sources.Source(Path(name)) for name in inputs]
+    with ExitStack() as stack:
+
+        def source(name: str) -> Source:
+            if name == "-":
+                return stack.enter_context(sources.stdin())
+            if is_url(name):
+                return stack.enter_context(sources.elsewhere(Remote(name)))
+            return sources.Source(Path(name))
+
+        yield [source(name) for name in inputs]
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,10 +127,11 @@ class Task:
         source: the input.
         scale: output size over input size.
         seed: start of the random numbers.
-        target: the result, or what messages call it.
+        target: the result, or what messages call it; of one elsewhere, its name.
         options: how it is encoded.
         overwrite: whether it may replace a file; None if it goes to stdout.
         page: where the two are compared, if they are.
+        remote: the result, if it is not to be on this machine.
     """
 
     source: Source
@@ -133,6 +141,12 @@ class Task:
     options: SaveOptions
     overwrite: bool | None
     page: Path | None = None
+    remote: Remote | None = None
+
+    @property
+    def said(self) -> str:
+        """What reports call the result."""
+        return str(self.target) if self.remote is None else self.remote.shown
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,26 +164,26 @@ class Tasks:
 
     several: bool
     sources: Sequence[Source]
-    results: Sequence[Path]
+    results: Sequence[Source]
     todo: list[Task] = field(default_factory=list)
     sizes: Counter[tuple[int, int]] = field(default_factory=Counter)
-    finished: list[tuple[Path, Path]] = field(default_factory=list)
+    finished: list[tuple[str, str]] = field(default_factory=list)
 
     @classmethod
     def of(cls, sources: Sequence[Source], each: int = 1) -> Tasks:
         """What inputs, with so many results each, are before they are checked."""
         from resshift_cli.imaging import own
 
-        results = own.among([source.path for source in sources])
-        kept = [source for source in sources if source.path not in results]
+        results = own.among(sources)
+        kept = [source for source in sources if source not in results]
         return cls(len(sources) * each > 1, kept, results)
 
     def check(
         self,
-        outputs: Sequence[Path] | None,
+        outputs: Sequence[Path | Remote] | None,
         wanted: Wanted,
         loader: Loader,
-        fail: Callable[[Path, ResShiftError], None],
+        fail: Callable[[str, ResShiftError], None],
     ) -> None:
         """Find out before the work whether every input can be read and every result written.
 
@@ -188,27 +202,32 @@ class Tasks:
         for number, source in enumerate(self.sources):
             target = None if outputs is None else outputs[number]
             if target is not None and self._is_finished(target, wanted):
-                self.finished.append((source.path, target))
+                said = target.shown if isinstance(target, Remote) else str(target)
+                self.finished.append((source.said, said))
                 continue
             try:
                 self._check(source, target, wanted, loader)
             except ResShiftError as error:
-                fail(source.path, error)
+                fail(source.said, error)
                 raise
         if wanted.compare:
             self._add_pages()
 
-    def _is_finished(self, target: Path, wanted: Wanted) -> bool:
+    def _is_finished(self, target: Path | Remote, wanted: Wanted) -> bool:
         """Whether a result is there and to stay: it is asked for, or was itself an input."""
         from resshift_cli.imaging import targets
 
         if wanted.overwrite:
             return False
-        there = {targets.identity(path) for path in self.results}
+        if isinstance(target, Remote):
+            return wanted.skip_existing and target.exists()
+        there = {targets.identity(source.path) for source in self.results if not source.spool}
         asked = wanted.skip_existing and os.path.lexists(target)
         return asked or targets.identity(target) in there
 
-    def _check(self, source: Source, target: Path | None, wanted: Wanted, loader: Loader) -> None:
+    def _check(
+        self, source: Source, target: Path | Remote | None, wanted: Wanted, loader: Loader
+    ) -> None:
         from resshift_cli.imaging import files, targets
         from resshift_cli.restoration.size import target_size
 
@@ -218,6 +237,17 @@ class Tasks:
         if target is None:
             options = files.without_a_name(loaded, options)
             task = Task(source, scale, wanted.seed, targets.STDOUT, options, None)
+        elif isinstance(target, Remote):
+            task = Task(
+                *(source, scale, wanted.seed, Path(target.name), options, wanted.overwrite),
+                remote=target,
+            )
+            options.format_of(task.target)
+            if not wanted.overwrite and target.exists():
+                raise OutputError(
+                    f"{target.shown} exists already.",
+                    hint="Use --overwrite to replace it, or give another name with -o.",
+                )
         else:
             if self.several and not wanted.overwrite and os.path.lexists(target):
                 raise OutputError(
@@ -267,20 +297,24 @@ class Tasks:
 
     def skipped(self) -> list[dict[str, str]]:
         """The same for --json."""
-        results = [{"input": str(path), "why": "result"} for path in self.results]
+        results = [{"input": source.said, "why": "result"} for source in self.results]
         return results + [
-            {"input": str(source), "output": str(target), "why": "exists"}
-            for source, target in self.finished
+            {"input": source, "output": target, "why": "exists"} for source, target in self.finished
         ]
 
 
 @contextmanager
-def planned(tasks: Tasks, wanted: Wanted, *, to_stdout: bool) -> Iterator[list[Path] | None]:
+def planned(
+    tasks: Tasks, wanted: Wanted, *, to_stdout: bool
+) -> Iterator[Sequence[Path | Remote] | None]:
     """Where the results go, None being stdout; a new folder that got nothing is removed again."""
     from resshift_cli.imaging import targets
 
     if to_stdout:
         yield None
+        return
+    if wanted.output is not None and is_url(wanted.output):
+        yield _elsewhere(tasks, wanted, Remote(wanted.output))
         return
     outputs = targets.plan_outputs(
         [source.path for source in tasks.sources],
@@ -293,3 +327,63 @@ def planned(tasks: Tasks, wanted: Wanted, *, to_stdout: bool) -> Iterator[list[P
     folder = targets.output_folder(wanted.output, several=tasks.several)
     with targets.made_folder(folder):
         yield outputs
+
+
+def _elsewhere(tasks: Tasks, wanted: Wanted, place: Remote) -> list[Remote]:
+    """Where the results go in a place that is not on this machine.
+
+    Raises:
+        UsageError: as `targets.plan_outputs`, or pages can't be written beside them.
+    """
+    from resshift_cli.imaging import targets
+    from resshift_cli.imaging.formats import FORMATS
+
+    if wanted.compare:
+        raise UsageError(
+            "Results are compared (--compare) where they are on this machine.",
+            hint="Leave out --compare, or give a folder of this machine with -o.",
+        )
+    if place.name and not tasks.several:
+        return [place]
+    if FORMATS.get(Path(place.name).suffix.lower()) is not None:
+        raise UsageError(
+            f"Several results can't all go to the file {place.shown}.",
+            hint="Give a folder, which ends with a slash.",
+        )
+    named = targets.plan_outputs(
+        [source.path for source in tasks.sources],
+        mark=wanted.mark,
+        destination=f"{tempfile.gettempdir()}/resshift-results/",
+        options=wanted.handling.options,
+    )
+    return [place.below(path.name) for path in named]
+
+
+def _elsewhere(tasks: Tasks, wanted: Wanted, place: Remote) -> list[Remote]:
+    """Where the results go in a place that is not on this machine.
+
+    Raises:
+        UsageError: as `targets.plan_outputs`, or pages can't be written beside them.
+    """
+    from resshift_cli.imaging import targets
+    from resshift_cli.imaging.formats import FORMATS
+
+    if wanted.compare:
+        raise UsageError(
+            "Results are compared (--compare) where they are on this machine.",
+            hint="Leave out --compare, or give a folder of this machine with -o.",
+        )
+    if place.name and not tasks.several:
+        return [place]
+    if FORMATS.get(Path(place.name).suffix.lower()) is not None:
+        raise UsageError(
+            f"Several results can't all go to the file {place.shown}.",
+            hint="Give a folder, which ends with a slash.",
+        )
+    named = targets.plan_outputs(
+        [source.path for source in tasks.sources],
+        mark=wanted.mark,
+        destination=f"{tempfile.gettempdir()}/resshift-results/",
+        options=wanted.handling.options,
+    )
+    return [place.below(path.name) for path in named]

@@ -5,11 +5,15 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 from PIL import ExifTags
 
 from resshift_cli.imaging.folders import Beside
 from resshift_cli.imaging.opening import decoding, opened
+from resshift_cli.imaging.sources import Source
+
+File = TypeVar("File", Path, Source)
 
 SIGNATURE = "resshift "
 """What the note that results carry begins with; see `picture.note`."""
@@ -18,11 +22,11 @@ KIND = "results of resshift"
 """What they are called where other files go by their extension."""
 
 
-def is_result(path: Path) -> bool:
+def is_result(file: Path | Source) -> bool:
     """Whether a file says that it is a result of ours; False where it can't be read."""
     try:
-        with opened(path, max_pixels=sys.maxsize) as file, decoding(max_pixels=sys.maxsize):
-            image = file.image()
+        with opened(file, max_pixels=sys.maxsize) as found, decoding(max_pixels=sys.maxsize):
+            image = found.image()
             if image.format == "PNG" and "exif" not in image.info:
                 return False  # Pillow would decode it to look behind its pixels
             said = image.getexif().get(ExifTags.Base.ProcessingSoftware, "")
@@ -31,10 +35,10 @@ def is_result(path: Path) -> bool:
         return False
 
 
-def among(paths: Sequence[Path]) -> list[Path]:
+def among(files: Sequence[File]) -> list[File]:
     """Those of some inputs that are results of ours and not meant, as others are there, too."""
-    results = [path for path in paths if is_result(path)] if len(paths) > 1 else []
-    return results if len(results) < len(paths) else []
+    results = [file for file in files if is_result(file)] if len(files) > 1 else []
+    return results if len(results) < len(files) else []
 
 
 def apart_from_results(folder: Path, names: Iterable[str], beside: Beside) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""Where images come from: files of this machine, and stdin."""
+"""Where images come from: files of this machine and of others, and stdin."""
 
 from __future__ import annotations
 
@@ -21,10 +21,11 @@ from resshift_cli.errors import (
     UsageError,
     printable,
 )
+from resshift_cli.system.storage import Remote
 
 _BLOCK = 1 << 20  # bytes
 MOST_STDIN = 4 << 30
-"""Bytes that are taken from stdin, and kept in the folder of temporary files."""
+"""Bytes that are taken from stdin, or elsewhere, and kept in the folder of temporary files."""
 
 
 class State(NamedTuple):
@@ -42,15 +43,22 @@ class Source:
     Attributes:
         path: the file, or what messages call it.
         spool: its content, where `path` is no file.
+        label: what it is called, where that is not `path`.
     """
 
     path: Path
     spool: BinaryIO | None = None
+    label: str = ""
+
+    @property
+    def said(self) -> str:
+        """What reports call it."""
+        return self.label or str(self.path)
 
     @property
     def name(self) -> str:
         """For messages."""
-        return printable(self.path)
+        return printable(self.said)
 
     def open(self) -> BinaryIO:
         """Open it, as a file of the system.
@@ -121,6 +129,18 @@ def stdin() -> Iterator[Source]:
                 "Nothing came in on stdin.", hint="Check the command before the pipe."
             )
         yield Source(source, spool)
+
+
+@contextmanager
+def elsewhere(remote: Remote) -> Iterator[Source]:
+    """A file that is not on this machine, copied to one without a name.
+
+    Raises:
+        InputMissingError, UsageError, ImageUnreadableError: as `Remote.fetch`.
+    """
+    with tempfile.TemporaryFile(prefix="resshift-") as spool:
+        remote.fetch(spool, MOST_STDIN)
+        yield Source(Path(remote.name), spool, remote.shown)
 
 
 def check_stdin() -> None:

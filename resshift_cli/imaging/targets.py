@@ -19,6 +19,7 @@ from resshift_cli.errors import OutputError, UsageError, printable
 from resshift_cli.imaging.formats import AS_IT_IS, FORMATS, SaveOptions
 from resshift_cli.system import atomic, held
 from resshift_cli.system.held import HeldFolder
+from resshift_cli.system.storage import Remote
 
 Content = bytes | memoryview | Callable[[BinaryIO], object]
 """A file's bytes, or what writes them to a new file."""
@@ -280,6 +281,22 @@ def _save(
             folder.name_if_free(temporary, name)
     finally:
         folder.remove(temporary)
+
+
+def send(content: Content, remote: Remote, *, overwrite: bool) -> None:
+    """Have a file somewhere else: all of it, or nothing. It is whole here before it is sent.
+
+    Raises:
+        OutputError: as `Remote.send`, or there is no room for it here.
+    """
+    with tempfile.TemporaryDirectory(prefix="resshift-") as folder:
+        spool = Path(folder, "result").with_suffix(Path(remote.name).suffix)
+        try:
+            with spool.open("wb") as file:
+                _put(content, file)
+        except OSError as error:
+            raise _write_error(spool, error) from error
+        remote.send(spool, overwrite=overwrite)
 
 
 def check_stdout() -> None:

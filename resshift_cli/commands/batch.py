@@ -143,7 +143,7 @@ def batch(
     same command goes on where an earlier one was stopped. An image that fails does not keep the
     others from being done; in the end the exit code is then 1.
     """
-    _check_folder(folder)
+    _check_folder(folder, output)
     course.check(enlarging.machine)
     if course.verify:
         proof.verify(folder, output, inputs.tree, course.report, reporting)
@@ -200,7 +200,16 @@ def _telling(report: Report, reporting: Reporting, *, summary: bool) -> Iterator
             console.document(report.document())
 
 
-def _check_folder(folder: Path) -> None:
+def _check_folder(folder: Path, output: Path | None) -> None:
+    from resshift_cli.system.storage import Remote, is_url
+
+    for place in filter(None, (folder, output)):
+        url = place.as_posix().replace(":/", "://", 1)  # a path has one of the slashes
+        if is_url(url) and not os.path.lexists(place):
+            raise UsageError(
+                f"Folders have to be on this machine, and {Remote(url).shown} is not.",
+                hint="Mount it, or give its images to `resshift upscale`, which takes URLs.",
+            )
     if not os.path.lexists(folder):
         raise InputMissingError(f"There is no folder {printable(folder)}.", hint="Check its name.")
     if not folder.is_dir():

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING
 
 from resshift_cli.commands import pages
 from resshift_cli.errors import OutputError, ResShiftError, UsageError, printable
-from resshift_cli.system.storage import Remote, is_url
 
 if TYPE_CHECKING:
     from resshift_cli.imaging.files import Handling, Loaded, Loader
     from resshift_cli.imaging.formats import SaveOptions
     from resshift_cli.imaging.sources import Source
     from resshift_cli.restoration.size import Box
+    from resshift_cli.system.storage import Remote
 
 
 def check_streams(
@@ -67,6 +67,7 @@ def check_streams(
 def opened(inputs: Sequence[str]) -> Iterator[list[Source]]:
     """The inputs; what comes in on stdin, or from elsewhere, is kept until the work is done."""
     from resshift_cli.imaging import sources
+    from resshift_cli.system.storage import Remote, is_url
 
     with ExitStack() as stack:
 
@@ -202,7 +203,7 @@ class Tasks:
         for number, source in enumerate(self.sources):
             target = None if outputs is None else outputs[number]
             if target is not None and self._is_finished(target, wanted):
-                said = target.shown if isinstance(target, Remote) else str(target)
+                said = str(target) if isinstance(target, Path) else target.shown
                 self.finished.append((source.said, said))
                 continue
             try:
@@ -219,7 +220,7 @@ class Tasks:
 
         if wanted.overwrite:
             return False
-        if isinstance(target, Remote):
+        if not isinstance(target, Path):
             return wanted.skip_existing and target.exists()
         there = {targets.identity(source.path) for source in self.results if not source.spool}
         asked = wanted.skip_existing and os.path.lexists(target)
@@ -237,7 +238,7 @@ class Tasks:
         if target is None:
             options = files.without_a_name(loaded, options)
             task = Task(source, scale, wanted.seed, targets.STDOUT, options, None)
-        elif isinstance(target, Remote):
+        elif not isinstance(target, Path):
             task = Task(
                 *(source, scale, wanted.seed, Path(target.name), options, wanted.overwrite),
                 remote=target,
@@ -309,6 +310,7 @@ def planned(
 ) -> Iterator[Sequence[Path | Remote] | None]:
     """Where the results go, None being stdout; a new folder that got nothing is removed again."""
     from resshift_cli.imaging import targets
+    from resshift_cli.system.storage import Remote, is_url
 
     if to_stdout:
         yield None
@@ -327,36 +329,6 @@ def planned(
     folder = targets.output_folder(wanted.output, several=tasks.several)
     with targets.made_folder(folder):
         yield outputs
-
-
-def _elsewhere(tasks: Tasks, wanted: Wanted, place: Remote) -> list[Remote]:
-    """Where the results go in a place that is not on this machine.
-
-    Raises:
-        UsageError: as `targets.plan_outputs`, or pages can't be written beside them.
-    """
-    from resshift_cli.imaging import targets
-    from resshift_cli.imaging.formats import FORMATS
-
-    if wanted.compare:
-        raise UsageError(
-            "Results are compared (--compare) where they are on this machine.",
-            hint="Leave out --compare, or give a folder of this machine with -o.",
-        )
-    if place.name and not tasks.several:
-        return [place]
-    if FORMATS.get(Path(place.name).suffix.lower()) is not None:
-        raise UsageError(
-            f"Several results can't all go to the file {place.shown}.",
-            hint="Give a folder, which ends with a slash.",
-        )
-    named = targets.plan_outputs(
-        [source.path for source in tasks.sources],
-        mark=wanted.mark,
-        destination=f"{tempfile.gettempdir()}/resshift-results/",
-        options=wanted.handling.options,
-    )
-    return [place.below(path.name) for path in named]
 
 
 def _elsewhere(tasks: Tasks, wanted: Wanted, place: Remote) -> list[Remote]:

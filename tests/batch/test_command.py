@@ -47,6 +47,8 @@ def test_progress_goes_through_the_images_of_a_group(
         ("in -o in", 2, "would fall among the inputs"),
         ("in/sub -o in", 2, "would fall among the inputs"),
         ("in --include *.pgn --include b*.png", 3, "No file in in is like '*.pgn' or 'b*.png'."),
+        ("s3://me:secret@photos", 2, "on this machine, and s3://photos is not. Mount it"),
+        ("in -o s3://photos/large", 2, "on this machine, and s3://photos/large is not."),
         ("in --report a.txt", 2, "a.txt is neither a .csv nor an .html file"),
         ("in --dry-run --verify", 2, "Leave out --dry-run"),
         ("in --verify", 2, "Beside in there is: none."),

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from resshift_cli.weights.registry import ModelEntry
 
 MOST_SEEDS = 64
+MOST_PIXELS = 1024  # that a hole grows by, or its edge is wide
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +61,7 @@ class Where(Options):
         int,
         typer.Option(
             metavar="PIXELS",
-            callback=values.within(0, 4096),
+            callback=values.within(0, MOST_PIXELS),
             help="Take so many pixels around it for unknown as well.",
         ),
     ] = 0
@@ -68,7 +69,7 @@ class Where(Options):
         int,
         typer.Option(
             metavar="PIXELS",
-            callback=values.within(0, 4096),
+            callback=values.within(0, MOST_PIXELS),
             help="Let the photo go over into what is filled along so many pixels from the edge "
             "inwards, where the photo's own pixels still show. Outside nothing changes.",
         ),
@@ -180,5 +181,7 @@ class _Fill(Craft):
 
     def _hole_of(self, rows: Iterable[Pixels], shape: tuple[int, int, int]) -> Hole | None:
         """The hole of an image, or of one frame, which may have none."""
-        hole = self.mask.hole(rows, shape, "the photo")
+        hole = self.hole
+        if hole is None or self.mask.looks_at_photo:
+            hole = self.mask.hole(rows, shape, "the photo")
         return hole if hole.unknown.any() else None

@@ -279,7 +279,7 @@ class Tasks:
                 raise UsageError(
                     f"{printable(found[page].target)} and {printable(task.target)} would both be "
                     f"compared in {printable(page)}.",
-                    hint="Upscale them one by one, or run `resshift compare` afterwards with -o.",
+                    hint="Do them one by one, or run `resshift compare` afterwards with -o.",
                 )
             targets.check_place(page, overwrite=bool(task.overwrite))
             found[page] = replace(task, page=page)

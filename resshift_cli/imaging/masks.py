@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from resshift_cli.errors import UsageError, printable
 from resshift_cli.imaging import read
+from resshift_cli.imaging.opening import MAX_PIXELS
 from resshift_cli.imaging.picture import Pixels, levels
 
 Unknown = NDArray[np.bool_]
@@ -62,12 +63,15 @@ class Hole:
                 over into what is filled.
             opaque: see the class.
         """
-        if grow:
-            unknown = _distance(unknown, grow) <= grow
+        if grow and unknown.any():
+            place, grown = _around(unknown, grow), unknown.copy()
+            grown[place] = _distance(unknown[place], grow) <= grow
+            unknown = grown
         share = unknown.astype(np.float32)
-        if feather:
-            depth = _distance(~unknown, feather + 1) / np.float32(feather + 1)
-            share *= 0.5 - 0.5 * np.cos(np.pi * np.minimum(depth, 1)).astype(np.float32)
+        if feather and unknown.any():
+            place = _around(unknown, 1)
+            depth = _distance(~unknown[place], feather + 1) / np.float32(feather + 1)
+            share[place] *= 0.5 - 0.5 * np.cos(np.pi * np.minimum(depth, 1)).astype(np.float32)
         return cls(unknown, share, opaque)
 
     def filled(self, band: Pixels, top: int, left: int, filling: Pixels) -> Pixels:
@@ -131,6 +135,11 @@ class Mask:
         if self.shape is None or self.shape == ALPHA or self.shape.startswith("#"):
             return None
         return Path(self.shape)
+
+    @property
+    def looks_at_photo(self) -> bool:
+        """Whether the photo's own pixels tell."""
+        return self.shape is not None and self.file is None
 
     def facts(self) -> dict[str, Any]:
         """What reports say of it."""
@@ -197,7 +206,9 @@ class Mask:
             return np.concatenate([_has_colour(band, colour) for band in rows])
         unknown = self._read.get(self.shape)
         if unknown is None:
-            unknown = self._read[self.shape] = light(read.read(Path(self.shape)).pixels)
+            most = max(MAX_PIXELS, shape[0] * shape[1])
+            picture = read.read(Path(self.shape), max_pixels=most)
+            unknown = self._read[self.shape] = light(picture.pixels)
         if unknown.shape != shape[:2]:
             tall, wide = unknown.shape
             raise UsageError(
@@ -233,6 +244,13 @@ def _has_colour(band: Pixels, colour: tuple[int, int, int]) -> Unknown:
     """Where a band's colours, brought to 8 bits, are one colour."""
     shown = levels(band[..., : 1 if band.shape[2] < 3 else 3], 8)
     return np.asarray((shown == np.array(colour, np.uint8)).all(axis=-1))
+
+
+def _around(unknown: Unknown, reach: int) -> tuple[slice, slice]:
+    """The rows and columns that hold all unknown pixels, and so many more on every side."""
+    ends = (np.flatnonzero(unknown.any(axis=axis))[[0, -1]] for axis in (1, 0))
+    down, across = (slice(max(int(a) - reach, 0), int(b) + reach + 1) for a, b in ends)
+    return down, across
 
 
 def _distance(to: Unknown, most: int) -> Pixels:

@@ -156,7 +156,7 @@ def plan_outputs(
             raise UsageError(
                 f"{printable(makers[key])} and {printable(source)} would both be written to"
                 f" {printable(output)}.",
-                hint="Upscale them one by one, each with a name of its own after -o.",
+                hint="Do them one by one, each with a name of its own after -o.",
             )
         if key in inputs:
             raise UsageError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import httpx2
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 from command_line import Run, make_photo
 from PIL import Image
-from serving_bench import Serve, ended, sent, service
+from serving_bench import Serve, ended, listening, sent, service
 
 from resshift_cli.serving import api
 from resshift_cli.serving.shelf import Limits
@@ -205,13 +206,17 @@ def test_a_queue_and_a_store_have_an_end(serve: Serve, photo: Path, tmp_path: Pa
     assert client.post("/api/photos", files=sent(photo)).status_code == 429
 
 
-def test_what_nobody_asks_for_is_deleted(serve: Serve, photo: Path) -> None:
-    client = serve(Limits(keep=2))
-    kept = client.post("/api/photos", files=sent(photo)).json()["id"]
-    assert client.post("/api/upscale", files=sent(photo)).status_code == 200
-    while figures(client)["resshift_stored_bytes"]:
-        time.sleep(0.05)
-    assert client.get(f"/api/photos/{kept}").status_code == 404
+def test_what_nobody_asks_for_is_deleted(photo: Path) -> None:
+    with service() as made, listening(made) as way, httpx2.Client(base_url=way) as client:
+        kept = client.post("/api/photos", files=sent(photo)).json()["id"]
+        answer = client.post("/api/upscale", files=sent(photo), timeout=60)
+        made.sweep()
+        assert client.get(answer.headers["location"]).json()["state"] == "done"
+        made.limits = replace(made.limits, keep=-1)  # seconds
+        made.sweep()
+        assert figures(client)["resshift_stored_bytes"] == 0
+        assert client.get(f"/api/photos/{kept}").status_code == 404
+        assert client.get(answer.headers["location"]).status_code == 404
 
 
 def test_a_job_that_takes_too_long_is_ended(serve: Serve, tmp_path: Path) -> None:

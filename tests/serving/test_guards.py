@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import socket
 import time
 from collections.abc import Iterator
@@ -174,3 +175,25 @@ def test_bodies_that_make_no_sense_are_told_of(
 ) -> None:
     answer = client.post("/api/upscale", content=body, headers={"content-type": kind})
     assert answer.status_code in (400, 404, 413, 415) and answer.json()["exit_code"] == 2
+
+
+class Harmful:
+    """What leaves a file where it is unpickled."""
+
+    def __init__(self, trace: Path) -> None:
+        self.trace = trace
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return os.mkdir, (str(self.trace),)
+
+
+@pytest.mark.parametrize("name", ["photo.png", "model.pth", "model.ckpt"])
+def test_a_pickle_is_no_image_and_is_not_loaded(
+    client: httpx2.Client, tmp_path: Path, name: str
+) -> None:
+    trace = tmp_path / "trace"
+    harmful = {"image": (name, pickle.dumps(Harmful(trace)))}
+    answer = client.post("/api/upscale", files=harmful, data={"model": name})
+    assert answer.status_code in (404, 422) and not trace.exists()
+    answer = client.post("/api/photos", files=harmful)
+    assert (answer.status_code, answer.json()["exit_code"]) == (422, 4) and not trace.exists()

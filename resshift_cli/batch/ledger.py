@@ -10,8 +10,8 @@ reads all files. `Ledger.pack` makes one of them, compressed, when nobody else i
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -31,7 +31,7 @@ OTHERS = "left alone"  # of a line about files that are no images
 LARGE = 16 << 20  # bytes of a file of lines that is worth packing
 
 _JOURNAL = re.compile(r"resshift-batch(\.\d+-of-\d+)*\.jsonl(\.gz)?")
-_LOCK = re.compile(r"\.resshift-batch(\.(\d+)-of-(\d+))?\.lock")
+_LOCK = re.compile(r"\.resshift-batch(\.\d+-of-(\d+))?(\.\d+-of-\d+)*\.lock")
 _HINT = "Make room, then run the same command again: it goes on from here."
 
 
@@ -60,8 +60,7 @@ class Part:
     """
 
     def __init__(self, folder: Path, place: HeldFolder | None, *parts: Shard) -> None:
-        some = "".join(f".{part.number}-of-{part.of}" for part in parts if part.of > 1)
-        self.path = folder / NAME.replace(".jsonl", f"{some}.jsonl")
+        self.path = folder / NAME.replace(".jsonl", f"{_told_apart(parts)}.jsonl")
         self.place = place
         self._journal = Journal(self.path, hint=_HINT)
 
@@ -95,7 +94,6 @@ class Ledger:
     Attributes:
         results: the last finished result of every input.
         failures: why inputs failed that have no result since.
-        begun: inputs whose last line says that their result was about to be written.
         others: how many files of the folder of inputs were left alone, by extension.
 
     Raises:
@@ -108,12 +106,23 @@ class Ledger:
         self.place = place
         self.failures = Records()
         self.results = Records()
-        self.begun: dict[str, Record] = {}
+        self._begun: dict[
+            str, Mapping[str, Any]
+        ] = {}  # nearly every line: records only if asked for
         self.others: dict[str, int] = {}
         for file in files(folder) or [self.path]:
             several = bool(self.results)
             for values in Journal(file, hint=_HINT).lines():
                 self._take(values, several)
+
+    @property
+    def begun(self) -> dict[str, Record]:
+        """Inputs whose last line says that their result was about to be written."""
+        found = {}
+        for name, values in self._begun.items():
+            with suppress(TypeError, ValueError):  # a line that is no record
+                found[name] = record_of(values)
+        return found
 
     def append(self, record: Record) -> None:
         """As `Book` says."""
@@ -151,9 +160,9 @@ class Ledger:
         """What it knows, in as few lines as will do."""
         if self.others:
             yield {"status": OTHERS, "others": self.others}
-        for records in (self.results, self.failures, self.begun):
-            for record in records.values():
-                yield record.facts()
+        yield from self.results.lines()
+        yield from self.failures.lines()
+        yield from (dict(values) for values in self._begun.values())
 
     def _take(self, values: Mapping[str, Any], several: bool) -> None:
         """Remember a line, unless another file has a later one of the same input."""
@@ -166,12 +175,12 @@ class Ledger:
             return
         try:
             if status == "writing":
-                self.begun[name] = record_of(values)
+                self._begun[name] = values
                 return
             (self.results if status == "done" else self.failures).put(values)
         except (TypeError, ValueError):
             return
-        self.begun.pop(name, None)
+        self._begun.pop(name, None)
         if status == "done":
             self.failures.discard(name)
 
@@ -218,17 +227,43 @@ def locked(folder: Path, shard: Shard = WHOLE) -> Iterator[None]:
     Raises:
         OutputError: another batch is at work in it, or it can't be written.
     """
-    busy, hint = f"Another batch is at work in {printable(folder)}.", "Give another folder with -o."
     whole = shard.of == 1
-    own = folder / (LOCK if whole else f".resshift-batch.{shard.number}-of-{shard.of}.lock")
-    with locks.at_once(own, busy=busy, hint=hint):
+    own = folder / _lock_name(shard)
+    with _held(own):
         # Each has its own before it looks for others: of two at once, one sees the other.
         for path in sorted(folder.iterdir()):
             match = _LOCK.fullmatch(path.name)
-            if match and path != own and (whole or match[3] != str(shard.of)):
-                with locks.at_once(path, busy=busy, hint=hint, patience=0 if whole else 2):
+            if match and path != own and (whole or match[2] != str(shard.of)):
+                with _held(path, patience=0 if whole else 2):
                     pass
         yield
+
+
+def locked_part(folder: Path, *parts: Shard) -> AbstractContextManager[object]:
+    """Have a part of what `locked` has for a process of its own, which may outlive the first one.
+
+    Raises:
+        OutputError: as `locked`.
+    """
+    return _held(folder / _lock_name(*parts))
+
+
+def _held(path: Path, patience: float = 0) -> AbstractContextManager[object]:
+    return locks.at_once(
+        path,
+        busy=f"Another batch is at work in {printable(path.parent)}.",
+        hint="Give another folder with -o.",
+        patience=patience,
+    )
+
+
+def _lock_name(*parts: Shard) -> str:
+    return LOCK.replace(".lock", f"{_told_apart(parts)}.lock")
+
+
+def _told_apart(parts: Iterable[Shard]) -> str:
+    """What is in the names of a part's files, so that they are its own."""
+    return "".join(f".{part.number}-of-{part.of}" for part in parts if part.of > 1)
 
 
 def _counts(values: object) -> dict[str, int]:

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from resshift_cli.batch.groups import Group
-from resshift_cli.batch.ledger import Book, Part
+from resshift_cli.batch.ledger import Book, Part, locked_part
 from resshift_cli.batch.recipe import Recipe
 from resshift_cli.batch.record import Record
 from resshift_cli.batch.resume import Job
@@ -310,6 +310,6 @@ def _serve(task: Task, device: str, groups: Iterator[Group], say: Callable[[obje
     )
     recipe = replace(task.recipe, device=upscaler.device)
     facts = {"folder": task.folder, **recipe.facts()}
-    with held.opened(task.output) as place:
+    with locked_part(task.output, *task.parts), held.opened(task.output) as place:
         part = Part(task.output, place, *task.parts)
         Runner(upscaler, recipe, facts, part, Watch(say)).run(groups)

@@ -109,8 +109,23 @@ OWN = (
 )
 """What is another thing in nearly every line; the rest is the same for most of a batch."""
 
+_OWN = frozenset(OWN)
 _TEXTS = ("status", "input", "output", "time")
-_DIGESTS = ("input_sha256", "output_sha256")
+
+
+@dataclass(frozen=True, slots=True)
+class _Kind:
+    """Lines that have the same names in them, and the same values but for some.
+
+    Attributes:
+        own: names of what each has for its own.
+        common: what they have in common.
+        known: the same, as `Record` takes it.
+    """
+
+    own: tuple[str, ...]
+    common: Mapping[str, Any]
+    known: Mapping[str, Any]
 
 
 class Records(Mapping[str, Record]):
@@ -121,13 +136,21 @@ class Records(Mapping[str, Record]):
 
     def __init__(self) -> None:
         self._index = Index()
-        self._common: list[dict[str, Any]] = []
-        self._numbers: dict[str, int] = {}
+        self._kinds: list[_Kind] = []
+        self._numbers: dict[object, int] = {}
 
     def __getitem__(self, name: str) -> Record:
         """The record of an input; KeyError if there is none."""
         number, own = json.loads(self._index[name])
-        return record_of({**self._common[number], **own})
+        kind = self._kinds[number]
+        return Record(**dict(zip(kind.own, own, strict=True)), **kind.known)
+
+    def lines(self) -> Iterator[dict[str, Any]]:
+        """All records as lines, with what a later version may have entered besides."""
+        for text in self._index.values():
+            number, own = json.loads(text)
+            kind = self._kinds[number]
+            yield {**dict(zip(kind.own, own, strict=True)), **kind.common}
 
     def __contains__(self, name: object) -> bool:
         """Whether there is one."""
@@ -147,24 +170,30 @@ class Records(Mapping[str, Record]):
         Raises:
             ValueError, TypeError: it is no record.
         """
-        own = {name: values[name] for name in OWN if name in values}
-        common = {name: value for name, value in values.items() if name not in own}
-        key = json.dumps(common)
-        number = self._numbers.get(key)
-        if number is None or not _is_own(own):
-            record_of(values)  # or it is none
-            number = self._numbers.setdefault(key, len(self._common))
-            self._common[number:] = self._common[number:] or [common]
-        self._index[own["input"]] = json.dumps((number, own))
+        own = tuple(name for name in OWN if name in values)
+        common = tuple(item for item in values.items() if item[0] not in _OWN)
+        key: object = (own, common)
+        try:
+            number = self._numbers.get(key)
+        except TypeError:  # a later version's values may be of any kind
+            key = repr(key)
+            number = self._numbers.get(key)
+        if number is None or not _is_own(values):
+            record = record_of(values)  # or it is none
+            known = {name: value for name, value in common if name in _FIELDS}
+            kind = _Kind(own, dict(common), {**known, "unknown": record.unknown})
+            number = self._numbers.setdefault(key, len(self._kinds))
+            self._kinds[number:] = self._kinds[number:] or [kind]
+        self._index[values["input"]] = json.dumps((number, [values[name] for name in own]))
 
     def time_of(self, name: str) -> str:
         """When the record of an input was written; "" if there is none."""
-        found = self._index.get(name)
-        return "" if found is None else str(json.loads(found)[1]["time"])
+        found = self.get(name)
+        return "" if found is None else found.time
 
     def discard(self, name: str) -> None:
         """Have none of an input."""
-        if self._common:
+        if self._kinds:
             self._index.pop(name, None)
 
 
@@ -183,12 +212,16 @@ def record_of(values: Mapping[str, Any]) -> Record:
     return record
 
 
-def _is_own(own: Mapping[str, Any]) -> bool:
-    """The same of what a record has for its own, where the rest is known to be sound."""
+def _is_own(values: Mapping[str, Any]) -> bool:
+    """The same of what a line has for its own, where the rest is known to be sound."""
+    for name in _TEXTS:
+        if type(values.get(name)) is not str:
+            return False
+    digests = values.get("input_sha256"), values.get("output_sha256")
     return (
-        all(isinstance(own.get(name), str) for name in _TEXTS)
-        and all(isinstance(own.get(name), str | None) for name in _DIGESTS)
-        and isinstance(own.get("warnings"), list | None)
+        all(digest is None or type(digest) is str for digest in digests)
+        and type(values.get("warnings")) in (list, type(None))
+        and values["status"] in STATUSES
     )
 
 

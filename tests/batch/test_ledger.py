@@ -13,6 +13,7 @@ import pytest
 from resshift_cli.batch import ledger
 from resshift_cli.batch.ledger import Ledger
 from resshift_cli.batch.record import Record
+from resshift_cli.batch.shards import Shard
 from resshift_cli.errors import OutputError
 from resshift_cli.imaging.formats import SaveOptions
 
@@ -97,6 +98,43 @@ def test_what_a_later_version_adds_is_known_to_be_unknown(tmp_path: Path) -> Non
     (record,) = Ledger(tmp_path).results.values()
     assert record == replace(RECORD, unknown=("colour",))
     assert record.facts() == RECORD.facts()
+
+
+def test_what_is_packed_is_what_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    book = Ledger(tmp_path)
+    for record in (RECORD, replace(RECORD, input="b.png", warnings=["old"])):
+        book.append(record)
+    book.append(replace(RECORD, input="c.png", status="failed", error="why", exit_code=4))
+    book.append(replace(RECORD, input="d.png", status="writing"))
+    book.enter_others({".mp4": 1}, {})
+    later = RECORD.facts() | {"input": "e.png", "colour": ["red"]}
+    with book.path.open("a") as file:
+        file.write(f"{json.dumps(later)}\n")
+    before = Ledger(tmp_path)
+    monkeypatch.setattr(ledger, "LARGE", 1)
+    before.pack()
+    (packed,) = ledger.files(tmp_path)
+    after = Ledger(tmp_path)
+    assert (packed.name, packed.read_bytes()[:2]) == (ledger.ALL, b"\x1f\x8b")
+    assert list(after.lines()) == list(before.lines()) and len(list(after.lines())) == 6
+    assert after.results["e.png"].unknown == ("colour",) and '"red"' in json.dumps([*after.lines()])
+    after.append(replace(RECORD, input="c.png", time="2026-01-01T00:00:00+00:00"))
+    assert set(Ledger(tmp_path).results) == {"a.png", "b.png", "c.png", "e.png"}
+    assert not Ledger(tmp_path).failures
+
+
+def test_a_packed_ledger_that_is_damaged_is_told(tmp_path: Path) -> None:
+    (tmp_path / ledger.ALL).write_bytes(b"\x1f\x8b\x08 no more")
+    with pytest.raises(OutputError, match=r"resshift-batch\.jsonl\.gz can't be read: .* damaged"):
+        Ledger(tmp_path)
+
+
+def test_of_two_files_the_later_line_holds(tmp_path: Path) -> None:
+    early, late = "2025-01-01T00:00:00+00:00", "2025-01-02T00:00:00+00:00"
+    for number, time in ((1, late), (2, early)):
+        part = ledger.Part(tmp_path, None, Shard(number, 2))
+        part.append(replace(RECORD, seed=number, time=time))
+    assert Ledger(tmp_path).results["a.png"].seed == 1
 
 
 def test_files_that_were_left_alone_are_entered_when_they_change(tmp_path: Path) -> None:

@@ -96,6 +96,8 @@ def test_shards_of_one_cut_may_be_at_work_beside_each_other_and_nobody_else(
     with ledger.locked(tmp_path):
         assert refused(Shard(1, 4))
     assert not refused(Shard(1, 3))
+    with ledger.locked_part(tmp_path, Shard(1, 4), Shard(2, 2)):  # of a shard that was killed
+        assert refused(Shard()) and refused(Shard(1, 3)) and not refused(Shard(2, 4))
 
 
 @pytest.mark.parametrize("words", ["0/3", "4/3", "3", "1/0", "a/3", "auto/3"])

@@ -282,14 +282,14 @@ def site() -> Iterator[Site]:
 
 
 @pytest.fixture(scope="module")
-def client(site: Site) -> Iterator[Client]:
+def fetching(site: Site) -> Iterator[Client]:
     with Client(site.home, site.environment) as client:
         yield client
 
 
 @pytest.fixture
-def bench(site: Site, client: Client, tmp_path: Path) -> Bench:
-    return Bench(site, client, tmp_path)
+def bench(site: Site, fetching: Client, tmp_path: Path) -> Bench:
+    return Bench(site, fetching, tmp_path)
 
 
 @pytest.fixture

@@ -28,6 +28,7 @@ from resshift_cli.weights.entries import (
     LocalSource,
     ReleaseSource,
     Source,
+    Task,
     WeightFile,
 )
 from resshift_cli.weights.transfer import Admission, Failure, Meter, patiently
@@ -53,18 +54,18 @@ class Fetched:
 
 @dataclass(frozen=True, slots=True)
 class _Order:
-    """A file that is to be fetched; `model` is what hints call the model that needs it."""
+    """A file that is to be fetched, for what hints call the model that needs it, and its task."""
 
     file: WeightFile
     model: str
+    task: Task
     progress: Bars
 
     @property
     def way_out(self) -> str:
-        return (
-            f"Run `resshift models pull {self.model}` when there is a network, "
-            f"or use --model {registry.bundled()[0].name}, which is bundled."
-        )
+        bundled = registry.bundled(self.task)
+        instead = f", or use --model {bundled[0].name}, which is bundled" if bundled else ""
+        return f"Run `resshift models pull {self.model}` when there is a network{instead}."
 
 
 def is_offline() -> bool:
@@ -92,7 +93,12 @@ def cached(file: WeightFile) -> Fetched | None:
 
 
 def fetch(
-    file: WeightFile, *, model: str = "MODEL", offline: bool = False, progress: Bars = silent
+    file: WeightFile,
+    *,
+    model: str = "MODEL",
+    task: Task = "real-world",
+    offline: bool = False,
+    progress: Bars = silent,
 ) -> Fetched:
     """A weight file, downloaded from the first source that has it unless it is here already.
 
@@ -101,6 +107,7 @@ def fetch(
     Args:
         file: what to fetch.
         model: the name of the model that needs it, for hints.
+        task: what that is for, likewise.
         offline: touch no network; HF_HUB_OFFLINE says the same.
         progress: shows how far the download is, in bytes.
 
@@ -111,7 +118,7 @@ def fetch(
     here = cached(file)
     if here is not None:
         return here
-    order = _Order(file, model, progress)
+    order = _Order(file, model, task, progress)
     needs_network = any(isinstance(s, HubSource | ReleaseSource) for s in file.sources)
     if needs_network and (offline or is_offline()):
         raise ModelUnavailableError(

@@ -96,9 +96,17 @@ def shipped() -> dict[str, ModelEntry]:
     return read([shipped_registry()])
 
 
-def bundled() -> list[ModelEntry]:
-    """The models that lie within this package, and need no network; the best one first."""
-    return [e for e in shipped().values() if isinstance(e.weights.sources[0], BundledSource)]
+def bundled(task: Task | None = None) -> list[ModelEntry]:
+    """The models that lie within this package, and need no network; the best one first.
+
+    Args:
+        task: take only those that a command runs which runs models for this one.
+    """
+    found = [e for e in shipped().values() if isinstance(e.weights.sources[0], BundledSource)]
+    if task is None:
+        return found
+    same = {each for tasks in RUN_BY.values() if task in tasks for each in tasks}
+    return [entry for entry in found if entry.task in same]
 
 
 def find(name: str, extra: Path | None = None) -> ModelEntry:

@@ -242,7 +242,9 @@ def _obtain(entry: ModelEntry, file: WeightFile, offline: bool, progress: Bars) 
 
 
 def _fetch(entry: ModelEntry, file: WeightFile, offline: bool, progress: Bars) -> Fetched:
-    return download.fetch(file, model=entry.name, offline=offline, progress=progress)
+    return download.fetch(
+        file, model=entry.name, task=entry.task, offline=offline, progress=progress
+    )
 
 
 def _convert(entry: ModelEntry, file: WeightFile, fetched: Fetched, target: Path) -> None:

@@ -201,6 +201,15 @@ def test_without_the_published_model_it_is_said_which_is_needed_and_nothing_stan
     assert files(tmp_path) == before
 
 
+def test_a_model_that_was_named_and_is_not_here_is_not_talked_over(
+    inpaint: Run, resshift: Run
+) -> None:
+    options = ("--mask", "mask.png", "--model", "inpaint-face", "--offline")
+    ran = resshift("inpaint", "photo.png", *options)
+    assert ran.code == 7 and "`resshift models pull inpaint-face` when there is" in ran.err
+    assert "bundled" not in ran.err
+
+
 def test_the_shell_completes_the_models_that_fill_holes() -> None:
     assert values.INPAINT.models("") == ["inpaint-imagenet", "inpaint-face"]
     assert "tiny-x4" in values.UPSCALE.models("t")

@@ -13,6 +13,8 @@ from resshift_cli.diffusion.specs import DenoiserSpec
 from resshift_cli.diffusion.swin import SwinBlock, SwinLayer
 
 FIRST = "input_blocks.0.0.weight"  # of the layer that is shown latent, image and planes of noise
+PLANES_STD = 0.04
+"""Of the weights that planes of noise start with: from nothing, they are hardly ever found."""
 
 
 def initialise(network: SwinUNet, *, preconditioned: bool) -> None:
@@ -26,7 +28,7 @@ def initialise(network: SwinUNet, *, preconditioned: bool) -> None:
     the latent's many channels would drown in every mixed feature.
 
     Without normalisation residual branches start small in place of zero, and all first features of
-    such a network are of the low-quality image. Planes of noise count for nothing at first.
+    such a network are of the low-quality image. Planes of noise count for little at first.
     """
     plain = network.spec.norm == "none"
     with torch.no_grad():
@@ -34,7 +36,7 @@ def initialise(network: SwinUNet, *, preconditioned: bool) -> None:
         if preconditioned:
             _start_plain(first, network.spec) if plain else _start(first, network.spec)
         if planes := network.spec.noise_channels:
-            first[:, -planes:] = 0
+            nn.init.normal_(first[:, -planes:], std=PLANES_STD)
         for module in network.modules():
             if isinstance(module, ResBlock):
                 _shrink(module.out_layers[-1], 0.2 if plain else 0.0)

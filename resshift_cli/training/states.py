@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from torch import nn
 
 from resshift_cli.diffusion import specs
 from resshift_cli.diffusion.denoiser import SwinUNet
@@ -16,7 +17,7 @@ from resshift_cli.diffusion.specs import ModelSpec
 from resshift_cli.diffusion.tables import SpecError
 from resshift_cli.errors import ModelUnavailableError, OutputError, UsageError, printable
 from resshift_cli.system import atomic
-from resshift_cli.training.network import FIRST
+from resshift_cli.training.network import FIRST, PLANES_STD
 from resshift_cli.training.trainer import Trainer
 from resshift_cli.weights import checkpoint
 
@@ -91,7 +92,7 @@ def restore(trainer: Trainer, path: Path) -> None:
 def start_from(trainer: Trainer, path: Path) -> None:
     """Take the first weights from a file.
 
-    Planes of noise that its network is not shown, and this one is, count for nothing at first.
+    Planes of noise that its network is not shown, and this one is, count for little at first.
 
     Raises:
         InputMissingError: there is no such file.
@@ -100,7 +101,7 @@ def start_from(trainer: Trainer, path: Path) -> None:
     """
     if specs.SPEC_KEY in specs.read_metadata(path):
         check_start(trainer.run.model, specs.read_spec(path), path)
-    _load(trainer.denoiser.network, path)
+    _load(trainer.denoiser.network, path, planes_std=PLANES_STD)
     trainer.average.load_state_dict(trainer.denoiser.state_dict())
     trainer.start = path.name
 
@@ -113,13 +114,20 @@ def keep_mean(trainer: Trainer, init: Path, path: Path) -> None:
         OutputError: they can't be written.
     """
     network = copy.deepcopy(trainer.average.network)
-    if specs.SPEC_KEY in specs.read_metadata(init) and specs.read_spec(init).mean:
-        _load(network, init, mean=True)
+    named = specs.SPEC_KEY in specs.read_metadata(init)
+    _load(network, init, mean=named and specs.read_spec(init).mean)
     checkpoint.save_model(path, trainer.run.model, network)
 
 
-def _load(network: SwinUNet, path: Path, *, mean: bool = False) -> None:
-    """Fill a network from a file of one that is shown as many planes of noise, or none."""
+def _load(network: SwinUNet, path: Path, *, mean: bool = False, planes_std: float = 0.0) -> None:
+    """Fill a network from a file of one that is shown as many planes of noise, or none.
+
+    Args:
+        network: it.
+        path: the file.
+        mean: whether the mean's weights are asked for, which it has beside its own.
+        planes_std: of the weights of planes that it is not shown.
+    """
     load = checkpoint.load_mean if mean else checkpoint.load_network
     planes = network.spec.noise_channels
     named = specs.SPEC_KEY in specs.read_metadata(path)
@@ -131,6 +139,7 @@ def _load(network: SwinUNet, path: Path, *, mean: bool = False) -> None:
     weights = unaware.state_dict()
     # Planes come last among what the first layer is shown.
     weights[FIRST] = F.pad(weights[FIRST], (0, 0, 0, 0, 0, planes))
+    nn.init.normal_(weights[FIRST][:, -planes:], std=planes_std)
     network.load_state_dict(weights)
 
 

@@ -316,7 +316,8 @@ class _Work:
             runner.enter(plan, found.failures[:1], book, self._tell)
             return
         if not found.jobs:
-            for _ in runner.groups(plan, book, self._tell):  # enters failures
+            entered = runner.groups(plan, book, self._tell) if found.failures else ()
+            for _ in entered:  # none, but failures are entered on the way
                 pass
             return
         self._warn_of_space(plan, found)

@@ -148,6 +148,11 @@ def _check(table: Mapping[str, Any], known: Mapping[str, Mapping[str, Any]]) -> 
         if isinstance(value, dict):
             if key not in known:
                 raise _unknown(f"table [{key}]", key, known)
+            if "model" in value:
+                raise UsageError(
+                    f"{printable(path())} has a model in [{key}].",
+                    hint="It stands above the tables, for all commands that it can serve.",
+                )
             for option in value:
                 if option not in known[key]:
                     raise _unknown(f"option '{option}' in [{key}]", option, known[key])

@@ -60,6 +60,7 @@ def test_a_model_of_the_file_is_the_default_one_and_no_more(
     [
         ("stepz = 1", "has an unknown option 'stepz'. Did you mean 'steps'?"),
         ("[upscael]\nsteps = 1", "has an unknown table [upscael]. Did you mean 'upscale'?"),
+        ("[upscale]\nmodel = 'tiny-x4'", "has a model in [upscale]. It stands above the tables"),
         (
             "[batch]\nfromat = 'png'",
             "unknown option 'fromat' in [batch]. Did you mean 'format'?",

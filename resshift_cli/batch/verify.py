@@ -58,7 +58,7 @@ def verify(tree: Tree, ledger: Ledger, beside: Beside) -> Iterator[Finding]:
         seen[name] = ""
         if record is None:
             failure = ledger.failures.get(name)
-            problem = "has no result" if failure is None else f"failed: {failure.error}"
+            problem = "has no result" if failure is None else f"failed: {_words(failure.error)}"
             yield Finding(name, "", problem, record=failure)
             continue
         problem = _problem_of_input(folder / name, record) or _problem_of_result(
@@ -66,11 +66,16 @@ def verify(tree: Tree, ledger: Ledger, beside: Beside) -> Iterator[Finding]:
         )
         yield Finding(name, record.output, problem, record=record)
     for place, error in beside.unreadable.items():
-        yield Finding(place, "", str(error))
+        yield Finding(place, "", _words(error))
     for name, record in ledger.results.items():
         if name not in seen:
             problem = _problem_of_result(ledger, record, links)
             yield Finding(name, record.output, problem, is_gone=True, record=record)
+
+
+def _words(error: object) -> str:
+    """What an error says, to go on in a sentence."""
+    return str(error).removesuffix(".")
 
 
 def _problem_of_input(path: Path, record: Record) -> str:

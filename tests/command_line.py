@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -31,8 +32,15 @@ class Ran:
 Run = Callable[..., Ran]
 
 
+def as_from_a_shell() -> None:
+    """Ctrl-C is heeded, even where whatever runs the tests ignores it."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 def start(*arguments: object, **options: Any) -> subprocess.Popen[str]:
     """Run a command in a process of its own."""
+    if os.name == "posix":
+        options = {"preexec_fn": as_from_a_shell} | options
     environment = {k: v for k, v in os.environ.items() if k not in ("NO_COLOR", "FORCE_COLOR")}
     environment |= options.pop("environment", {})
     options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True} | options

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import re
-import signal
 import subprocess
 import sys
 import time
@@ -18,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from command_line import Ran
+from command_line import Ran, as_from_a_shell
 from damage import Damaged
 from PIL import Image
 
@@ -41,11 +40,6 @@ def command(*arguments: object, program: str = "") -> list[str]:
 def environment() -> dict[str, str]:
     """One thread, so that many processes at once do not wait for each other."""
     return os.environ | {"OMP_NUM_THREADS": "1", "NO_COLOR": "1"}
-
-
-def as_from_a_shell() -> None:
-    """Ctrl-C is heeded, even where whatever runs the tests ignores it."""
-    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def begin(

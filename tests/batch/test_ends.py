@@ -29,10 +29,8 @@ def dozen(tmp_path: Path) -> Path:
 
 
 def started(folder: Path, weights: Path) -> subprocess.Popen[str]:
-    return start(
-        *("batch", folder, "-o", folder.with_name("out"), "--weights", weights, "--steps", 1),
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
-    )
+    output = folder.with_name("out")
+    return start("batch", folder, "-o", output, "--weights", weights, "--steps", 1)
 
 
 @posix

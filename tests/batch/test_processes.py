@@ -64,7 +64,6 @@ def test_ctrl_c_ends_all_processes_and_the_same_command_goes_on(
     process = start(
         *("batch", dozen, "-o", output, "--weights", tiny_weights, "--steps", 1),
         *("--devices", "cpu,cpu"),
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
     assert process.stdout is not None
     process.stdout.readline()

@@ -15,9 +15,7 @@ STOPS = [(signal.SIGINT, 130, "Interrupted"), (signal.SIGTERM, 143, "Terminated"
 
 def stop_at(line: str, signal_number: int, arguments: Sequence[object]) -> Ran:
     """Start a command, and send it a signal when stderr has a line that starts so."""
-    process = start(
-        *arguments, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler)
-    )
+    process = start(*arguments)
     assert process.stderr is not None
     seen = ""
     for seen in process.stderr:

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import damage
 import pytest
-from faults import COUNTS, FAULTS, among, as_from_a_shell, errors_only, found_in, make, on_unix, run
+from command_line import as_from_a_shell
+from faults import COUNTS, FAULTS, among, errors_only, found_in, make, on_unix, run
 
 pytestmark = on_unix
 

@@ -59,11 +59,6 @@ degrade = { kind = "mild", share = 0.5, blur = 1.0, noise = 8.0, jpeg = [50, 95]
 """
 
 
-def heeding() -> None:
-    """What a process that a test starts in the background does with Ctrl-C."""
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-
-
 @pytest.fixture
 def lesson(tmp_path: Path) -> list[object]:
     """Arguments that train a tiny model for two steps."""
@@ -117,7 +112,7 @@ def test_ctrl_c_saves_the_step_and_the_same_command_goes_on_from_it(
 ) -> None:
     config = Path(str(lesson[1]))
     config.write_text(CONFIG.replace("steps = 2\nbatch", "steps = 400\nbatch"))
-    process = start(*lesson, preexec_fn=heeding)
+    process = start(*lesson)
     assert process.stderr is not None
     for line in process.stderr:
         if "gone" in line:

@@ -99,8 +99,9 @@ def start_from(trainer: Trainer, path: Path) -> None:
         ModelUnavailableError: its weights have other names or sizes.
         SpecError: it says that its network is used in another way.
     """
-    if specs.SPEC_KEY in specs.read_metadata(path):
-        check_start(trainer.run.model, specs.read_spec(path), path)
+    said = _said(path)
+    if said is not None:
+        check_start(trainer.run.model, said, path)
     _load(trainer.denoiser.network, path, planes_std=PLANES_STD)
     trainer.average.load_state_dict(trainer.denoiser.state_dict())
     trainer.start = path.name
@@ -114,9 +115,18 @@ def keep_mean(trainer: Trainer, init: Path, path: Path) -> None:
         OutputError: they can't be written.
     """
     network = copy.deepcopy(trainer.average.network)
-    named = specs.SPEC_KEY in specs.read_metadata(init)
-    _load(network, init, mean=named and specs.read_spec(init).mean)
+    said = _said(init)
+    _load(network, init, mean=said is not None and said.mean)
     checkpoint.save_model(path, trainer.run.model, network)
+
+
+def _said(path: Path) -> ModelSpec | None:
+    """What a file says of its model; None if it says nothing.
+
+    Raises:
+        InputMissingError, ModelUnavailableError, SpecError: as `specs.read_spec`.
+    """
+    return specs.read_spec(path) if specs.SPEC_KEY in specs.read_metadata(path) else None
 
 
 def _load(network: SwinUNet, path: Path, *, mean: bool = False, planes_std: float = 0.0) -> None:
@@ -130,8 +140,8 @@ def _load(network: SwinUNet, path: Path, *, mean: bool = False, planes_std: floa
     """
     load = checkpoint.load_mean if mean else checkpoint.load_network
     planes = network.spec.noise_channels
-    named = specs.SPEC_KEY in specs.read_metadata(path)
-    if not planes or not named or specs.read_spec(path).denoiser.noise_channels:
+    said = _said(path)
+    if not planes or said is None or said.denoiser.noise_channels:
         load(network, path)
         return
     unaware = SwinUNet(dataclasses.replace(network.spec, noise_channels=0))

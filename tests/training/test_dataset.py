@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from command_line import as_from_a_shell
 from pictures import made_up_photo
 from PIL import Image
 from torch.testing import assert_close
@@ -288,7 +289,7 @@ def test_ctrl_c_leaves_no_processes(late: int, files: Pictures, tmp_path: Path) 
     with subprocess.Popen(
         command,
         start_new_session=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+        preexec_fn=as_from_a_shell,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

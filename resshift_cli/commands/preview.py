@@ -216,15 +216,13 @@ def _crop(loaded: Loaded, point: tuple[int, int] | None, side: int) -> Crop:
     from resshift_cli.viewing import crops
 
     height, width = loaded.size
-    if point is None:
-        return crops.busiest(loaded.rows, side, loaded.size)
-    if not (point[0] < width and point[1] < height):
+    if point is not None and not (point[0] < width and point[1] < height):
         raise UsageError(
             f"--at {point[0]},{point[1]} is outside of {loaded.source.name}, which is "
             f"{width}x{height}.",
             hint=f"Give a place up to {width - 1},{height - 1}.",
         )
-    return crops.around(point, side, loaded.size)
+    return crops.chosen(loaded.rows, point, side, loaded.size)
 
 
 def _shots(

@@ -220,11 +220,7 @@ class Workshop:
         job.begin_stage("reading")
         with order.photo.source() as source:
             loaded = files.load(source, replace(order.asked.handling, first_frame=True))
-            crop = (
-                crops.busiest(loaded.rows, side, loaded.size)
-                if at is None
-                else crops.around(at, side, loaded.size)
-            )
+            crop = crops.chosen(loaded.rows, at, side, loaded.size)
             sight = Sight.of(crop, loaded.rows, loaded.size)
         with memory_limit("Choose a smaller crop."), self.turns:
             job.begin_stage("enlarging")

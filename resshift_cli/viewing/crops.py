@@ -92,6 +92,13 @@ def around(point: tuple[int, int], side: int, size: tuple[int, int]) -> Crop:
     return Crop(left, top, wide, tall)
 
 
+def chosen(
+    rows: Iterable[Pixels], point: tuple[int, int] | None, side: int, size: tuple[int, int]
+) -> Crop:
+    """The square around a point, or the busiest where there is none; see those two."""
+    return busiest(rows, side, size) if point is None else around(point, side, size)
+
+
 def busiest(rows: Iterable[Pixels], side: int, size: tuple[int, int]) -> Crop:
     """The square where neighbouring pixels differ most, to `BLOCK` pixels exactly.
 

@@ -10,7 +10,7 @@ reads all files. `Ledger.pack` makes one of them, compressed, when nobody else i
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Protocol
@@ -82,6 +82,14 @@ class Part:
             )
         self._journal.append(values)
 
+    def lines(self) -> Iterator[dict[str, Any]]:
+        """All lines that are there.
+
+        Raises:
+            OutputError: it is there but can't be read, or is not ours.
+        """
+        return self._journal.lines()
+
 
 class Ledger:
     """The ledger in a folder of results; an absent one is begun by the first line.
@@ -128,6 +136,16 @@ class Ledger:
         """As `Book` says."""
         self._part.append(record)
         self._take(record.facts(), False)
+
+    def take_over(self, part: Part, names: Container[str]) -> None:
+        """Remember what another process has entered of some inputs since this was read.
+
+        Raises:
+            OutputError: as `Part.lines`.
+        """
+        for values in part.lines():
+            if values.get("input") in names:
+                self._take(values, True)
 
     def enter_others(self, counts: Mapping[str, int], facts: Mapping[str, Any]) -> None:
         """Add a line about files that were left alone, unless the last one says the same.

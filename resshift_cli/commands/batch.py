@@ -357,7 +357,8 @@ class _Work:
 
             upscaler = ready.load(recipe.entry, machine, offline=offline, quiet=quiet)
             return partial(Runner, upscaler, recipe, plan.facts(), book)
-        from resshift_cli.batch.processes import Processes, Task
+        from resshift_cli.batch.crew import Task
+        from resshift_cli.batch.processes import Processes
         from resshift_cli.system.device import choose_devices
 
         files = ready.fetch(recipe.entry, offline=offline, quiet=quiet)

@@ -23,6 +23,19 @@ sys.addaudithook(
 )
 """
 
+# It is killed once, when the result of 7.png has its name and the ledger does not say so yet.
+BETWEEN = """
+import os, pathlib, sys
+seen = []
+def hook(event, what):
+    if event in ("os.link", "os.rename") and "7.png" in str(what[1]):
+        seen.append(what)
+    if seen and event == "open" and str(what[0]).endswith(".jsonl"):
+        pathlib.Path(__file__).unlink()
+        os.kill(os.getpid(), 9)
+sys.addaudithook(hook)
+"""
+
 
 @pytest.fixture(autouse=True)
 def one_thread(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
@@ -38,22 +51,39 @@ def pictures(folder: Path) -> dict[str, bytes | None]:
     return {name: data for name, data in results(folder).items() if "resshift-batch" not in name}
 
 
+def hook(monkeypatch: pytest.MonkeyPatch, folder: Path, program: str) -> None:
+    """Have processes run something when they start."""
+    place = folder.with_name("hook")
+    place.mkdir()
+    (place / "sitecustomize.py").write_text(program)
+    monkeypatch.setenv("PYTHONPATH", f"{place}:{os.getcwd()}")
+
+
 @posix
 def test_what_kills_its_process_fails_and_the_rest_is_as_one_process_makes_it(
     batch: Run, alike: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert batch(alike, "-o", alike.with_name("whole")).code == 0
     make_photo(alike / "poison.png", 9, 9)
-    (alike.with_name("hook")).mkdir()
-    (alike.with_name("hook") / "sitecustomize.py").write_text(POISON)
-    monkeypatch.setenv("PYTHONPATH", f"{alike.with_name('hook')}:{os.getcwd()}")
+    hook(monkeypatch, alike, POISON)
     ran = batch(alike, "-o", alike.with_name("out"), "--devices", "cpu,cpu")
     assert ran.code == 1
     assert "14 images" in ran.err and "13 done, 0 finished before, 1 failed" in ran.err
-    assert "poison.png was killed, and so was the next one" in ran.err
+    assert "poison.png was killed, and so were the next two" in ran.err
     assert pictures(alike.with_name("out")) == pictures(alike.with_name("whole"))
     assert [path.name for path in ledger.files(alike.with_name("out"))] == [ledger.ALL]
     assert list(Ledger(alike.with_name("out")).failures) == ["poison.png"]
+
+
+@posix
+def test_what_was_made_just_before_its_process_was_killed_is_no_failure(
+    batch: Run, alike: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hook(monkeypatch, alike, BETWEEN)
+    ran = batch(alike, "-o", alike.with_name("out"), "--devices", "cpu")
+    assert (ran.code, "13 done, 0 finished before, 0 failed" in ran.err) == (0, True)
+    assert not (alike.with_name("hook") / "sitecustomize.py").exists()
+    assert "13 proven, 0 problems" in batch(alike, "-o", alike.with_name("out"), "--verify").err
 
 
 @posix

@@ -1,0 +1,373 @@
+"""Does the groups of a plan with several hands: processes, here or on other machines.
+
+A hand is a `Runner` like any other: it asks for one group after the other, and enters in a file of
+its own what became of them. The crew hands out groups, tells of what is done, and sees to what a
+hand had when it died: that is done once more with nothing beside it, then image by image, and an
+image that three hands died of is entered as a failure.
+"""
+
+from __future__ import annotations
+
+import queue
+from abc import ABC, abstractmethod
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import closing
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from resshift_cli.batch.groups import Group
+from resshift_cli.batch.ledger import Ledger, Part, locked_part
+from resshift_cli.batch.recipe import Recipe
+from resshift_cli.batch.record import Record
+from resshift_cli.batch.resume import Job, Judge
+from resshift_cli.batch.runner import Runner, Watch, failed_record
+from resshift_cli.batch.shards import Shard
+from resshift_cli.errors import ResShiftError, printable
+from resshift_cli.system import held
+from resshift_cli.weights.store import Files
+
+NEXT = "next"
+"""What a hand says when it wants a group."""
+
+ENDED = None
+"""What is heard of a hand that has ended, however that came."""
+
+TRIES = 3  # hands that may die of an image before it is given up
+LOOK = 10.0  # seconds after which a crew looks for hands that are lacking, whatever is heard
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """What a hand has to know before it asks for work.
+
+    Attributes:
+        recipe: how results are made; the device is the hand's own.
+        files: of the model.
+        resources: what `Upscaler.load` is told but the device.
+        folder: of the inputs, as the ledger has it.
+        output: folder of the results.
+        parts: the shard, and the hand among its like.
+    """
+
+    recipe: Recipe
+    files: Files
+    resources: Mapping[str, Any]
+    folder: str
+    output: Path
+    parts: tuple[Shard, ...]
+
+
+@dataclass(eq=False)
+class Hand(ABC):
+    """Who works, and what it was given.
+
+    Attributes:
+        machine: where, for messages and for who works beside whom.
+        part: which of the crew it is; its file of the ledger is called by that.
+        held: groups of the images that it has not told of yet, by their names.
+        has_begun: whether it has asked for work.
+        is_idle: whether it waits for work, with nothing in hand.
+        is_done: whether it was told that there is no more.
+    """
+
+    machine: str
+    part: Shard
+    held: dict[str, Group] = field(default_factory=dict, init=False)
+    has_begun: bool = field(default=False, init=False)
+    is_idle: bool = field(default=False, init=False)
+    is_done: bool = field(default=False, init=False)
+
+    @abstractmethod
+    def say(self, group: Group | None) -> None:
+        """Give it a group, or None: there is no more."""
+
+    @abstractmethod
+    def interrupt(self) -> None:
+        """Have it write what is computed, and end."""
+
+    @abstractmethod
+    def kill(self) -> None:
+        """End it at once, if it has not ended, and let go of what it takes here."""
+
+    @abstractmethod
+    def last_words(self) -> str:
+        """Where it was and how it ended, in a few words."""
+
+    def groups(self) -> Iterator[Group]:
+        """What it has not told of, group by group."""
+        for group in {id(group): group for group in self.held.values()}.values():
+            yield replace(group, jobs=[job for job in group.jobs if job.input in self.held])
+
+
+class Crew(ABC):
+    """An `Engine` of several hands.
+
+    Args:
+        task: what they have to know, for a shard of which each is a part.
+        book: of the folder of results; what no hand could do is entered there.
+        watch: what is told meanwhile.
+        tell: is told what hands have to say besides.
+
+    Attributes:
+        hands: that are at work, or begin.
+        inbox: what they say.
+    """
+
+    MOST_DEATHS = 3
+    """Hands that may die one after another before the batch is given up."""
+
+    def __init__(
+        self,
+        task: Task,
+        book: Ledger,
+        watch: Watch,
+        tell: Callable[[str], None] = lambda text: None,
+    ) -> None:
+        self.task, self.book, self.watch, self.tell = task, book, watch, tell
+        self.hands: list[Hand] = []
+        self.inbox: queue.Queue[tuple[Hand, Any]] = queue.Queue()
+        self._judge = Judge(Path(task.folder), book, task.recipe.identity(), overwrite=False)
+        self._stops = self._fails_fast = False
+        self._deaths = 0  # of hands, since the last result, but of those with something on trial
+        self._lost: deque[Group] = deque()
+        self._died_of: Counter[str] = Counter()  # by inputs
+
+    @abstractmethod
+    def hire(self) -> Iterable[Hand]:
+        """Start hands that are lacking; called often.
+
+        Raises:
+            ResShiftError: there are none, and there will be none.
+        """
+
+    def refused(self, hand: Hand, error: ResShiftError) -> None:
+        """Hear that a hand could not begin.
+
+        Raises:
+            ResShiftError: the others should not go on without it.
+        """
+        raise error
+
+    def run(self, groups: Iterable[Group], *, fail_fast: bool = False) -> None:
+        """As `runner.Engine` says."""
+        self._fails_fast = fail_fast
+        with closing(self.watch.gauge):
+            try:
+                self._do(_Ahead(groups))
+            except BaseException:
+                self._stop()
+                raise
+
+    def _do(self, groups: _Ahead) -> None:
+        while True:
+            for hand in self.hands:
+                if hand.is_idle:
+                    self._hand_out(hand, groups)
+            if self._is_over(groups):
+                return self._dismiss()
+            if not self._stops:
+                self.hands += self.hire()
+            try:
+                hand, message = self.inbox.get(timeout=LOOK)
+            except queue.Empty:
+                continue
+            if message == NEXT:
+                hand.has_begun = hand.is_idle = True
+            elif message is ENDED:
+                self._bury(hand)
+            else:
+                self._hear(hand, message)
+
+    def _is_over(self, groups: _Ahead) -> bool:
+        if any(hand.held for hand in self.hands):
+            return False
+        return self._stops or (not self._lost and groups.are_over())
+
+    def _hand_out(self, hand: Hand, groups: _Ahead) -> None:
+        """Give work to a hand that asks for it."""
+        group: Group | None = None
+        if not self._stops:
+            group = groups.take()
+        if group is None and hand.held:
+            group = Group([])  # it asks ahead; what it has is to be told of first
+        elif group is None and self._lost and not self._stops and self._is_alone(hand):
+            group = self._lost.popleft()
+        if group is not None:
+            hand.is_idle = False
+            hand.held |= {job.input: group for job in group.jobs}
+            hand.say(group)
+
+    def _is_alone(self, hand: Hand) -> bool:
+        """Whether nobody works beside a hand, whose death would have another reason then."""
+        return not any(each.held for each in self.hands if each.machine == hand.machine)
+
+    def _hear(self, hand: Hand, message: object) -> None:
+        """Take note of what a hand says but that it wants more."""
+        if isinstance(message, ResShiftError):
+            if hand.has_begun:
+                raise message
+            hand.is_done = True
+            self.refused(hand, message)
+        elif isinstance(message, Record):
+            self._told(hand, message)
+            self._deaths = 0
+        else:
+            self.tell(str(message))
+
+    def _told(self, hand: Hand, record: Record) -> None:
+        group = hand.held.pop(record.input)
+        self._tell(next(job for job in group.jobs if job.input == record.input), record)
+        self._stops |= self._fails_fast and record.status == "failed"
+
+    def _tell(self, job: Job, record: Record) -> None:
+        self.watch.record(record)
+        if record.status == "failed":
+            self.watch.gauge.fail()
+        self.watch.gauge.finish(job)
+
+    def _bury(self, hand: Hand) -> None:
+        """See to what a hand had when it ended."""
+        self.hands.remove(hand)
+        hand.kill()
+        is_trial = any(self._died_of[name] for name in hand.held)
+        if hand.held:
+            self.book.take_over(
+                Part(self.task.output, None, *self.task.parts, hand.part), hand.held
+            )
+        for name in [*hand.held]:
+            record = self._judge.finished(name)
+            if record is not None:  # it was entered, and nobody was told
+                self._told(hand, record)
+        for group in hand.groups():
+            self._lose(replace(group, jobs=[self._once_more(job) for job in group.jobs]))
+        if hand.is_done:
+            return
+        if not hand.has_begun:
+            self.refused(hand, _died(hand))
+        elif not is_trial:
+            self._deaths += 1
+            if self._deaths >= self.MOST_DEATHS:
+                raise _died(hand)
+
+    def _once_more(self, job: Job) -> Job:
+        """The same job; a result that is there already may be replaced if the hand has made it."""
+        if job.replaces:
+            return job
+        what = self._judge.look(job.input, job.output)
+        return replace(job, replaces=isinstance(what, Job) and what.replaces)
+
+    def _lose(self, group: Group) -> None:
+        """Have a group done again whose hand has died."""
+        self._died_of.update(job.input for job in group.jobs)
+        deaths = max(self._died_of[job.input] for job in group.jobs)
+        if deaths >= TRIES:
+            for job in group.jobs:
+                self._give_up(job)
+        elif deaths == TRIES - 1:  # each by itself, with the bits that it has among others
+            self._lost += (replace(group, jobs=[job]) for job in group.jobs)
+        else:
+            self._lost.append(group)
+
+    def _give_up(self, job: Job) -> None:
+        """Enter an image that its hand died of every time."""
+        error = ResShiftError(
+            f"The process that enlarged {printable(job.source)} was killed, and so were the next "
+            "two.",
+            hint="Memory may have run out: use a smaller --tile, or `resshift upscale` to see.",
+        )
+        names = {"input": job.input, "output": job.output}
+        recipe = self.task.recipe
+        record = failed_record({"folder": self.task.folder, **recipe.facts(), **names}, error)
+        self.book.append(record)
+        self._tell(job, record)
+        self._stops |= self._fails_fast
+
+    def _dismiss(self) -> None:
+        """Have all hands end that have nothing in hand; those that have not begun, at once."""
+        for hand in [*self.hands]:
+            if hand.has_begun:
+                hand.is_done = True
+                hand.say(None)
+            else:
+                self.hands.remove(hand)
+                hand.kill()
+        while self.hands:
+            hand, message = self.inbox.get()
+            if message is ENDED and hand in self.hands:
+                self.hands.remove(hand)
+                hand.kill()
+
+    def _stop(self) -> None:
+        """Have all hands write what is computed, and end; at a second Ctrl-C, at once."""
+        self._stops = True
+        try:
+            for hand in self.hands:
+                hand.is_done = True
+                hand.interrupt()
+            while self.hands:
+                hand, message = self.inbox.get()
+                if message == NEXT:
+                    hand.say(None)
+                elif isinstance(message, Record) and message.input in hand.held:
+                    self._told(hand, message)
+                elif message is ENDED:
+                    self.hands.remove(hand)
+                    hand.kill()
+        finally:
+            for hand in self.hands:
+                hand.kill()
+
+
+class _Ahead:
+    """Groups, of which it can be asked whether there are more."""
+
+    def __init__(self, groups: Iterable[Group]) -> None:
+        self._groups = iter(groups)
+        self._following: Group | None = None
+
+    def are_over(self) -> bool:
+        self._following = self._following or next(self._groups, None)
+        return self._following is None
+
+    def take(self) -> Group | None:
+        """The next one; None if there is none."""
+        self.are_over()
+        group, self._following = self._following, None
+        return group
+
+
+def work(
+    task: Task, device: str, groups: Iterable[Group], watch: Watch, tell: Callable[[str], None]
+) -> None:
+    """Be a hand: do groups as they come.
+
+    Args:
+        task: what there is to know.
+        device: where to compute.
+        groups: one after the other.
+        watch: what is told of them.
+        tell: is told what a model has to say of memory.
+
+    Raises:
+        As `Upscaler.load`, `ledger.locked_part` and `Runner.run`.
+    """
+    from resshift_cli.restoration.upscaler import Upscaler
+
+    upscaler = Upscaler.load(
+        task.recipe.entry, task.files, device=device, tell=tell, **task.resources
+    )
+    recipe = replace(task.recipe, device=upscaler.device)
+    facts = {"folder": task.folder, **recipe.facts()}
+    with locked_part(task.output, *task.parts), held.opened(task.output) as place:
+        part = Part(task.output, place, *task.parts)
+        Runner(upscaler, recipe, facts, part, watch).run(groups)
+
+
+def _died(hand: Hand) -> ResShiftError:
+    return ResShiftError(
+        f"The process {hand.last_words()}.",
+        hint="Memory may have run out: use a smaller --tile, or fewer --devices. The same command "
+        "goes on from here.",
+    )

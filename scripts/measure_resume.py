@@ -36,7 +36,7 @@ def main() -> None:
     if not outputs.exists():
         make(options.count, inputs, outputs)
     for _ in range(2):
-        size = sum(path.stat().st_size for path in ledger.files(outputs))
+        size = sum((outputs / name).stat().st_size for name in ledger.files(outputs))
         began, before = time.monotonic(), resource.getrusage(resource.RUSAGE_CHILDREN)
         told = run(inputs, outputs)
         seconds, after = time.monotonic() - began, resource.getrusage(resource.RUSAGE_CHILDREN)

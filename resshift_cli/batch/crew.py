@@ -19,13 +19,14 @@ from typing import Any
 
 from resshift_cli.batch.groups import Group
 from resshift_cli.batch.ledger import Ledger, Part, locked_part
+from resshift_cli.batch.places import Place
 from resshift_cli.batch.recipe import Recipe
 from resshift_cli.batch.record import Record
 from resshift_cli.batch.resume import Job, Judge
 from resshift_cli.batch.runner import Runner, Watch, failed_record
 from resshift_cli.batch.shards import Shard
-from resshift_cli.errors import ResShiftError, printable
-from resshift_cli.system import held
+from resshift_cli.errors import ResShiftError
+from resshift_cli.imaging.folders import Tree
 from resshift_cli.weights.store import Files
 
 NEXT = "next"
@@ -47,7 +48,7 @@ class Task:
         files: of the model.
         resources: what `Upscaler.load` is told but the device.
         folder: of the inputs, as the ledger has it.
-        output: folder of the results.
+        output: where the results go, closed.
         parts: the shard, and the hand among its like.
     """
 
@@ -55,7 +56,7 @@ class Task:
     files: Files
     resources: Mapping[str, Any]
     folder: str
-    output: Path
+    output: Place
     parts: tuple[Shard, ...]
 
 
@@ -128,7 +129,8 @@ class Crew(ABC):
         self.task, self.book, self.watch, self.tell = task, book, watch, tell
         self.hands: list[Hand] = []
         self.inbox: queue.Queue[tuple[Hand, Any]] = queue.Queue()
-        self._judge = Judge(Path(task.folder), book, task.recipe.identity(), overwrite=False)
+        inputs = Tree(Path(task.folder))
+        self._judge = Judge(inputs, book, task.recipe.identity(), overwrite=False)
         self._stops = self._fails_fast = False
         self._deaths = 0  # of hands, since the last result, but of those with something on trial
         self._lost: deque[Group] = deque()
@@ -233,9 +235,7 @@ class Crew(ABC):
         hand.kill()
         is_trial = any(self._died_of[name] for name in hand.held)
         if hand.held:
-            self.book.take_over(
-                Part(self.task.output, None, *self.task.parts, hand.part), hand.held
-            )
+            self.book.take_over(Part(self.task.output, *self.task.parts, hand.part), hand.held)
         for name in [*hand.held]:
             record = self._judge.finished(name)
             if record is not None:  # it was entered, and nobody was told
@@ -273,8 +273,7 @@ class Crew(ABC):
     def _give_up(self, job: Job) -> None:
         """Enter an image that its hand died of every time."""
         error = ResShiftError(
-            f"The process that enlarged {printable(job.source)} was killed, and so were the next "
-            "two.",
+            f"The process that enlarged {job.source.name} was killed, and so were the next two.",
             hint="Memory may have run out: use a smaller --tile, or `resshift upscale` to see.",
         )
         names = {"input": job.input, "output": job.output}
@@ -360,8 +359,8 @@ def work(
     )
     recipe = replace(task.recipe, device=upscaler.device)
     facts = {"folder": task.folder, **recipe.facts()}
-    with locked_part(task.output, *task.parts), held.opened(task.output) as place:
-        part = Part(task.output, place, *task.parts)
+    with locked_part(task.output, *task.parts), task.output.opened() as place:
+        part = Part(place, *task.parts)
         Runner(upscaler, recipe, facts, part, watch).run(groups)
 
 

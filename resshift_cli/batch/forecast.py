@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-from pathlib import Path
 from typing import Any
 
 from resshift_cli.batch.plan import Plan
@@ -31,7 +29,7 @@ def forecast(plan: Plan, found: Survey) -> dict[str, Any]:
         "seconds": round(seconds, 1),
         "peak_bytes": peak,
         "disk_bytes": int(found.disk_bytes),
-        "free_bytes": free_bytes(plan.output),
+        "free_bytes": plan.output.room(),
     }
 
 
@@ -48,9 +46,3 @@ def _estimate(plan: Plan, found: Survey) -> tuple[float, int]:
         seconds += one.seconds * count
         peak = max(peak, one.bytes)
     return seconds, peak
-
-
-def free_bytes(folder: Path) -> int:
-    """Bytes free where a folder is or will be."""
-    whole = folder.absolute()
-    return shutil.disk_usage(next(p for p in (whole, *whole.parents) if p.exists())).free

@@ -11,16 +11,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Container, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Protocol
 
+from resshift_cli.batch import places
+from resshift_cli.batch.places import Place
 from resshift_cli.batch.record import STATUSES, Record, Records, record_of
 from resshift_cli.batch.shards import WHOLE, Shard
-from resshift_cli.errors import OutputError, printable
-from resshift_cli.system import atomic, held, locks
-from resshift_cli.system.held import HeldFolder
-from resshift_cli.system.journal import PACKED, Journal
+from resshift_cli.errors import printable
+from resshift_cli.system.journal import PACKED
 
 NAME = "resshift-batch.jsonl"
 LOCK = ".resshift-batch.lock"
@@ -32,15 +32,15 @@ LARGE = 16 << 20  # bytes of a file of lines that is worth packing
 
 _JOURNAL = re.compile(r"resshift-batch(\.\d+-of-\d+)*\.jsonl(\.gz)?")
 _LOCK = re.compile(r"\.resshift-batch(\.\d+-of-(\d+))?(\.\d+-of-\d+)*\.lock")
-_HINT = "Make room, then run the same command again: it goes on from here."
+_START = NAME.partition(".")[0]
 
 
 class Book(Protocol):
     """What results are entered in."""
 
     @property
-    def place(self) -> HeldFolder | None:
-        """The folder of results, held open; None if nothing can be entered."""
+    def place(self) -> Place:
+        """Where the results are."""
 
     def append(self, record: Record) -> None:
         """Add a line; when this returns it is on the disk.
@@ -54,15 +54,14 @@ class Part:
     """One file of a ledger, which one process adds lines to.
 
     Args:
-        folder: of the results.
-        place: the same, held open.
+        place: of the results.
         parts: what the process does of the work; of several, each is a part of the one before.
     """
 
-    def __init__(self, folder: Path, place: HeldFolder | None, *parts: Shard) -> None:
-        self.path = folder / NAME.replace(".jsonl", f"{_told_apart(parts)}.jsonl")
-        self.place = place
-        self._journal = Journal(self.path, hint=_HINT)
+    def __init__(self, place: Path | Place, *parts: Shard) -> None:
+        self.place = places.at(place)
+        self._name = _name(*parts)
+        self._journal = self.place.journals.growing(self._name)
 
     def append(self, record: Record) -> None:
         """As `Book` says."""
@@ -74,12 +73,7 @@ class Part:
         Raises:
             OutputError: as `append`.
         """
-        if self.place is not None and not self.place.is_still_there():
-            raise OutputError(
-                f"{printable(self.path.parent)} was moved or removed while results were written "
-                "to it.",
-                hint="Where it is now, the same command goes on: name it with -o.",
-            )
+        self.place.check()
         self._journal.append(values)
 
     def lines(self) -> Iterator[dict[str, Any]]:
@@ -88,15 +82,14 @@ class Part:
         Raises:
             OutputError: it is there but can't be read, or is not ours.
         """
-        return self._journal.lines()
+        return self.place.journals.lines(self._name)
 
 
 class Ledger:
     """The ledger in a folder of results; an absent one is begun by the first line.
 
     Args:
-        folder: of the results.
-        place: the same, held open, where results are written to it: see `opened`.
+        place: of the results, opened where some are written: see `opened`.
         shard: the part of the work that is entered.
 
     Attributes:
@@ -108,19 +101,18 @@ class Ledger:
         OutputError: it is there but can't be read, or is not ours.
     """
 
-    def __init__(self, folder: Path, place: HeldFolder | None = None, shard: Shard = WHOLE) -> None:
-        self._part = Part(folder, place, shard)
-        self.path = self._part.path
-        self.place = place
+    def __init__(self, place: Path | Place, shard: Shard = WHOLE) -> None:
+        self.place = places.at(place)
+        self._part = Part(self.place, shard)
         self.failures = Records()
         self.results = Records()
         self._begun: dict[
             str, Mapping[str, Any]
         ] = {}  # nearly every line: records only if asked for
         self.others: dict[str, int] = {}
-        for file in files(folder) or [self.path]:
+        for file in files(self.place) or [_name(shard)]:
             several = bool(self.results)
-            for values in Journal(file, hint=_HINT).lines():
+            for values in self.place.journals.lines(file):
                 self._take(values, several)
 
     @property
@@ -165,14 +157,14 @@ class Ledger:
         Raises:
             OutputError: it can't be written; then all stays as it is.
         """
-        there = files(self.path.parent)
-        lines = [file for file in there if file.name != ALL]
-        if len(lines) < 2 and sum(file.stat().st_size for file in lines) < LARGE:
+        journals = self.place.journals
+        lines = [file for file in files(self.place) if file != ALL]
+        if len(lines) < 2 and sum(map(journals.bytes, lines)) < LARGE:
             return
-        whole = Ledger(self.path.parent)
-        Journal(self.path.parent / ALL, hint=_HINT).pack(whole.lines())
+        whole = Ledger(self.place)
+        journals.pack(ALL, whole.lines())
         for file in lines:
-            atomic.remove(file)
+            journals.remove(file)
 
     def lines(self) -> Iterator[dict[str, Any]]:
         """What it knows, in as few lines as will do."""
@@ -203,41 +195,29 @@ class Ledger:
             self.failures.discard(name)
 
 
-def files(folder: Path) -> list[Path]:
+def files(place: Path | Place) -> list[str]:
     """The files of a folder's ledger, what was packed first."""
-    try:
-        found = [path for path in folder.iterdir() if _JOURNAL.fullmatch(path.name)]
-    except OSError:  # whoever opens one will tell
-        return []
-    return sorted(found, key=lambda path: (path.name != ALL, path.name))
+    found = filter(_JOURNAL.fullmatch, places.at(place).journals.names(_START))
+    return sorted(found, key=lambda name: (name != ALL, name))
 
 
 @contextmanager
-def opened(folder: Path, shard: Shard = WHOLE) -> Iterator[Ledger]:
+def opened(place: Path | Place, shard: Shard = WHOLE) -> Iterator[Ledger]:
     """Make a folder of results if need be, have it for this process alone, and read its ledger.
 
     Raises:
         OutputError: another batch is at work in it, it can't be written, or what is called like
             the ledger is none of ours.
     """
-    atomic.make_folder(folder)
-    with ExitStack() as stack:
-        try:
-            place = stack.enter_context(held.opened(folder))
-        except OSError as error:
-            raise OutputError(
-                f"{printable(folder)} can't be opened: {atomic.reason(error)}.",
-                hint="Give another folder with -o.",
-            ) from error
-        stack.enter_context(locked(folder, shard))
-        book = Ledger(folder, place, shard)
+    with places.at(place).opened() as open_place, locked(open_place, shard):
+        book = Ledger(open_place, shard)
         yield book
         if shard.of == 1:
             book.pack()
 
 
 @contextmanager
-def locked(folder: Path, shard: Shard = WHOLE) -> Iterator[None]:
+def locked(place: Path | Place, shard: Shard = WHOLE) -> Iterator[None]:
     """Have a shard of a folder of results for this process alone; hidden lock files stay there.
 
     Shards of one cut may be at work beside each other, and nobody else beside them.
@@ -245,34 +225,38 @@ def locked(folder: Path, shard: Shard = WHOLE) -> Iterator[None]:
     Raises:
         OutputError: another batch is at work in it, or it can't be written.
     """
-    whole = shard.of == 1
-    own = folder / _lock_name(shard)
-    with _held(own):
+    place, whole = places.at(place), shard.of == 1
+    own = _lock_name(shard)
+    with _held(place, own):
         # Each has its own before it looks for others: of two at once, one sees the other.
-        for path in sorted(folder.iterdir()):
-            match = _LOCK.fullmatch(path.name)
-            if match and path != own and (whole or match[2] != str(shard.of)):
-                with _held(path, patience=0 if whole else 2):
+        for name in sorted(place.journals.names(f".{_START}")):
+            match = _LOCK.fullmatch(name)
+            if match and name != own and (whole or match[2] != str(shard.of)):
+                with _held(place, name, patience=0 if whole else 2):
                     pass
         yield
 
 
-def locked_part(folder: Path, *parts: Shard) -> AbstractContextManager[object]:
+def locked_part(place: Path | Place, *parts: Shard) -> AbstractContextManager[object]:
     """Have a part of what `locked` has for a process of its own, which may outlive the first one.
 
     Raises:
         OutputError: as `locked`.
     """
-    return _held(folder / _lock_name(*parts))
+    return _held(places.at(place), _lock_name(*parts))
 
 
-def _held(path: Path, patience: float = 0) -> AbstractContextManager[object]:
-    return locks.at_once(
-        path,
-        busy=f"Another batch is at work in {printable(path.parent)}.",
+def _held(place: Place, name: str, patience: float = 0) -> AbstractContextManager[object]:
+    return place.journals.lock(
+        name,
+        busy=f"Another batch is at work in {printable(place.said)}.",
         hint="Give another folder with -o.",
         patience=patience,
     )
+
+
+def _name(*parts: Shard) -> str:
+    return NAME.replace(".jsonl", f"{_told_apart(parts)}.jsonl")
 
 
 def _lock_name(*parts: Shard) -> str:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from glob import escape
-from pathlib import Path
+from pathlib import Path, PurePath
 
+from resshift_cli.batch.places import Place
 from resshift_cli.errors import UsageError, printable
 from resshift_cli.imaging import targets
+from resshift_cli.imaging.folders import Inputs
 from resshift_cli.imaging.formats import AS_IT_IS, FORMATS, PNG, Format, SaveOptions
 
 NAME_MAX = 255  # bytes of a file's name
@@ -26,24 +28,24 @@ def results_folder(folder: Path, mark: str) -> Path:
     return whole.with_name(f"{whole.name}{mark}")
 
 
-def check_apart(folder: Path, results: Path, inputs: Iterable[str]) -> None:
+def check_apart(inputs: Inputs, results: Place) -> None:
     """Refuse results that would fall among the inputs.
 
     Args:
-        folder: of the inputs.
-        results: folder of the results; it may lie in that, or that in it.
-        inputs: paths within `folder`, with slashes: results lie in folders of the same names.
+        inputs: the images.
+        results: where their results go, in folders of the same names; it may lie in the folder of
+            the inputs, or that in it.
 
     Raises:
         UsageError: they would.
     """
-    whole, root = Path(os.path.realpath(folder)), Path(os.path.realpath(results))
+    whole, root = PurePath(inputs.root), PurePath(results.root)
     if not whole.is_relative_to(root):
         return
     within = whole.relative_to(root).as_posix()
-    if within == "." or any(name.startswith(f"{within}/") for name in inputs):
+    if within == "." or any(name.startswith(f"{within}/") for name in inputs.images()):
         raise UsageError(
-            f"The results in {printable(results)} would fall among the inputs.",
+            f"The results in {printable(results.said)} would fall among the inputs.",
             hint="Give another folder with -o; it may lie within the input folder.",
         )
 

@@ -1,6 +1,6 @@
 """What is to be done of a folder, page by page, looked at but not begun.
 
-Tree.images -> shards.pages -> Judge.finished -> names.name_outputs -> Judge.look -> groups.units
+Inputs.images -> shards.pages -> Judge.finished -> names.name_outputs -> Judge.look -> groups.units
 
 Whoever goes through a plan twice, to count and then to work, sees the same: a page depends on what
 is there and on the ledger alone, and so do the groups in it, whatever is done of them elsewhere.
@@ -8,7 +8,6 @@ is there and on the ledger alone, and so do the groups in it, whatever is done o
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -18,13 +17,14 @@ from typing import Any
 from resshift_cli.batch import names
 from resshift_cli.batch.groups import Group, Size, Unit, units
 from resshift_cli.batch.ledger import Ledger
+from resshift_cli.batch.places import Place
 from resshift_cli.batch.recipe import Recipe
 from resshift_cli.batch.record import Record
 from resshift_cli.batch.resume import Failure, Job, Judge
 from resshift_cli.batch.shards import WHOLE, Shard, pages
-from resshift_cli.errors import ResShiftError, expected, printable
+from resshift_cli.errors import ResShiftError, expected
 from resshift_cli.imaging import animation, encode, own
-from resshift_cli.imaging.folders import Beside, Tree
+from resshift_cli.imaging.folders import Beside, Inputs
 from resshift_cli.imaging.formats import Format
 from resshift_cli.imaging.opening import Header, read_header
 from resshift_cli.restoration import settings
@@ -56,7 +56,7 @@ class Plan:
     """A folder, and what is to become of it.
 
     Attributes:
-        tree: the inputs.
+        inputs: the images.
         ledger: of the folder of results.
         recipe: how they are made.
         at_once: how many images of a size are computed at a time: a result depends on it, so that
@@ -65,7 +65,7 @@ class Plan:
         shard: the part of the work that is done here.
     """
 
-    tree: Tree
+    inputs: Inputs
     ledger: Ledger
     recipe: Recipe
     at_once: AtOnce
@@ -73,18 +73,13 @@ class Plan:
     shard: Shard = WHOLE
 
     @property
-    def folder(self) -> Path:
-        """Of the inputs."""
-        return self.tree.folder
-
-    @property
-    def output(self) -> Path:
-        """Folder of the results."""
-        return self.ledger.path.parent
+    def output(self) -> Place:
+        """Where the results go."""
+        return self.ledger.place
 
     def facts(self) -> dict[str, Any]:
         """What the ledger is told with every image."""
-        return {"folder": os.path.realpath(self.folder), **self.recipe.facts()}
+        return {"folder": self.inputs.root, **self.recipe.facts()}
 
     def sections(self, beside: Beside | None = None) -> Iterator[Section]:
         """Go through it, a page in memory at a time.
@@ -96,8 +91,8 @@ class Plan:
             OutputError: as `Judge.look`.
         """
         beside = beside or Beside()
-        judge = Judge(self.folder, self.ledger, self.recipe.identity(), overwrite=self.overwrite)
-        for page in pages(self.tree.images(beside)):
+        judge = Judge(self.inputs, self.ledger, self.recipe.identity(), overwrite=self.overwrite)
+        for page in pages(self.inputs.images(beside)):
             share = self.shard.share(page)
             if share is not None:
                 yield self._section(page, share, judge, beside)
@@ -109,19 +104,21 @@ class Plan:
     def _section(self, page: Sequence[str], share: range, judge: Judge, beside: Beside) -> Section:
         finished = {name: record for name in page if (record := judge.finished(name))}
         left: Sequence[str] = [name for name in page if name not in finished]
+        if left:
+            self.inputs.ahead(page)
         if left and not self._results_are_meant:
-            left = list(own.apart_from_results(self.folder, left, beside))
+            left = list(own.apart_from_results(self.inputs, left, beside))
         if not left:
             some = enumerate(finished.values())
             return Section(finished=[record for place, record in some if place in share])
         found = {
             name: judge.look(name, output) for name, output in self._name_outputs(left).items()
         }
-        inputs = [name for name in page if name in finished or name in found]
-        headers = {name: self._header(self.folder / name) for name in inputs}
-        sizes = [self._size(headers[name]) for name in inputs]
+        images = [name for name in page if name in finished or name in found]
+        headers = {name: self._header(name) for name in images}
+        sizes = [self._size(headers[name]) for name in images]
         section = Section(headers=headers)
-        for place, unit in enumerate(units(inputs, sizes, self.at_once)):
+        for place, unit in enumerate(units(images, sizes, self.at_once)):
             if place in share:
                 self._add(section, unit, finished, found)
         return section
@@ -149,22 +146,23 @@ class Plan:
     @cached_property
     def _results_are_meant(self) -> bool:
         """Whether there are only results of ours among the inputs, which are left out else."""
-        return own.are_all(self.folder, self.tree.images())
+        return own.are_all(self.inputs)
 
     def _name_outputs(self, inputs: Sequence[str]) -> dict[str, str]:
         handling = self.recipe.handling
 
         def can_hold(name: str, kind: Format) -> bool:
+            source = self.inputs.source(name)
             return encode.can_hold(
-                kind, self.folder / name, max_pixels=handling.max_pixels, assumed=handling.assumed
+                kind, source, max_pixels=handling.max_pixels, assumed=handling.assumed
             )
 
         return names.name_outputs(
-            inputs, options=handling.options, can_hold=can_hold, is_input=self.tree.has
+            inputs, options=handling.options, can_hold=can_hold, is_input=self.inputs.has
         )
 
-    def _header(self, source: Path) -> Header | ResShiftError:
-        handling = self.recipe.handling
+    def _header(self, name: str) -> Header | ResShiftError:
+        handling, source = self.recipe.handling, self.inputs.source(name)
         try:
             header = read_header(
                 source,
@@ -173,9 +171,9 @@ class Plan:
                 assumed=handling.assumed,
             )
             if header.frames > 1:
-                target = names.name_outputs([source.name], options=handling.options)[source.name]
+                target = names.name_outputs([name], options=handling.options)[name]
                 animation.check_target(Path(target), options=handling.options)
-            self.recipe.settings_for(header.height, header.width, printable(source))
+            self.recipe.settings_for(header.height, header.width, source.name)
             return header
         except Exception as error:  # decoders raise nearly anything on a damaged file
             return expected(error)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from resshift_cli import __version__
@@ -40,8 +39,8 @@ class Report:
     """
 
     model: str
-    folder: Path
-    output: Path | None = None
+    folder: str
+    output: str = ""
     settings: dict[str, Any] = field(default_factory=dict)
     keeps: bool = True
     survey: Survey | None = None
@@ -103,8 +102,8 @@ class Report:
         return {
             "version": __version__,
             "model": self.model,
-            "folder": str(self.folder),
-            "output": "" if self.output is None else str(self.output),
+            "folder": self.folder,
+            "output": self.output,
             "settings": self.settings,
             "counts": {
                 "found": self.found,

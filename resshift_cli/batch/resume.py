@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import os
-import stat
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path, PurePath
 from typing import Any
 
 from resshift_cli.batch.ledger import Ledger
+from resshift_cli.batch.places import MISSING, is_below
 from resshift_cli.batch.record import Record
 from resshift_cli.errors import OutputError, ResShiftError, printable
-from resshift_cli.system import held
-from resshift_cli.system.digests import digest
+from resshift_cli.imaging.folders import Inputs
+from resshift_cli.imaging.sources import Source
 
 SAME = (
     *("model", "size", "scale", "steps", "seed", "tile", "overlap", "temperature", "detail"),
@@ -31,16 +29,14 @@ class Job:
     Attributes:
         input: path within the folder of inputs.
         output: path within the folder of results.
-        source: where it is.
-        target: where its result goes.
-        replaces: whether what is at `target` may be replaced.
+        source: what it is read from.
+        replaces: whether what has the name of its result may be replaced.
         work: what it takes, beside others of its batch; 0 if that is not known.
     """
 
     input: str
     output: str
-    source: Path
-    target: Path
+    source: Source
     replaces: bool
     work: float = 0.0
 
@@ -63,32 +59,31 @@ class Judge:
     other file is only replaced if `overwrite` says so. What a link leads to counts as nothing.
 
     Args:
-        folder: of the inputs.
+        inputs: the images.
         ledger: of the folder of results.
         identity: what `SAME` names, and `weights`, "" if its digest is not known.
         overwrite: whether to replace files that are there.
     """
 
     def __init__(
-        self, folder: Path, ledger: Ledger, identity: Mapping[str, Any], *, overwrite: bool
+        self, inputs: Inputs, ledger: Ledger, identity: Mapping[str, Any], *, overwrite: bool
     ) -> None:
-        self.folder, self.output, self.ledger = folder, ledger.path.parent, ledger
+        self.inputs, self.output, self.ledger = inputs, ledger.place, ledger
         self.identity, self.overwrite = identity, overwrite
-        self.root = os.path.realpath(folder)
-        self.links = Links(self.output)
+        self.root = inputs.root
 
     def finished(self, source: str) -> Record | None:
         """The record of an input's result, if that is finished; the input is not opened for it."""
         record = self.ledger.results.get(source)
         if record is None or not is_below(record.output):
             return None
-        if self.links.on_the_way_to(record.output) is not None:
+        if self.output.refusal(record.output) is not None:
             return None
-        found = held.state(self.output / record.output)
-        if not _is_as_large(found, record) or _difference(record, self.identity):
+        size = self.output.size(record.output)
+        if not _is_as_large(size, record) or _difference(record, self.identity):
             return None
         is_here = record.folder == self.root
-        return record if _unchanged(record, self.folder / source, trust_times=is_here) else None
+        return record if _unchanged(record, self.inputs.source(source), is_here=is_here) else None
 
     def look(self, source: str, name: str) -> Job | Failure:
         """What is to be done of an image that is not `finished`, or why nothing can be.
@@ -100,29 +95,26 @@ class Judge:
         Raises:
             OutputError: its result is there, made with other settings, and `overwrite` is false.
         """
-        link = self.links.on_the_way_to(name)
-        if link is not None:
-            error = OutputError(
-                f"{printable(link)} is a link, and no results are written through links.",
-                hint="Remove it, or give another folder with -o.",
-            )
-            return Failure(source, name, error)
+        refusal = self.output.refusal(name)
+        if refusal is not None:
+            return Failure(source, name, refusal)
         record = self._last(self.ledger.results, source, name)
-        job = Job(source, name, self.folder / source, self.output / name, replaces=self.overwrite)
-        found = held.state(job.target)
+        job = Job(source, name, self.inputs.source(source), replaces=self.overwrite)
+        size = self.output.size(name)
         is_here = record is not None and record.folder == self.root
-        if record is not None and _is_as_large(found, record):
+        if record is not None and _is_as_large(size, record):
             change = _difference(record, self.identity)
             if change and not self.overwrite:
                 raise OutputError(
-                    f"{printable(self.output)} holds results that were made otherwise: {change}.",
+                    f"{printable(self.output.said)} holds results that were made otherwise: "
+                    f"{change}.",
                     hint="Give another folder with -o, or use --overwrite to replace them.",
                 )
-        if found is None or self.overwrite:
+        if size is None or self.overwrite:
             return job
         begun = self._last(self.ledger.begun, source, name)
-        if any(
-            made is not None and made.folder == self.root and _is_made_by(made, job.target, found)
+        if size != MISSING and any(
+            made is not None and made.folder == self.root and self._is_made_by(made, name)
             for made in (begun, record)
         ):
             return replace(job, replaces=True)
@@ -130,7 +122,7 @@ class Judge:
             "exists already" if record is None or not is_here else "was changed since it was made"
         )
         error = OutputError(
-            f"{printable(job.target)} {what}.",
+            f"{self.output.shown(name)} {what}.",
             hint="Use --overwrite to replace it, or give another folder with -o.",
         )
         return Failure(source, name, error)
@@ -139,31 +131,16 @@ class Judge:
         record = records.get(source)
         return record if record is not None and record.output == name else None
 
+    def _is_made_by(self, record: Record, name: str) -> bool:
+        """Whether a file is what a line says was made, or was about to be, untouched.
 
-def is_below(name: str) -> bool:
-    """Whether a path that a file says is one within a folder."""
-    path = PurePath(name)
-    return not path.is_absolute() and ".." not in path.parts and "\0" not in name
-
-
-class Links:
-    """Knows which folders below another one are links.
-
-    Args:
-        root: the folder, which may be one itself: a person has named it.
-    """
-
-    def __init__(self, root: Path) -> None:
-        self.root = root
-        self.known: dict[str, Path | None] = {"": None}
-
-    def on_the_way_to(self, place: str) -> Path | None:
-        """The first link among the folders that a path (with slashes) leads through."""
-        folder = place.rpartition("/")[0]
-        if folder not in self.known:
-            above, path = self.on_the_way_to(folder), self.root / folder
-            self.known[folder] = path if above is None and path.is_symlink() else above
-        return self.known[folder]
+        A line without a digest, as earlier versions wrote before they wrote a result, is not
+        enough: whoever can write to the ledger could have anything replaced.
+        """
+        try:
+            return self.output.digest(name) == record.output_sha256
+        except (OSError, ResShiftError):
+            return False
 
 
 def _difference(record: Record, identity: Mapping[str, Any]) -> str:
@@ -181,32 +158,25 @@ def _difference(record: Record, identity: Mapping[str, Any]) -> str:
     return "by other weights" if identity["weights"] not in ("", record.weights) else ""
 
 
-def _unchanged(record: Record, source: Path, *, trust_times: bool) -> bool:
-    """Whether an input is what it was; it is read only where size and time can't tell."""
-    try:
-        found = source.stat()
-        if found.st_size != record.input_bytes:
-            return False
-        same_time = trust_times and found.st_mtime_ns == record.input_mtime_ns
-        return same_time or digest(source) == record.input_sha256
-    except OSError:
-        return False
+def _unchanged(record: Record, source: Source, *, is_here: bool) -> bool:
+    """Whether an input is what it was; it is read only where its state can't tell.
 
-
-def _is_as_large(found: os.stat_result | None, record: Record) -> bool:
-    """Whether a result is there, as far as its size tells."""
-    return (
-        found is not None and stat.S_ISREG(found.st_mode) and found.st_size == record.output_bytes
-    )
-
-
-def _is_made_by(record: Record, target: Path, found: os.stat_result) -> bool:
-    """Whether a file is what a line says was made, or was about to be, untouched.
-
-    A line without a digest, as earlier versions wrote before they wrote a result, is not enough:
-    whoever can write to the ledger could have anything replaced.
+    Args:
+        record: of its result.
+        source: the input.
+        is_here: whether it is in the folder that the record speaks of: times are others elsewhere.
     """
-    try:
-        return stat.S_ISREG(found.st_mode) and digest(target) == record.output_sha256
-    except OSError:
+    state = source.state()
+    if state is None or state.size != record.input_bytes:
         return False
+    if is_here and state.mtime_ns == record.input_mtime_ns:
+        return True
+    try:
+        return source.digest() == record.input_sha256
+    except (OSError, ResShiftError):
+        return False
+
+
+def _is_as_large(size: int | None, record: Record) -> bool:
+    """Whether a result is there, as far as its size tells."""
+    return size not in (None, MISSING) and size == record.output_bytes

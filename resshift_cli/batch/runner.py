@@ -122,7 +122,7 @@ class Runner:
         book: Book,
         watch: Watch | None = None,
     ) -> None:
-        if book.place is None:
+        if not book.place.is_open:
             raise ValueError("the ledger is for reading: `ledger.opened` gives one that is not")
         self.worker = Worker(upscaler, recipe, book.place)
         self.book = book

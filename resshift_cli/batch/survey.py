@@ -6,11 +6,11 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 
+from resshift_cli.batch.places import Place, is_below
 from resshift_cli.batch.plan import Plan, Section, computations
 from resshift_cli.batch.record import Record
-from resshift_cli.batch.resume import Failure, Job, Links, is_below
+from resshift_cli.batch.resume import Failure, Job
 from resshift_cli.errors import ResShiftError
 from resshift_cli.imaging.folders import Beside
 from resshift_cli.imaging.opening import Header
@@ -118,28 +118,26 @@ def _count_job(
     size = (header.height, header.width)
     found.frames[size] += header.frames
     found.computations[size] += computations(header)
-    try:
-        taken = job.source.stat().st_size
-    except OSError:
-        return
-    found.disk_bytes += taken * plan.recipe.settings_for(*size).scale ** 2
+    state = job.source.state()
+    if state is not None:
+        found.disk_bytes += state.size * plan.recipe.settings_for(*size).scale ** 2
 
 
 class Leftovers:
     """What a killed batch left half-written, under names that only it gives.
 
     Args:
-        folder: of the results.
+        place: of the results.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self._links = Links(folder)
+    def __init__(self, place: Place) -> None:
+        self._place = place
         self._folders: set[str] = set()
         self._starts = Index()
 
     def add(self, output: str) -> None:
         """Have what was left of a result count as ours."""
-        if is_below(output) and self._links.on_the_way_to(output) is None:
+        if is_below(output) and self._place.refusal(output) is None:
             folder, _, name = output.rpartition("/")
             self._folders.add(folder)
             self._starts[f"{folder}/{atomic.start_of(name)}"] = ""
@@ -147,7 +145,7 @@ class Leftovers:
     def remove(self) -> None:
         """Remove it."""
         for folder in self._folders:
-            atomic.remove_temporaries_in(self._links.root / folder, partial(self._is_known, folder))
+            self._place.remove_leftovers(folder, partial(self._is_known, folder))
 
     def _is_known(self, folder: str, start: str) -> bool:
         return f"{folder}/{start}" in self._starts

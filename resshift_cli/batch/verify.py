@@ -5,18 +5,17 @@ Every input has to have a result, made of what the input is now, and untouched s
 
 from __future__ import annotations
 
-import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 from resshift_cli.batch.ledger import Ledger
+from resshift_cli.batch.places import MISSING, is_below
 from resshift_cli.batch.record import Record
-from resshift_cli.batch.resume import Links
+from resshift_cli.errors import ResShiftError
 from resshift_cli.imaging import own
-from resshift_cli.imaging.folders import Beside, Tree
+from resshift_cli.imaging.folders import Beside, Inputs
+from resshift_cli.imaging.sources import Source
 from resshift_cli.system import atomic
-from resshift_cli.system.digests import digest
 from resshift_cli.system.index import Index
 
 
@@ -39,20 +38,19 @@ class Finding:
     record: Record | None = None
 
 
-def verify(tree: Tree, ledger: Ledger, beside: Beside) -> Iterator[Finding]:
+def verify(inputs: Inputs, ledger: Ledger, beside: Beside) -> Iterator[Finding]:
     """Look at every input, and at results whose inputs are gone; both are read whole.
 
     Args:
-        tree: the inputs.
+        inputs: the images.
         ledger: of the results.
         beside: is told what there is beside them.
     """
-    folder, links = tree.folder, Links(ledger.path.parent)
-    results_are_meant = own.are_all(folder, tree.images())
+    results_are_meant = own.are_all(inputs)
     seen = Index()
-    for name in tree.images(beside):
+    for name in inputs.images(beside):
         record = ledger.results.get(name)
-        if record is None and not results_are_meant and own.is_result(folder / name):
+        if record is None and not results_are_meant and own.is_result(inputs.source(name)):
             beside.others[own.KIND] += 1
             continue
         seen[name] = ""
@@ -61,15 +59,15 @@ def verify(tree: Tree, ledger: Ledger, beside: Beside) -> Iterator[Finding]:
             problem = "has no result" if failure is None else f"failed: {_words(failure.error)}"
             yield Finding(name, "", problem, record=failure)
             continue
-        problem = _problem_of_input(folder / name, record) or _problem_of_result(
-            ledger, record, links
+        problem = _problem_of_input(inputs.source(name), record) or _problem_of_result(
+            ledger, record
         )
         yield Finding(name, record.output, problem, record=record)
     for place, error in beside.unreadable.items():
         yield Finding(place, "", _words(error))
     for name, record in ledger.results.items():
         if name not in seen:
-            problem = _problem_of_result(ledger, record, links)
+            problem = _problem_of_result(ledger, record)
             yield Finding(name, record.output, problem, is_gone=True, record=record)
 
 
@@ -78,22 +76,27 @@ def _words(error: object) -> str:
     return str(error).removesuffix(".")
 
 
-def _problem_of_input(path: Path, record: Record) -> str:
+def _problem_of_input(source: Source, record: Record) -> str:
     try:
-        same = digest(path) == record.input_sha256
+        same = source.digest() == record.input_sha256
     except OSError as error:
         return f"can't be read: {atomic.reason(error)}"
+    except ResShiftError as error:
+        return f"can't be read: {_words(error)}"
     return "" if same else "was changed since its result was made"
 
 
-def _problem_of_result(ledger: Ledger, record: Record, links: Links) -> str:
-    path = ledger.path.parent / record.output
+def _problem_of_result(ledger: Ledger, record: Record) -> str:
+    place, name = ledger.place, record.output
     try:
-        if links.on_the_way_to(record.output) or not stat.S_ISREG(path.lstat().st_mode):
+        if not is_below(name) or place.refusal(name):
             return "has a link, or no file, for a result"
-        same = digest(path) == record.output_sha256
-    except (FileNotFoundError, NotADirectoryError):
-        return "has lost its result"
-    except (OSError, ValueError) as error:
-        return f"has a result that can't be read: {error}"
+        size = place.size(name)
+        if size is None:
+            return "has lost its result"
+        if size == MISSING:
+            return "has a link, or no file, for a result"
+        same = place.digest(name) == record.output_sha256
+    except (OSError, ValueError, ResShiftError) as error:
+        return f"has a result that can't be read: {_words(error)}"
     return "" if same else "has a result that was changed since it was made"

@@ -5,8 +5,6 @@ Nothing here knows of ledgers and threads: those are the runner's.
 
 from __future__ import annotations
 
-import os
-import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,19 +13,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from resshift_cli.batch.groups import Group
+from resshift_cli.batch.places import Place
 from resshift_cli.batch.recipe import Recipe
 from resshift_cli.batch.resume import Job
-from resshift_cli.errors import OutputError, ResShiftError, expected, memory_limit, printable
-from resshift_cli.imaging import files, targets
+from resshift_cli.errors import OutputError, ResShiftError, expected, memory_limit
+from resshift_cli.imaging import files
 from resshift_cli.imaging.files import Enlarge, Loaded, Result
 from resshift_cli.imaging.picture import Pixels
-from resshift_cli.imaging.sources import Source
 from resshift_cli.restoration.settings import Settings, single_tile
 from resshift_cli.restoration.size import target_size
 from resshift_cli.system import atomic
 from resshift_cli.system.device import forget_peak, peak_memory
-from resshift_cli.system.digests import digest, digest_of
-from resshift_cli.system.held import HeldFolder
+from resshift_cli.system.digests import digest_of
 
 if TYPE_CHECKING:
     from resshift_cli.restoration.upscaler import Upscaler
@@ -41,9 +38,9 @@ Advance = Callable[[int, float], None]
 class DiskFullError(OutputError):
     """There is no room for more results: no image's own fault, and the end of a batch."""
 
-    def __init__(self, target: Path) -> None:
+    def __init__(self, target: str) -> None:
         super().__init__(
-            f"There is no room for {printable(target)}: the disk is full, or nearly so.",
+            f"There is no room for {target}: the disk is full, or nearly so.",
             hint="Make room, then run the same command again: it goes on from here.",
         )
 
@@ -83,10 +80,10 @@ class Worker:
     Args:
         upscaler: the model.
         recipe: how the results are made.
-        output: folder of the results, held open.
+        output: where the results go, opened.
     """
 
-    def __init__(self, upscaler: Upscaler, recipe: Recipe, output: HeldFolder) -> None:
+    def __init__(self, upscaler: Upscaler, recipe: Recipe, output: Place) -> None:
         self.upscaler = upscaler
         self.recipe = recipe
         self.output = output
@@ -95,13 +92,12 @@ class Worker:
         """Read an image, and make sure that its result could be written."""
         handling = self.recipe.handling
         try:
-            with memory_limit(f"Reduce {printable(job.source)} first."):
-                loaded = files.load(Source(job.source), handling)
-                sha256 = digest(job.source)
+            with memory_limit(f"Reduce {job.source.name} first."):
+                loaded = files.load(job.source, handling)
+                sha256 = loaded.source.digest()
                 loaded.source.check_unchanged(loaded.state)
-                files.check(
-                    loaded, job.target, size=self._target_size(loaded), options=handling.options
-                )
+                target, size = Path(job.output), self._target_size(loaded)
+                files.check(loaded, target, size=size, options=handling.options)
         except Exception as error:
             return expected(error)
         facts: dict[str, Any] = {"input_sha256": sha256, "warnings": loaded.warnings or None}
@@ -165,7 +161,7 @@ class Worker:
         except Exception as error:
             is_known = isinstance(error, DiskFullError) or atomic.is_too_large(error)
             if atomic.is_full(error) and not is_known:
-                raise DiskFullError(job.target) from error
+                raise DiskFullError(self.output.shown(job.output)) from error
             raise expected(error) from None
         if computed.is_stream:
             facts["seconds"] = round(computed.seconds + time.monotonic() - started, 3)
@@ -175,16 +171,15 @@ class Worker:
     def _save(self, job: Job, result: Result, finished: Callable[[BinaryIO], None]) -> None:
         content = result.content()
         most = result.most if callable(content) else len(content)
-        if shutil.disk_usage(self.output.path).free < SPARE + most:
-            raise DiskFullError(job.target)
-        if job.replaces and job.target.exists() and os.path.samefile(job.source, job.target):
+        room = self.output.room()
+        if room is not None and room < SPARE + most:
+            raise DiskFullError(self.output.shown(job.output))
+        if job.replaces and self.output.replaces(job.output, job.source):
             raise OutputError(
-                f"The result of {printable(job.source)} would replace it.",
+                f"The result of {job.source.name} would replace it.",
                 hint="Give another folder with -o; inputs are never overwritten.",
             )
-        targets.save_below(
-            content, self.output, job.output, overwrite=job.replaces, finished=finished
-        )
+        self.output.save(content, job.output, overwrite=job.replaces, finished=finished)
 
     def _together(
         self, group: Group, reads: Sequence[Read | ResShiftError], advance: Advance
@@ -240,7 +235,7 @@ class Worker:
                     lambda done, total: advance(done / total),
                     size=self._target_size(read.loaded),
                     note=self.recipe.note(),
-                    target=job.target,
+                    target=Path(job.output),
                     options=self.recipe.handling.options,
                 )
         except Exception as error:
@@ -257,7 +252,7 @@ class Worker:
     def _smaller(self, job: Job) -> str:
         """What helps where memory is too small."""
         tile = self.recipe.settings.tile
-        return f"Use a --tile smaller than {tile} for {printable(job.source)}."
+        return f"Use a --tile smaller than {tile} for {job.source.name}."
 
 
 def _enlarged_before(

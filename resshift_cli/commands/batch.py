@@ -38,6 +38,7 @@ from resshift_cli.errors import (
 
 if TYPE_CHECKING:
     from resshift_cli.batch.ledger import Ledger
+    from resshift_cli.batch.places import Place
     from resshift_cli.batch.plan import Plan
     from resshift_cli.batch.recipe import Recipe
     from resshift_cli.batch.record import Record
@@ -45,8 +46,8 @@ if TYPE_CHECKING:
     from resshift_cli.batch.runner import Engine, Watch
     from resshift_cli.batch.shards import Shard
     from resshift_cli.batch.survey import Leftovers, Survey
+    from resshift_cli.imaging import folders
     from resshift_cli.imaging.files import Handling
-    from resshift_cli.imaging.folders import Tree
     from resshift_cli.weights.registry import ModelEntry
     from resshift_cli.weights.store import Files
 
@@ -64,7 +65,7 @@ class Inputs(Options):
     exclude: ExcludeOption = None
     hidden: HiddenOption = False
 
-    def tree(self, folder: Path, results: Path) -> Tree:
+    def tree(self, folder: Path, results: str) -> folders.Inputs:
         """The inputs in a folder, without its results.
 
         Raises:
@@ -73,7 +74,7 @@ class Inputs(Options):
         from resshift_cli.imaging import folders
 
         selection = folders.Selection(self.include or (), self.exclude or (), self.hidden)
-        tree = folders.Tree(folder, results, selection)
+        tree = folders.Tree(folder, Path(results), selection)
         if self.include and next(tree.images(), None) is None:
             patterns = " or ".join(f"'{printable(pattern)}'" for pattern in self.include)
             raise InputMissingError(
@@ -154,22 +155,22 @@ def batch(
     from resshift_cli.batch.report import Report
 
     keeps = reporting.as_json or course.report is not None
-    report = Report(entry.name, folder, keeps=keeps)
+    report = Report(entry.name, str(folder), keeps=keeps)
     with _telling(report, reporting, summary=not course.dry_run):
         recipe = _recipe(entry, handling, enlarging, course, quiet=reporting.quiet)
         report.settings = recipe.options()
-        from resshift_cli.batch import ledger, names, table
+        from resshift_cli.batch import ledger, names, places, table
 
-        report.output = output or names.results_folder(folder, recipe.mark)
-        tree = inputs.tree(folder, report.output)
-        names.check_apart(folder, report.output, tree.images())
-        work = _Work(report, tree, recipe, course, enlarging, reporting)
+        place = places.at(output or names.results_folder(folder, recipe.mark))
+        tree, report.output = inputs.tree(folder, place.root), place.said
+        names.check_apart(tree, place)
+        work = _Work(report, tree, place, recipe, course, enlarging, reporting)
         if course.dry_run:
-            work.forecast(ledger.Ledger(report.output))
+            work.forecast(ledger.Ledger(place))
         elif work.is_empty():
-            work.survey(ledger.Ledger(report.output))
+            work.survey(ledger.Ledger(place))
         else:
-            with ledger.opened(report.output, course.part()) as book:
+            with ledger.opened(place, course.part()) as book:
                 work.do(book)
         if course.report is not None:
             table.write(course.report, report.rows(), f"resshift batch {folder}")
@@ -259,7 +260,8 @@ class _Work:
     """What is to be done of a folder: looked at, done, entered in the ledger, and told."""
 
     report: Report
-    tree: Tree
+    tree: folders.Inputs
+    place: Place
     recipe: Recipe
     course: Course
     enlarging: Enlarging
@@ -303,7 +305,7 @@ class _Work:
         from resshift_cli.batch import runner
         from resshift_cli.batch.survey import Leftovers
 
-        leftovers = Leftovers(book.path.parent)
+        leftovers = Leftovers(book.place)
         for begun in book.begun.values():
             leftovers.add(begun.output)
         plan = self.survey(book, leftovers)
@@ -338,7 +340,7 @@ class _Work:
             unknown = found.jobs - found.known
             gauge = Gauge(
                 bars,
-                self.tree.folder.absolute().name,
+                Path(self.tree.root).name,
                 found.jobs,
                 work=found.work + unknown * found.usual,
                 usual=found.usual,
@@ -364,7 +366,7 @@ class _Work:
         files = ready.fetch(recipe.entry, offline=offline, quiet=quiet)
         resources = {name: value for name, value in asdict(machine).items() if name != "device"}
         facts = plan.facts()
-        task = Task(recipe, files, resources, facts["folder"], plan.output, (plan.shard,))
+        task = Task(recipe, files, resources, facts["folder"], self.place, (plan.shard,))
         devices = [str(device) for device in choose_devices(self.course.devices)]
         tell = (lambda text: None) if quiet else console.warning
         return partial(Processes, task, devices, book, tell=tell)
@@ -374,18 +376,15 @@ class _Work:
         if record.status == "failed" and self.report.failed <= SHOWN:
             console.error(record.error or "", record.hint or "")
         if record.status == "done" and not (self.reporting.quiet or self.reporting.as_json):
-            assert self.report.output is not None
-            console.result(self.report.output / record.output)
+            console.result(self.place.shown(record.output))
 
     def _warn_of_space(self, plan: Plan, found: Survey) -> None:
-        from resshift_cli.batch import forecast
-
-        free = forecast.free_bytes(plan.output)
-        if found.disk_bytes > free and not self.reporting.quiet:
+        free = plan.output.room()
+        if free is not None and found.disk_bytes > free and not self.reporting.quiet:
             console.warning(
                 f"The results may take {console.size(int(found.disk_bytes))}, and "
-                f"{console.size(free)} are free in {plan.output}: the work stops before the disk "
-                "is full."
+                f"{console.size(free)} are free in {plan.output.said}: the work stops before the "
+                "disk is full."
             )
 
 
@@ -403,11 +402,13 @@ def _tell_forecast(report: Report, figures: Mapping[str, Any], recipe: Recipe) -
         console.note(f"and {in_all - SHOWN} more")
     _tell_others(report)
     if figures["images"]:
+        free = figures["free_bytes"]
+        room = "" if free is None else f", where {console.size(free)} are free"
         console.note(
             f"About {console.duration(figures['seconds'])} on {recipe.device} in "
             f"{precision_name(recipe.dtype)}, {console.size(figures['peak_bytes'])} of memory "
             f"at the peak, and up to about {console.size(figures['disk_bytes'])} in "
-            f"{report.output}, where {console.size(figures['free_bytes'])} are free."
+            f"{report.output}{room}."
         )
 
 
@@ -447,7 +448,7 @@ def _tell_failures(report: Report) -> None:
 
 
 def _tell_more(report: Report, count: int, what: str) -> None:
-    if count > 0 and report.output is not None:
+    if count > 0 and report.output:
         from resshift_cli.batch.ledger import NAME
 
-        console.note(f"and {count} {what}, see {report.output / NAME}")
+        console.note(f"and {count} {what}, see {report.output.rstrip('/')}/{NAME}")

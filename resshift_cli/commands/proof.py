@@ -21,8 +21,9 @@ from resshift_cli.errors import (
 )
 
 if TYPE_CHECKING:
+    from resshift_cli.batch.places import Place
     from resshift_cli.batch.verify import Finding
-    from resshift_cli.imaging.folders import Beside, Tree
+    from resshift_cli.imaging.folders import Beside, Inputs
 
 SHOWN = 10  # problems that are told of
 
@@ -30,7 +31,7 @@ SHOWN = 10  # problems that are told of
 def verify(
     folder: Path,
     output: Path | None,
-    find: Callable[[Path, Path], Tree],
+    find: Callable[[Path, str], Inputs],
     report: Path | None,
     reporting: Reporting,
 ) -> None:
@@ -48,22 +49,22 @@ def verify(
         InputMissingError, UsageError: there is no ledger, or more than one.
         OutputError: the ledger is none of ours, or the report can't be written.
     """
-    from resshift_cli.batch import ledger, table
+    from resshift_cli.batch import ledger, places, table
     from resshift_cli.batch import verify as batch_verify
     from resshift_cli.imaging.folders import Beside
 
-    results = output or _results_of(folder)
+    results = places.at(output or _results_of(folder))
     if not ledger.files(results):
         raise InputMissingError(
-            f"There is no {ledger.NAME} in {printable(results)}, so nothing can be proven.",
+            f"There is no {ledger.NAME} in {printable(results.said)}, so nothing can be proven.",
             hint="Name the folder of results with -o.",
         )
-    tree, beside = find(folder, results), Beside()
+    tree, beside = find(folder, results.root), Beside()
     with console.waiting("Reading the ledger", quiet=reporting.quiet):
         book, images = ledger.Ledger(results), sum(1 for _ in tree.images())
     told = _Told(keeps=report is not None)
     with progress.bars(quiet=reporting.quiet) as bars:
-        bar = bars(total=images, desc=folder.absolute().name, unit="image")
+        bar = bars(total=images, desc=Path(tree.root).name, unit="image")
         for finding in batch_verify.verify(tree, book, beside):
             told.add(finding)
             bar.update(not finding.is_gone)
@@ -134,11 +135,11 @@ def _results_of(folder: Path) -> Path:
     )
 
 
-def _document(folder: Path, results: Path, beside: Beside, told: _Told) -> dict[str, Any]:
+def _document(folder: Path, results: Place, beside: Beside, told: _Told) -> dict[str, Any]:
     return {
         "version": __version__,
         "folder": str(folder),
-        "output": str(results),
+        "output": results.said,
         "counts": told.counts(),
         "others": dict(beside.others),
         "problems": [
@@ -148,11 +149,11 @@ def _document(folder: Path, results: Path, beside: Beside, told: _Told) -> dict[
     }
 
 
-def _tell(folder: Path, results: Path, told: _Told) -> None:
+def _tell(folder: Path, results: Place, told: _Told) -> None:
     more = f", {counted(told.gone, 'result')} whose input is gone" if told.gone else ""
     console.note(
         f"{counted(told.found, 'image')} in {folder}: {told.proven} proven, "
-        f"{counted(len(told.problems), 'problem')}{more}. Results are in {results}"
+        f"{counted(len(told.problems), 'problem')}{more}. Results are in {results.said}"
     )
 
 

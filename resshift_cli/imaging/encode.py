@@ -33,6 +33,7 @@ from resshift_cli.imaging.icc import is_srgb
 from resshift_cli.imaging.metadata import Description
 from resshift_cli.imaging.opening import MAX_PIXELS, decoding, opened
 from resshift_cli.imaging.picture import Picture, Pixels, Samples, levels
+from resshift_cli.imaging.sources import Source
 
 STREAMED = (PNG, TIFF, JPEG)
 """What can be written as its rows come."""
@@ -153,7 +154,7 @@ def _oversized(
 
 def can_hold(
     kind: Format,
-    path: Path,
+    source: Path | Source,
     *,
     max_pixels: int = MAX_PIXELS,
     assumed: Assumed | None = None,
@@ -166,7 +167,7 @@ def can_hold(
         return True
     try:
         with (
-            opened(path, max_pixels=max_pixels, assumed=assumed) as file,
+            opened(source, max_pixels=max_pixels, assumed=assumed) as file,
             decoding(max_pixels=max_pixels),
         ):
             if kind is JPEG and file.start.startswith(b"\xff\xd8"):  # most are, and it holds itself

@@ -8,9 +8,11 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 from resshift_cli.errors import InputMissingError, printable
 from resshift_cli.imaging.formats import FORMATS
+from resshift_cli.imaging.sources import Source
 from resshift_cli.system.sorting import in_order
 
 EXTENSIONS = frozenset(FORMATS) | {".dds"}
@@ -145,21 +147,66 @@ def stream(
         ahead += reversed(inner)
 
 
+class Inputs(Protocol):
+    """The images of a folder, here or in a store; their names are paths in it, with slashes."""
+
+    @property
+    def said(self) -> str:
+        """What the folder is called, without a login."""
+
+    @property
+    def root(self) -> str:
+        """The same from wherever it is asked for, links resolved."""
+
+    def images(self, beside: Beside | None = None) -> Iterator[str]:
+        """The images of the folder, and then of those within it, each sorted by name.
+
+        Args:
+            beside: is told what there is beside them.
+        """
+
+    def has(self, name: str) -> bool:
+        """Whether there is an image of that name."""
+
+    def source(self, name: str) -> Source:
+        """What an image is read from."""
+
+    def ahead(self, names: Sequence[str]) -> None:
+        """Hear of images that are about to be looked at, so that they can be asked for at once."""
+
+
 @dataclass(frozen=True, slots=True)
 class Tree:
-    """A folder of images, with what of it is taken: arguments of `stream`."""
+    """`Inputs` in a folder of this machine: arguments of `stream`."""
 
     folder: Path
     aside: Path | None = None
     selection: Selection = ALL_IMAGES
 
+    @property
+    def said(self) -> str:
+        """As `Inputs` says."""
+        return str(self.folder)
+
+    @property
+    def root(self) -> str:
+        """As `Inputs` says."""
+        return os.path.realpath(self.folder)
+
     def images(self, beside: Beside | None = None) -> Iterator[str]:
-        """Its images; as `stream`."""
+        """As `Inputs` and `stream` say."""
         return stream(self.folder, self.aside, self.selection, beside)
 
-    def has(self, place: str) -> bool:
-        """Whether a path within the folder is one of them."""
-        return self.selection.has(self.folder, place)
+    def has(self, name: str) -> bool:
+        """As `Inputs` says."""
+        return self.selection.has(self.folder, name)
+
+    def source(self, name: str) -> Source:
+        """As `Inputs` says."""
+        return Source(self.folder / name)
+
+    def ahead(self, names: Sequence[str]) -> None:
+        """Nothing is gained by it here."""
 
 
 _FILE, _FOLDER, _LINK = "-dl"

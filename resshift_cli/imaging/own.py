@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from PIL import ExifTags
 
-from resshift_cli.imaging.folders import Beside
+from resshift_cli.imaging.folders import Beside, Inputs
 from resshift_cli.imaging.opening import decoding, opened
 from resshift_cli.imaging.sources import Source
 
@@ -41,21 +41,21 @@ def among(files: Sequence[File]) -> list[File]:
     return results if len(results) < len(files) else []
 
 
-def apart_from_results(folder: Path, names: Iterable[str], beside: Beside) -> Iterator[str]:
+def apart_from_results(inputs: Inputs, names: Iterable[str], beside: Beside) -> Iterator[str]:
     """Those of a folder's images that are no results of ours, which are counted as left alone.
 
     Args:
-        folder: where they are.
-        names: paths within it.
+        inputs: of which they are.
+        names: of the images.
         beside: is told of results.
     """
     for name in names:
-        if is_result(folder / name):
+        if is_result(inputs.source(name)):
             beside.others[KIND] += 1
         else:
             yield name
 
 
-def are_all(folder: Path, names: Iterable[str]) -> bool:
+def are_all(inputs: Inputs) -> bool:
     """Whether a folder's images are all results of ours, which are meant then."""
-    return all(is_result(folder / name) for name in names)
+    return all(is_result(inputs.source(name)) for name in inputs.images())

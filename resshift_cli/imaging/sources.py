@@ -21,6 +21,7 @@ from resshift_cli.errors import (
     UsageError,
     printable,
 )
+from resshift_cli.system.digests import digest, digest_of
 from resshift_cli.system.storage import Remote
 
 _BLOCK = 1 << 20  # bytes
@@ -72,6 +73,25 @@ class Source:
         file = os.fdopen(os.dup(self.spool.fileno()), "rb")
         file.seek(0)
         return file
+
+    def is_file_at(self, path: Path) -> bool:
+        """Whether it is a file of this machine that `path` leads to.
+
+        Raises:
+            OSError: there is nothing at `path`, or the source is gone.
+        """
+        return self.spool is None and os.path.samefile(self.path, path)
+
+    def digest(self) -> str:
+        """The SHA-256 of its content.
+
+        Raises:
+            OSError: it can't be read.
+        """
+        if self.spool is None:
+            return digest(self.path)
+        with self.open() as file:
+            return digest_of(file)
 
     def state(self) -> State | None:
         """What it is like now; None where there is nothing."""

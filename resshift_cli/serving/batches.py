@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from resshift_cli.batch import ledger, names, runner, survey
+from resshift_cli.batch import ledger, names, places, runner, survey
 from resshift_cli.batch.gauge import Gauge
 from resshift_cli.batch.ledger import Ledger
 from resshift_cli.batch.plan import Plan
@@ -165,7 +165,7 @@ class Batches:
                 hint="Move it away.",
             )
         tree = Tree(folder, output, Unlinked(folder=folder))
-        names.check_apart(folder, output, tree.images())
+        names.check_apart(tree, places.at(output))
         assert self.root.path is not None  # or there were no folder
         made = Enlarged(output.relative_to(self.root.path).as_posix())
         job.begin_stage("looking for what is to be done")

@@ -158,8 +158,8 @@ def test_failures_are_told_as_they_happen(
         told.append("failure")
         error(message, hint)
 
-    def naming(path: Path) -> None:
-        told.append(path.name)
+    def naming(path: str) -> None:
+        told.append(Path(path).name)
         result(path)
 
     monkeypatch.setattr(console, "error", telling)

@@ -9,6 +9,7 @@ import pytest
 
 from resshift_cli.batch.gauge import Gauge
 from resshift_cli.batch.resume import Job
+from resshift_cli.imaging.sources import Source
 
 
 class Bar:
@@ -34,7 +35,8 @@ def begin(*work: float) -> tuple[Gauge, list[Bar]]:
         made.append(Bar(**arguments))
         return made[-1]
 
-    jobs = [Job(f"{n}.png", "", Path(), Path(), False, amount) for n, amount in enumerate(work)]
+    source = Source(Path())
+    jobs = [Job(f"{n}.png", "", source, False, amount) for n, amount in enumerate(work)]
     known = [amount for amount in work if amount]
     usual = sum(known) / len(known)
     total = sum(amount or usual for amount in work)

@@ -71,7 +71,7 @@ def test_what_kills_its_process_fails_and_the_rest_is_as_one_process_makes_it(
     assert "14 images" in ran.err and "13 done, 0 finished before, 1 failed" in ran.err
     assert "poison.png was killed, and so were the next two" in ran.err
     assert pictures(alike.with_name("out")) == pictures(alike.with_name("whole"))
-    assert [path.name for path in ledger.files(alike.with_name("out"))] == [ledger.ALL]
+    assert ledger.files(alike.with_name("out")) == [ledger.ALL]
     assert list(Ledger(alike.with_name("out")).failures) == ["poison.png"]
 
 

@@ -9,7 +9,7 @@ import pytest
 from command_line import Run, make_photo
 
 from resshift_cli.imaging import encode, files, own
-from resshift_cli.imaging.folders import Beside
+from resshift_cli.imaging.folders import Beside, Selection, Tree
 from resshift_cli.imaging.formats import SaveOptions
 from resshift_cli.imaging.picture import Picture
 
@@ -46,6 +46,7 @@ def test_results_are_left_out_only_where_there_are_others(upscale: Run, tmp_path
     assert own.among([photo, result]) == [result]
     assert own.among([result]) == own.among([result, result]) == []
     beside, names = Beside(), ["a.png", "a_x4.png"]
-    assert list(own.apart_from_results(tmp_path, names, beside)) == ["a.png"]
+    assert list(own.apart_from_results(Tree(tmp_path), names, beside)) == ["a.png"]
     assert beside.others == {own.KIND: 1}
-    assert own.are_all(tmp_path, names[1:]) and not own.are_all(tmp_path, names)
+    alone = Tree(tmp_path, selection=Selection(names[1:]))
+    assert own.are_all(alone) and not own.are_all(Tree(tmp_path))

@@ -45,7 +45,14 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # the cores are shared out among proces
     torch.set_num_threads(1)
     os.environ["OMP_NUM_THREADS"] = "1"
 
-pytest_plugins = ["browser_pages", "download_bench", "model_hosts", "serving_bench", "stores"]
+pytest_plugins = [
+    "browser_pages",
+    "download_bench",
+    "model_hosts",
+    "ray_nodes",
+    "serving_bench",
+    "stores",
+]
 
 NOBODY = 65534  # a user who is not root
 

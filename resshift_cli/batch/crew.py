@@ -114,10 +114,8 @@ class Crew(ABC):
     Attributes:
         hands: that are at work, or begin.
         inbox: what they say.
+        most_deaths: of hands, one after another, before the batch is given up.
     """
-
-    MOST_DEATHS = 3
-    """Hands that may die one after another before the batch is given up."""
 
     def __init__(
         self,
@@ -129,9 +127,10 @@ class Crew(ABC):
         self.task, self.book, self.watch, self.tell = task, book, watch, tell
         self.hands: list[Hand] = []
         self.inbox: queue.Queue[tuple[Hand, Any]] = queue.Queue()
+        self.most_deaths = 3
         inputs = Tree(Path(task.folder))
         self._judge = Judge(inputs, book, task.recipe.identity(), overwrite=False)
-        self._stops = self._fails_fast = False
+        self._stops = False
         self._deaths = 0  # of hands, since the last result, but of those with something on trial
         self._lost: deque[Group] = deque()
         self._died_of: Counter[str] = Counter()  # by inputs
@@ -152,9 +151,11 @@ class Crew(ABC):
         """
         raise error
 
-    def run(self, groups: Iterable[Group], *, fail_fast: bool = False) -> None:
+    def begun(self, hand: Hand) -> None:  # noqa: B027
+        """Hear that a hand wants its first group."""
+
+    def run(self, groups: Iterable[Group]) -> None:
         """As `runner.Engine` says."""
-        self._fails_fast = fail_fast
         with closing(self.watch.gauge):
             try:
                 self._do(_Ahead(groups))
@@ -176,7 +177,10 @@ class Crew(ABC):
             except queue.Empty:
                 continue
             if message == NEXT:
-                hand.has_begun = hand.is_idle = True
+                if not hand.has_begun:
+                    hand.has_begun = True
+                    self.begun(hand)
+                hand.is_idle = not hand.is_done
             elif message is ENDED:
                 self._bury(hand)
             else:
@@ -221,13 +225,13 @@ class Crew(ABC):
     def _told(self, hand: Hand, record: Record) -> None:
         group = hand.held.pop(record.input)
         self._tell(next(job for job in group.jobs if job.input == record.input), record)
-        self._stops |= self._fails_fast and record.status == "failed"
 
     def _tell(self, job: Job, record: Record) -> None:
         self.watch.record(record)
         if record.status == "failed":
             self.watch.gauge.fail()
         self.watch.gauge.finish(job)
+        self._stops |= self.watch.is_enough()
 
     def _bury(self, hand: Hand) -> None:
         """See to what a hand had when it ended."""
@@ -248,7 +252,7 @@ class Crew(ABC):
             self.refused(hand, _died(hand))
         elif not is_trial:
             self._deaths += 1
-            if self._deaths >= self.MOST_DEATHS:
+            if self._deaths >= self.most_deaths:
                 raise _died(hand)
 
     def _once_more(self, job: Job) -> Job:
@@ -281,7 +285,6 @@ class Crew(ABC):
         record = failed_record({"folder": self.task.folder, **recipe.facts(), **names}, error)
         self.book.append(record)
         self._tell(job, record)
-        self._stops |= self._fails_fast
 
     def _dismiss(self) -> None:
         """Have all hands end that have nothing in hand; those that have not begun, at once."""
@@ -367,6 +370,6 @@ def work(
 def _died(hand: Hand) -> ResShiftError:
     return ResShiftError(
         f"The process {hand.last_words()}.",
-        hint="Memory may have run out: use a smaller --tile, or fewer --devices. The same command "
+        hint="Memory may have run out: use a smaller --tile, or fewer processes. The same command "
         "goes on from here.",
     )

@@ -226,7 +226,7 @@ def locked(place: Path | Place, shard: Shard = WHOLE) -> Iterator[None]:
         OutputError: another batch is at work in it, or it can't be written.
     """
     place, whole = places.at(place), shard.of == 1
-    own = _lock_name(shard)
+    own = lock_name(shard)
     with _held(place, own):
         # Each has its own before it looks for others: of two at once, one sees the other.
         for name in sorted(place.journals.names(f".{_START}")):
@@ -243,7 +243,7 @@ def locked_part(place: Path | Place, *parts: Shard) -> AbstractContextManager[ob
     Raises:
         OutputError: as `locked`.
     """
-    return _held(places.at(place), _lock_name(*parts))
+    return _held(places.at(place), lock_name(*parts))
 
 
 def _held(place: Place, name: str, patience: float = 0) -> AbstractContextManager[object]:
@@ -259,7 +259,8 @@ def _name(*parts: Shard) -> str:
     return NAME.replace(".jsonl", f"{_told_apart(parts)}.jsonl")
 
 
-def _lock_name(*parts: Shard) -> str:
+def lock_name(*parts: Shard) -> str:
+    """Of the file that `locked_part` locks."""
     return LOCK.replace(".lock", f"{_told_apart(parts)}.lock")
 
 

@@ -34,17 +34,19 @@ class Watch:
     Attributes:
         record: called with what became of every image, once it is on the disk; from a thread.
         gauge: how far it is.
+        is_enough: asked whether too many images have failed for the others to be worth while.
     """
 
     record: Callable[[Record], None] = lambda record: None
     gauge: Gauge = field(default_factory=Gauge)
+    is_enough: Callable[[], bool] = lambda: False
 
 
 class Engine(Protocol):
     """What does groups: this process, processes of its own, or machines."""
 
-    def run(self, groups: Iterable[Group], *, fail_fast: bool = False) -> None:
-        """Do all jobs, whatever becomes of single ones; with `fail_fast`, up to a failure.
+    def run(self, groups: Iterable[Group]) -> None:
+        """Do all jobs, whatever becomes of single ones, until there are none or it is enough.
 
         Groups are asked for as they are needed. Whatever ends it, Ctrl-C included, results that are
         computed are written first; one that is computed while it is written is given up.
@@ -130,7 +132,7 @@ class Runner:
         self.watch = watch or Watch()
         self.gauge = self.watch.gauge
 
-    def run(self, groups: Iterable[Group], *, fail_fast: bool = False) -> None:
+    def run(self, groups: Iterable[Group]) -> None:
         """As `Engine` says."""
         ahead = iter(groups)
         with (
@@ -146,24 +148,23 @@ class Runner:
 
             group, reading = begun()
             writing: list[Future[Record]] = []
-            while group is not None:
+            while group is not None and not self.watch.is_enough():
                 reads = [read.result() for read in reading]
                 following, reading = begun()
                 self.gauge.begin(group.jobs)
                 computed = self.worker.compute(group, reads, self.gauge.advance)
-                failed = [written.result().status == "failed" for written in writing]
-                if fail_fast and any(failed):
-                    return
+                _await(writing)
                 writing = []
                 for job, read, made in zip(group.jobs, reads, computed, strict=True):
+                    if self.watch.is_enough():
+                        return _await(writing)
                     if made.is_stream:  # here, where Ctrl-C is seen
                         wait(writing)
-                        ended = self._finish(job, read, made).status == "failed"
+                        self._finish(job, read, made)
                     else:
                         writing.append(writer.submit(self._finish, job, read, made))
-                        ended = isinstance(made.result, ResShiftError)
-                    if fail_fast and ended:
-                        return _await(writing)
+                        if isinstance(made.result, ResShiftError):  # is it enough now?
+                            wait(writing)
                 group = following
             _await(writing)
 

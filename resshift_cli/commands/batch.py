@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,15 +15,16 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from resshift_cli.commands import choice, console, progress, proof, ready
-from resshift_cli.commands.groups import Enlarging, Machine, Options, Reporting
+from resshift_cli.commands.engines import Workers
+from resshift_cli.commands.groups import Enlarging, Options, Reporting
 from resshift_cli.commands.options import (
-    DevicesOption,
     DryRunOption,
     ExcludeOption,
     FailFastOption,
     FolderArgument,
     HiddenOption,
     IncludeOption,
+    MaxFailuresOption,
     ResultsOption,
     ShardOption,
     TableOption,
@@ -43,13 +45,11 @@ if TYPE_CHECKING:
     from resshift_cli.batch.recipe import Recipe
     from resshift_cli.batch.record import Record
     from resshift_cli.batch.report import Report
-    from resshift_cli.batch.runner import Engine, Watch
     from resshift_cli.batch.shards import Shard
     from resshift_cli.batch.survey import Leftovers, Survey
     from resshift_cli.imaging import folders
     from resshift_cli.imaging.files import Handling
     from resshift_cli.weights.registry import ModelEntry
-    from resshift_cli.weights.store import Files
 
 SHOWN = 10  # failures that are told of
 KINDS = 8  # extensions of files that are told of
@@ -91,11 +91,16 @@ class Course(Options):
     panel = "How to go about it"
 
     fail_fast: FailFastOption = False
+    max_failures: MaxFailuresOption = None
     dry_run: DryRunOption = False
     shard: ShardOption = None
-    devices: DevicesOption = None
     verify: VerifyOption = False
     report: TableOption = None
+
+    @property
+    def most(self) -> float:
+        """Images that may fail before the others are left alone, that one included."""
+        return 1 if self.fail_fast else self.max_failures or math.inf
 
     def part(self) -> Shard:
         """Which part of the work is done here."""
@@ -103,20 +108,15 @@ class Course(Options):
 
         return WHOLE if self.shard is None else Shard(*map(int, self.shard.split("/")))
 
-    def check(self, machine: Machine) -> None:
+    def check(self) -> None:
         """Refuse what can't be.
 
         Raises:
-            UsageError: --verify beside --dry-run or --shard, --devices beside --device, or a report
-                of no known kind.
+            UsageError: --verify beside --dry-run or --shard, or a report of no known kind.
         """
         if self.verify and self.shard:
             raise UsageError(
                 "--verify looks at the whole folder, not at a --shard.", hint="Leave out --shard."
-            )
-        if self.devices and machine.device != "auto":
-            raise UsageError(
-                "--device and --devices both say where to compute.", hint="Leave one of them out."
             )
         if self.dry_run and (self.verify or self.report):
             raise UsageError(
@@ -134,6 +134,7 @@ def batch(
     *,
     output: ResultsOption = None,
     course: Course,
+    workers: Workers,
     inputs: Inputs,
     enlarging: Enlarging,
     reporting: Reporting,
@@ -145,7 +146,12 @@ def batch(
     others from being done; in the end the exit code is then 1.
     """
     _check_folder(folder, output)
-    course.check(enlarging.machine)
+    course.check()
+    workers.check(enlarging.machine)
+    folder, output = workers.found(folder), output and workers.found(output)
+    own = enlarging.model.weights
+    model = replace(enlarging.model, weights=own and workers.found(own))
+    enlarging = replace(enlarging, model=model)
     if course.verify:
         proof.verify(folder, output, inputs.tree, course.report, reporting)
         return
@@ -157,14 +163,14 @@ def batch(
     keeps = reporting.as_json or course.report is not None
     report = Report(entry.name, str(folder), keeps=keeps)
     with _telling(report, reporting, summary=not course.dry_run):
-        recipe = _recipe(entry, handling, enlarging, course, quiet=reporting.quiet)
+        recipe = _recipe(entry, handling, enlarging, course, workers, quiet=reporting.quiet)
         report.settings = recipe.options()
         from resshift_cli.batch import ledger, names, places, table
 
         place = places.at(output or names.results_folder(folder, recipe.mark))
         tree, report.output = inputs.tree(folder, place.root), place.said
         names.check_apart(tree, place)
-        work = _Work(report, tree, place, recipe, course, enlarging, reporting)
+        work = _Work(report, tree, place, recipe, course, workers, enlarging, reporting)
         if course.dry_run:
             work.forecast(ledger.Ledger(place))
         elif work.is_empty():
@@ -221,7 +227,13 @@ def _check_folder(folder: Path, output: Path | None) -> None:
 
 
 def _recipe(
-    entry: ModelEntry, handling: Handling, enlarging: Enlarging, course: Course, *, quiet: bool
+    entry: ModelEntry,
+    handling: Handling,
+    enlarging: Enlarging,
+    course: Course,
+    workers: Workers,
+    *,
+    quiet: bool,
 ) -> Recipe:
     """How the results are made; the model is fetched for that, unless nothing is to be done."""
     from resshift_cli.weights import store
@@ -238,21 +250,12 @@ def _recipe(
         ready.import_torch()
         from resshift_cli.batch.recipe import Recipe
         from resshift_cli.restoration import settings
-        from resshift_cli.system.device import choose_devices, choose_dtype
 
         chosen = settings.settings(spec, name=entry.name, **enlarging.computation.arguments())
-        device = choose_devices(course.devices or machine.device)[0]
-        dtype = choose_dtype(machine.precision, device)
-        weights = "" if files is None else _digest(files)
+        device, dtype = workers.place(machine)
+        weights = "" if files is None else files.digest()
     box = enlarging.computation.box()
     return Recipe(entry, spec, chosen, handling, device, dtype, weights, box)
-
-
-def _digest(files: Files) -> str:
-    from resshift_cli.system.digests import digest
-
-    paths = (files.weights, files.autoencoder)
-    return "+".join(digest(path) for path in paths if path is not None)
 
 
 @dataclass
@@ -264,6 +267,7 @@ class _Work:
     place: Place
     recipe: Recipe
     course: Course
+    workers: Workers
     enlarging: Enlarging
     reporting: Reporting
 
@@ -313,9 +317,8 @@ class _Work:
         found = self.report.survey
         assert found is not None
         runner.enter_others(plan, found.beside.others, book)
-        stops = self.course.fail_fast and bool(found.failures)
-        if stops:
-            runner.enter(plan, found.failures[:1], book, self._tell)
+        if found.failed + len(found.beside.unreadable) >= self.course.most:
+            runner.enter(plan, found.failures[: int(self.course.most)], book, self._tell)
             return
         if not found.jobs:
             entered = runner.groups(plan, book, self._tell) if found.failures else ()
@@ -323,20 +326,23 @@ class _Work:
                 pass
             return
         self._warn_of_space(plan, found)
-        self._run(plan, book, found)
+        self._run(plan, found)
 
-    def _run(self, plan: Plan, book: Ledger, found: Survey) -> None:
+    def _run(self, plan: Plan, found: Survey) -> None:
         from resshift_cli.batch import runner
         from resshift_cli.batch.gauge import Gauge
 
         # As in the ledger, whatever "auto" may mean by now.
         device, precision = plan.recipe.place()
         machine = replace(self.enlarging.machine, device=device, precision=precision)
-        begin = self._engine(plan, book, machine)
-        if not self.reporting.quiet:
+        offline, quiet = self.enlarging.model.offline, self.reporting.quiet
+        begin = self.workers.begin(
+            plan, self.place, found.jobs, machine, offline=offline, quiet=quiet
+        )
+        if not quiet and self.workers.engine == "local":
             job = choice.Job(found.frames, self.enlarging.computation, machine)
             choice.announce(plan.recipe.entry, plan.recipe.spec, plan.recipe.settings, job)
-        with progress.bars(quiet=self.reporting.quiet) as bars:
+        with progress.bars(quiet=quiet) as bars:
             unknown = found.jobs - found.known
             gauge = Gauge(
                 bars,
@@ -346,30 +352,11 @@ class _Work:
                 usual=found.usual,
                 failed=found.failed,
             )
-            engine = begin(runner.Watch(self._tell, gauge))
-            groups = runner.groups(plan, book, self._tell)
-            engine.run(groups, fail_fast=self.course.fail_fast)
+            engine = begin(runner.Watch(self._tell, gauge, self._is_enough))
+            engine.run(runner.groups(plan, plan.ledger, self._tell))
 
-    def _engine(self, plan: Plan, book: Ledger, machine: Machine) -> Callable[[Watch], Engine]:
-        """What does the work, ready to begin but for who is told of it."""
-        recipe, quiet = plan.recipe, self.reporting.quiet
-        offline = self.enlarging.model.offline
-        if self.course.devices is None:
-            from resshift_cli.batch.runner import Runner
-
-            upscaler = ready.load(recipe.entry, machine, offline=offline, quiet=quiet)
-            return partial(Runner, upscaler, recipe, plan.facts(), book)
-        from resshift_cli.batch.crew import Task
-        from resshift_cli.batch.processes import Processes
-        from resshift_cli.system.device import choose_devices
-
-        files = ready.fetch(recipe.entry, offline=offline, quiet=quiet)
-        resources = {name: value for name, value in asdict(machine).items() if name != "device"}
-        facts = plan.facts()
-        task = Task(recipe, files, resources, facts["folder"], self.place, (plan.shard,))
-        devices = [str(device) for device in choose_devices(self.course.devices)]
-        tell = (lambda text: None) if quiet else console.warning
-        return partial(Processes, task, devices, book, tell=tell)
+    def _is_enough(self) -> bool:
+        return self.report.failed >= self.course.most
 
     def _tell(self, record: Record) -> None:
         self.report.add(record)

@@ -22,7 +22,13 @@ from resshift_cli.commands.values import DEFAULT_MODEL
 from resshift_cli.errors import OutputError, ResShiftError, UsageError
 
 LITTLE_DISK = 2 * 10**9  # bytes; a model and its converted copy
-EXTRAS = {"heic": "pillow_heif", "jxl": "pillow_jxl", "metrics": "pyiqa", "train": "tensorboard"}
+EXTRAS = {
+    "heic": "pillow_heif",
+    "jxl": "pillow_jxl",
+    "metrics": "pyiqa",
+    "ray": "ray",
+    "train": "tensorboard",
+}
 SECRET = frozenset({"HF_TOKEN", "RESSHIFT_RELEASES"})  # which may hold a password
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -90,6 +90,15 @@ HiddenOption = Annotated[
 FailFastOption = Annotated[
     bool, typer.Option("--fail-fast", help="Stop at the first image that fails.")
 ]
+MaxFailuresOption = Annotated[
+    int | None,
+    typer.Option(
+        "--max-failures",
+        metavar="N",
+        min=1,
+        help="Stop when so many images have failed. By default the others are done, however many.",
+    ),
+]
 DryRunOption = Annotated[
     bool,
     typer.Option(
@@ -114,6 +123,21 @@ DevicesOption = Annotated[
         callback=values.device_names,
         help="A process for each of several devices of one kind: cuda:0,cuda:1, or all for every "
         "GPU.",
+    ),
+]
+EngineOption = Annotated[
+    Literal["local", "ray"],
+    typer.Option(
+        help="Who works: this machine, or all GPUs (or cores) of a Ray cluster, whose nodes share "
+        "the folders.",
+    ),
+]
+AddressOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="auto|HOST:PORT",
+        help="Where the cluster is; auto: the one that this machine belongs to. Without it, "
+        "$RAY_ADDRESS, or else one of this machine alone.",
     ),
 ]
 VerifyOption = Annotated[

@@ -120,6 +120,27 @@ def choose_devices(names: str) -> list[torch.device]:
     return [torch.device(first.type, index) for index in range(_cards(first).device_count())]
 
 
+def choose_elsewhere(name: str, precision: str) -> tuple[torch.device, torch.dtype]:
+    """A device of other machines, and what is computed in there; this one need not have it.
+
+    Raises:
+        DeviceError, UsageError: as `choose_device` and `choose_dtype`; or the device is not here,
+            so that it can't be told what is fast there.
+    """
+    try:
+        device = choose_device(name)
+    except DeviceError:
+        device = torch.device(name)
+        if device.type not in _CARDS:
+            raise
+        if precision == "auto":
+            raise UsageError(
+                f"There is no {device.type.upper()} device here to tell what is fast on such.",
+                hint="Say what to compute in: --precision bf16, or fp16 on older cards.",
+            ) from None
+    return device, choose_dtype(precision, device)
+
+
 def has_fast_bf16(device: torch.device) -> bool:
     """Whether bfloat16 arithmetic is native, and so faster than float32, on this device."""
     if device.type == "cuda":

@@ -39,6 +39,11 @@ class Files:
     weights: Path
     autoencoder: Path | None
 
+    def digest(self) -> str:
+        """SHA-256 of the files, joined by "+": what results say that they were made with."""
+        paths = (self.weights, self.autoencoder)
+        return "+".join(digests.digest(path) for path in paths if path is not None)
+
 
 @dataclass(frozen=True, slots=True)
 class Checked:

@@ -63,6 +63,17 @@ def test_fail_fast_stops_at_the_first_failure(batch: Run, folder: Path) -> None:
     assert set(results(folder.with_name("in_x4"))) == {"a.png"}
 
 
+@pytest.mark.parametrize("devices", [[], ["--devices", "cpu"]])
+def test_so_many_failures_may_be_enough(batch: Run, folder: Path, devices: list[str]) -> None:
+    for number in range(12):
+        (folder / f"aa{number}.png").touch()
+    ran = batch(folder, "--max-failures", "2", *devices)
+    assert ran.code == 1
+    assert list(ledger.Ledger(folder.with_name("in_x4")).results) == ["a.png"]
+    ran = batch(folder, "--max-failures", "13", *devices)
+    assert "2 done, 1 finished before, 12 failed" in ran.err
+
+
 def test_a_bug_fails_an_image_and_not_the_night(
     batch: Run, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -87,6 +87,17 @@ def test_cuda_where_there_is_none_is_a_device_error(
     assert "--device cpu" in caught.value.hint
 
 
+def test_cuda_of_other_machines_is_taken_where_the_precision_is_said(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    have_cuda(monkeypatch, 0)
+    assert device.choose_elsewhere("cuda", "bf16") == (torch.device("cuda"), torch.bfloat16)
+    with pytest.raises(UsageError, match="no CUDA device here") as caught:
+        device.choose_elsewhere("cuda", "auto")
+    assert "--precision bf16" in caught.value.hint
+    assert device.choose_elsewhere("cpu", "fp32") == (CPU, torch.float32)
+
+
 def test_a_card_beyond_the_last_is_a_device_error(monkeypatch: pytest.MonkeyPatch) -> None:
     have_cuda(monkeypatch, 2)
     assert choose_device("cuda") == CUDA

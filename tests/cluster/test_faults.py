@@ -1,0 +1,173 @@
+"""Whatever dies of a cluster: the files are those of one machine, and the ledger tells no lies."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+import torch
+from batch_folder import results
+from command_line import Ran, Run, make_photo, start
+from ray_nodes import Nodes
+
+from resshift_cli.batch.ledger import Ledger
+
+pytestmark = pytest.mark.cluster
+
+Start = Callable[..., subprocess.Popen[str]]
+
+
+@pytest.fixture(autouse=True)
+def one_thread(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Results depend on the number of threads, by rounding."""
+    before = torch.get_num_threads()
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def slow(tmp_path: Path) -> Path:
+    """Sixteen photos that take their time: ten that are padded to one size, and others."""
+    folder = tmp_path / "slow"
+    folder.mkdir()
+    for number in range(10):
+        make_photo(folder / f"{number}.png", 17 + number % 8, 25 + number % 5)
+    for number in range(6):
+        make_photo(folder / f"large{number}.png", 40 + 8 * number, 40)
+    return folder
+
+
+@pytest.fixture
+def batch_on(cluster: Nodes, tiny_weights: Path) -> Start:
+    """Begins a batch on the cluster, in a process of its own."""
+
+    def begin(folder: Path, *options: object) -> subprocess.Popen[str]:
+        mine = ("--weights", tiny_weights, "-o", folder.with_name("out"), *options)
+        where = ("--engine", "ray", "--address", cluster.address)
+        environment = {"PYTHONPATH": os.getcwd()}
+        return start(
+            "batch", folder, "--steps", 1, *mine, *where, cwd=cluster.home, environment=environment
+        )
+
+    return begin
+
+
+@pytest.fixture
+def two(cluster: Nodes, tmp_path: Path) -> Nodes:
+    """The cluster with a second node."""
+    if not cluster.others:
+        cluster.add(tmp_path)
+    return cluster
+
+
+def ended(process: subprocess.Popen[str]) -> Ran:
+    out, err = process.communicate(timeout=240)
+    return Ran(process.returncode, out, err)
+
+
+def first_result(process: subprocess.Popen[str]) -> None:
+    """Wait until something is done, and more is not."""
+    assert process.stdout is not None
+    line = process.stdout.readline()
+    assert line.endswith(".png\n"), process.communicate()[1]
+
+
+def check(batch: Run, folder: Path) -> None:
+    """The files are those of one machine, nothing else is there, and the ledger proves it."""
+    output, whole = folder.with_name("out"), folder.with_name("whole")
+    batch(folder, "-o", whole)
+    ours, theirs = (
+        {name: data for name, data in results(place).items() if "resshift-batch" not in name}
+        for place in (output, whole)
+    )
+    assert ours == theirs
+    ran = batch(folder, "-o", output, "--verify")
+    assert "16 proven, 0 problems" in ran.err
+
+
+def test_a_cluster_makes_what_one_machine_makes_and_its_logs_name_the_images(
+    batch: Run, batch_on: Start, two: Nodes, slow: Path
+) -> None:
+    ran = ended(batch_on(slow))
+    assert (ran.code, "16 done, 0 finished before, 0 failed" in ran.err) == (0, True), ran.err
+    check(batch, slow)
+    logs = "".join(path.read_text() for path in two.logs.glob("worker-*.err"))
+    assert "large3.png: begun" in logs and "large3.png: done" in logs
+    assert two.workers() == []
+
+
+def test_a_worker_that_is_killed_costs_nothing(
+    batch: Run, batch_on: Start, two: Nodes, slow: Path
+) -> None:
+    process = batch_on(slow)
+    first_result(process)
+    two.workers()[0].kill()
+    ran = ended(process)
+    assert (ran.code, "16 done, 0 finished before, 0 failed" in ran.err) == (0, True), ran.err
+    check(batch, slow)
+
+
+def test_an_image_that_kills_every_worker_is_given_up_and_named(
+    batch: Run, batch_on: Start, two: Nodes, slow: Path
+) -> None:
+    make_photo(slow / "poison.png", 9, 9)
+    ran = ended(batch_on(slow))
+    assert (ran.code, "16 done, 0 finished before, 1 failed" in ran.err) == (1, True), ran.err
+    assert "poison.png was killed, and so were the next two" in ran.err
+    assert list(Ledger(slow.with_name("out")).failures) == ["poison.png"]
+    (slow / "poison.png").unlink()
+    check(batch, slow)
+
+
+@pytest.mark.parametrize("number, code", [(signal.SIGKILL, -9), (signal.SIGINT, 130)])
+def test_the_same_command_goes_on_when_the_driver_is_ended(
+    batch: Run, batch_on: Start, two: Nodes, slow: Path, number: int, code: int
+) -> None:
+    process = batch_on(slow)
+    first_result(process)
+    process.send_signal(number)
+    assert ended(process).code == code
+    done = len(Ledger(slow.with_name("out")).results)
+    assert 0 < done < 16
+    psutil.wait_procs(two.workers(), timeout=120)  # nobody needs them, as the cluster finds out
+    ran = ended(batch_on(slow))
+    assert f"{16 - done} done, {done} finished before" in ran.err
+    check(batch, slow)
+
+
+@pytest.mark.parametrize(
+    "option, name, words",
+    [
+        ("--weights", "tiny.safetensors", "The weights of tiny.safetensors on node"),
+        ("--output", "results", "results is another folder, or none, on node"),
+    ],
+)
+def test_a_node_that_has_another_file_or_folder_of_the_name_is_left_alone(
+    batch_on: Start, two: Nodes, slow: Path, tiny_weights: Path, option: str, name: str, words: str
+) -> None:
+    other = Path(two.others[-1].cwd())
+    (two.home / "tiny.safetensors").write_bytes(tiny_weights.read_bytes())
+    (other / "tiny.safetensors").write_bytes(tiny_weights.read_bytes() + b" ")
+    (other / "results").mkdir(exist_ok=True)
+    ran = ended(batch_on(slow, option, f"/proc/self/cwd/{name}"))
+    assert (ran.code, "16 done, 0 finished before, 0 failed" in ran.err) == (0, True), ran.err
+    assert words in ran.err
+    assert not list(other.rglob("*.png"))
+
+
+def test_a_node_that_is_killed_costs_nothing(
+    batch: Run, batch_on: Start, two: Nodes, slow: Path
+) -> None:
+    process = batch_on(slow)
+    first_result(process)
+    two.kill_other()
+    ran = ended(process)
+    assert (ran.code, "16 done, 0 finished before, 0 failed" in ran.err) == (0, True), ran.err
+    check(batch, slow)

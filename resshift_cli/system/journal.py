@@ -43,18 +43,11 @@ class Journal:
         """
         try:
             with held.open_own(self.path, write=False) as file:
-                if self.path.name.endswith(PACKED):
-                    with gzip.open(file) as unpacked:
-                        yield from _objects(unpacked)
-                else:
-                    yield from _objects(file)
+                yield from objects(file, self.path.name)
         except FileNotFoundError:
             return
         except (OSError, EOFError, zlib.error) as error:
-            why = atomic.reason(error) if isinstance(error, OSError) else "it is damaged"
-            raise OutputError(
-                f"{printable(self.path)} can't be read: {why}.", hint=self.hint
-            ) from (error)
+            raise not_read(printable(self.path), error, self.hint) from error
 
     def append(self, values: Mapping[str, Any]) -> None:
         """Add a line; when this returns it is on the disk.
@@ -83,13 +76,8 @@ class Journal:
         Raises:
             OutputError: it can't be written; what was there stays as it was.
         """
-        # As it is read again and again: the same lines give the same bytes, whenever.
-        with (
-            atomic.replacing(self.path) as file,
-            gzip.GzipFile("", "wb", _LEVEL, file, mtime=0) as packed,
-        ):
-            for values in lines:
-                packed.write(json.dumps(values).encode("ascii") + b"\n")
+        with atomic.replacing(self.path) as file:
+            pack(lines, file)
 
     @staticmethod
     def _ends_whole(file: Any) -> bool:
@@ -97,6 +85,37 @@ class Journal:
             return True
         file.seek(-1, os.SEEK_END)
         return bool(file.read(1) == b"\n")
+
+
+def pack(lines: Iterable[Mapping[str, Any]], file: IO[bytes], level: int = _LEVEL) -> None:
+    """Write compressed lines to a file; the same lines give the same bytes, whenever."""
+    with gzip.GzipFile("", "wb", level, file, mtime=0) as packed:
+        for values in lines:
+            packed.write(json.dumps(values).encode("ascii") + b"\n")
+
+
+def objects(file: IO[bytes], name: str) -> Iterator[dict[str, Any]]:
+    """The whole lines of a journal that are objects.
+
+    Args:
+        file: the journal, open.
+        name: what it is called, which says whether it is compressed.
+
+    Raises:
+        OSError, EOFError, zlib.error: it can't be read, or is damaged.
+    """
+    if not name.endswith(PACKED):
+        yield from _objects(file)
+        return
+    with gzip.open(file) as unpacked:
+        yield from _objects(unpacked)
+
+
+def not_read(shown: str, error: Exception, hint: str) -> OutputError:
+    """What is said of a journal that can't be read."""
+    is_told = isinstance(error, OSError) and not isinstance(error, gzip.BadGzipFile)
+    why = atomic.reason(error) if is_told and isinstance(error, OSError) else "it is damaged"
+    return OutputError(f"{shown} can't be read: {why}.", hint=hint)
 
 
 def _objects(file: IO[bytes] | gzip.GzipFile) -> Iterator[dict[str, Any]]:

@@ -30,6 +30,9 @@ class Journals(Protocol):
     def names(self, start: str) -> list[str]:
         """What is there whose name begins so; nothing where that can't be told."""
 
+    def grown(self, name: str) -> list[str]:
+        """The journals that were made of one by `growing`."""
+
     def bytes(self, name: str) -> int:
         """How large a journal is; 0 if it is gone."""
 
@@ -85,6 +88,10 @@ class FolderJournals:
             return [path.name for path in self.path.iterdir() if path.name.startswith(start)]
         except OSError:  # whoever opens one will tell
             return []
+
+    def grown(self, name: str) -> list[str]:
+        """As `Journals` says: itself."""
+        return [name]
 
     def bytes(self, name: str) -> int:
         """As `Journals` says."""

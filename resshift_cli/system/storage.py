@@ -9,17 +9,19 @@ alone: no message and no record has it.
 
 from __future__ import annotations
 
+import errno
 import hashlib
-import random
+import io
+import os
 import re
 import secrets
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from datetime import datetime
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 from urllib.parse import unquote, urlsplit
 
 from resshift_cli.errors import (
@@ -31,14 +33,13 @@ from resshift_cli.errors import (
     printable,
 )
 from resshift_cli.system.digests import digest
+from resshift_cli.system.patience import Answer, patiently
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
 
-T = TypeVar("T")
-
 _URL = re.compile(r"([a-z][a-z0-9+.-]+)://", re.IGNORECASE)
-_WEB = ("http", "https")
+WEB = ("http", "https")
 _EXTRAS = {
     **{"s3": "s3", "s3a": "s3", "gs": "gs", "gcs": "gs", "az": "az", "abfs": "az", "abfss": "az"},
     **{"sftp": "sftp", "ssh": "sftp"},
@@ -50,11 +51,8 @@ _RENAMED = ("sftp", "ssh")
 """Where a file that is being written can be seen, so that it gets its name in the end."""
 
 BLOCK = 16 << 20  # bytes that are asked for at a time
+HEAD = 64 << 10  # bytes in which most headers are
 SILENCE = 30.0  # seconds that a web server may take to send something
-TRIES = 6  # of a request that fails
-_BACK_OFF = 0.25  # seconds before the second try; twice as many before every other
-# Statuses of web servers that the same request would get again.
-_FINAL = (400, 401, 403, 404, 405, 410)
 
 
 def is_url(name: str) -> bool:
@@ -80,7 +78,7 @@ class Remote:
     @property
     def shown(self) -> str:
         """The URL without login and signature."""
-        if self.scheme not in _WEB:
+        if self.scheme not in WEB:
             return printable(re.sub(r"://[^/@]*@", "://", self.url))
         parts = urlsplit(self.url)
         host = parts.netloc.rpartition("@")[2]
@@ -89,7 +87,7 @@ class Remote:
     @property
     def name(self) -> str:
         """Its last part, as a file here may be called; "" of a folder."""
-        web = self.scheme in _WEB
+        web = self.scheme in WEB
         path = urlsplit(self.url).path if web else self.url.partition("://")[2]
         last = path.rpartition("/")[2]
         return (unquote(last) if web else last).replace("/", "_").replace("\0", "_")
@@ -113,13 +111,13 @@ class Remote:
             ImageUnreadableError: it is larger, or changed while it was read.
             UsageError: there is no way to such places here.
         """
-        with _told(self, "read", InputMissingError):
-            if self.scheme in _WEB:
+        with told(self, "read", InputMissingError):
+            if self.scheme in WEB:
                 return _Web(self).fetch(file, most)
             return self._fetch(file, most)
 
     def _fetch(self, file: BinaryIO, most: int) -> str:
-        system, path = self._system()
+        system, path = self.system()
         found = patiently(lambda: system.info(path))
         if found["type"] != "file":
             raise InputMissingError(f"{self.shown} is a folder.", hint="Name a file in it.")
@@ -129,9 +127,9 @@ class Remote:
             end = min(start + BLOCK, size)
             file.write(patiently(partial(_block, system, path, start, end)))
         file.flush()
-        if _version(patiently(lambda: system.info(path))) != _version(found):
+        if known(patiently(lambda: system.info(path))) != known(found):
             raise _changed(self)
-        return _version(found)
+        return known(found).version
 
     def exists(self) -> bool:
         """Whether there is a file.
@@ -140,14 +138,100 @@ class Remote:
             OutputError: that can't be told.
             UsageError: as `fetch`, or nothing can be written to such a place.
         """
-        if self.scheme in _WEB or self.scheme == "hf":
+        self.check_writable()
+        with told(self, "written", OutputError):
+            system, path = self.system()
+            return patiently(lambda: bool(system.exists(path)))
+
+    def check_writable(self) -> None:
+        """Refuse what nothing can be written to, whoever asks.
+
+        Raises:
+            UsageError: it is such a place.
+        """
+        if self.scheme in WEB or self.scheme == "hf":
             raise UsageError(
                 f"Nothing can be written to {self.shown}.",
                 hint="Give a file or folder of this machine, or one such as s3://bucket/large/.",
             )
-        with _told(self, "written", OutputError):
-            system, path = self._system()
-            return patiently(lambda: bool(system.exists(path)))
+
+    def known(self) -> Known | None:
+        """What the store says of it; None if there is no such file.
+
+        Raises:
+            InputMissingError: that can't be told.
+            UsageError: as `fetch`.
+        """
+        with told(self, "read", InputMissingError):
+            system, path = self.system()
+            try:
+                found = patiently(lambda: system.info(path))
+            except FileNotFoundError:
+                return None
+            return known(found) if found["type"] == "file" else None
+
+    def blocks(self) -> Iterator[bytes]:
+        """Its content, some at a time.
+
+        Raises:
+            InputMissingError: as `fetch`.
+        """
+        with told(self, "read", InputMissingError):
+            system, path = self.system()
+            size = int(patiently(lambda: system.info(path))["size"])
+            for start in range(0, size, BLOCK):
+                yield patiently(partial(_block, system, path, start, min(start + BLOCK, size)))
+
+    def digest(self) -> str:
+        """The SHA-256 of its content.
+
+        Raises:
+            InputMissingError: as `fetch`.
+        """
+        sha256 = hashlib.sha256()
+        for block in self.blocks():
+            sha256.update(block)
+        return sha256.hexdigest()
+
+    def open(self, size: int, head: bytes = b"") -> BinaryIO:
+        """Read it by blocks, as they are asked for.
+
+        Args:
+            size: bytes that it has.
+            head: those of them that are here already, from the start.
+
+        Raises:
+            InputMissingError: as `fetch`, whoever reads then.
+        """
+        return io.BufferedReader(_Blocks(self, size, head))
+
+    def write(self, content: bytes, *, create: bool = False) -> bool:
+        """Have a small file there, whole.
+
+        Args:
+            content: of it.
+            create: whether only where there is none; whether that is certain is the store's to say.
+
+        Returns:
+            Whether this was done; False if there was another file.
+
+        Raises:
+            OutputError: it can't be written.
+        """
+        with told(self, "written", OutputError):
+            system, path = self.system()
+            try:
+                _pipe(system, path, content, create=create, by_rename=self.scheme in _RENAMED)
+            except FileExistsError:
+                # As in `_Sending`: it may be this very one.
+                return b"".join(self.blocks()) == content
+            return True
+
+    def remove(self) -> None:
+        """Remove it, if it is there and can be removed."""
+        system, path = self.system()
+        with suppress(Exception):
+            patiently(lambda: system.rm_file(path))
 
     def send(self, file: Path, *, overwrite: bool) -> None:
         """Have a whole file there, or nothing.
@@ -159,40 +243,49 @@ class Remote:
         Raises:
             OutputError: there is one already, or it can't be written.
         """
-        with _told(self, "written", OutputError):
-            system, path = self._system()
+        with told(self, "written", OutputError):
+            system, path = self.system()
             try:
-                _Sending(system, path, file, overwrite).send(by_rename=self.scheme in _RENAMED)
+                _Sending(self, system, path, file, overwrite).send(
+                    by_rename=self.scheme in _RENAMED
+                )
             except FileExistsError:
                 raise OutputError(
                     f"{self.shown} exists already.",
                     hint="Use --overwrite to replace it, or give another name with -o.",
                 ) from None
 
-    def _system(self) -> tuple[AbstractFileSystem, str]:
-        """What knows such places, and the file's name there."""
+    def system(self) -> tuple[AbstractFileSystem, str]:
+        """What knows such places, and the file's name there.
+
+        Raises:
+            UsageError: as `fetch`.
+        """
         if self.scheme not in (*_EXTRAS, *_OTHERS):
             raise UsageError(
                 f"There is no way to {self.shown} here.",
-                hint=f"URLs begin with one of {', '.join((*_WEB, *_EXTRAS, *_OTHERS))}.",
+                hint=f"URLs begin with one of {', '.join((*WEB, *_EXTRAS, *_OTHERS))}.",
             )
         from fsspec.core import url_to_fs
 
+        # fsspec is not shown the file's name: there is a meaning of its own for `::` in URLs.
+        place, slash, name = self.url.partition("://")[2].partition("/")
         try:
-            system, path = url_to_fs(self.url, use_listings_cache=False)
+            system, root = url_to_fs(f"{self.scheme}://{place}", use_listings_cache=False)
         except ImportError:
             extra = _EXTRAS.get(self.scheme, "s3")
             raise UsageError(
                 f"{self.scheme}:// needs packages that are not here.",
                 hint=f"pip install 'resshift[{extra}]' brings them.",
             ) from None
-        return system, str(path)
+        return system, f"{str(root).rstrip('/')}{slash}{name}"
 
 
 @dataclass(frozen=True, slots=True)
 class _Sending:
     """A file on its way."""
 
+    remote: Remote
     system: AbstractFileSystem
     path: str
     file: Path
@@ -219,11 +312,7 @@ class _Sending:
             patiently(lambda: self.system.mv(place, self.path))
 
     def _is_there(self) -> bool:
-        there = hashlib.sha256()
-        size = int(self.system.info(self.path)["size"])
-        for start in range(0, size, BLOCK):
-            there.update(_block(self.system, self.path, start, min(start + BLOCK, size)))
-        return there.hexdigest() == digest(self.file)
+        return self.remote.digest() == digest(self.file)
 
 
 class _Web:
@@ -250,7 +339,7 @@ class _Web:
             client.stream("GET", self.remote.url, headers=headers) as answer,
         ):
             if answer.status_code not in (200, 206):
-                raise _Answer(answer.status_code)
+                raise Answer(answer.status_code)
             if answer.status_code == 200:
                 file.seek(0)
                 file.truncate()
@@ -262,14 +351,6 @@ class _Web:
                 _check_size(self.remote, file.tell(), most)
 
 
-class _Answer(Exception):
-    """What a web server said instead of the file."""
-
-    def __init__(self, status: int) -> None:
-        super().__init__(f"the server answers {status}")
-        self.status = status
-
-
 def _block(system: AbstractFileSystem, path: str, start: int, end: int) -> bytes:
     block = bytes(system.cat_file(path, start=start, end=end))
     if len(block) != end - start:
@@ -277,34 +358,64 @@ def _block(system: AbstractFileSystem, path: str, start: int, end: int) -> bytes
     return block
 
 
-def patiently(ask: Callable[[], T]) -> T:
-    """Ask again, later and later, after failures that may pass.
+class _Blocks(io.RawIOBase):
+    """A file elsewhere, of which more is asked for at a time the further one reads."""
 
-    Raises:
-        Exception: the last one, or one that would come again.
-    """
-    for number in range(1, TRIES):
-        try:
-            return ask()
-        except Exception as error:
-            if _is_final(error):
-                raise
-            time.sleep(_BACK_OFF * 2 ** (number - 1) * random.uniform(0.5, 1.0))
-    return ask()
+    def __init__(self, remote: Remote, size: int, head: bytes) -> None:
+        self._remote, self._size = remote, size
+        self._at = self._start = 0
+        self._block, self._ask = head, HEAD
 
-
-def _is_final(error: Exception) -> bool:
-    """Whether a request that failed would fail again."""
-    final = (FileNotFoundError, FileExistsError, PermissionError, IsADirectoryError)
-    if isinstance(error, (ResShiftError, ImportError, *final)):
+    def readable(self) -> bool:
         return True
-    if isinstance(error, _Answer):
-        return error.status in _FINAL
-    return type(error).__name__ in ("NoCredentialsError", "InvalidURL", "UnsupportedProtocol")
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence]
+        if base + offset < 0:
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+        self._at = base + offset
+        return self._at
+
+    def readinto(self, buffer: Any) -> int:
+        if not self._start <= self._at < self._start + len(self._block):
+            self._fetch()
+        behind = self._at - self._start
+        some = self._block[behind : behind + len(buffer)]
+        buffer[: len(some)] = some
+        self._at += len(some)
+        return len(some)
+
+    def _fetch(self) -> None:
+        end = min(self._at + self._ask, self._size)
+        self._start, self._block = self._at, b""
+        if end > self._at:
+            with told(self._remote, "read", InputMissingError):
+                system, path = self._remote.system()
+                self._block = patiently(partial(_block, system, path, self._at, end))
+            self._ask = min(2 * self._ask, BLOCK)
+
+
+def _pipe(
+    system: AbstractFileSystem, path: str, content: bytes, *, create: bool, by_rename: bool
+) -> None:
+    if not by_rename:
+        mode = "create" if create else "overwrite"
+        patiently(lambda: system.pipe_file(path, content, mode=mode))
+        return
+    folder, slash, name = path.rpartition("/")
+    place = f"{folder}{slash}.{secrets.token_hex(4)}.{name}"
+    if create and system.exists(path):
+        raise FileExistsError
+    patiently(lambda: system.makedirs(folder, exist_ok=True))
+    patiently(lambda: system.pipe_file(place, content))
+    patiently(lambda: system.mv(place, path))
 
 
 @contextmanager
-def _told(remote: Remote, done: str, kind: type[ResShiftError]) -> Iterator[None]:
+def told(remote: Remote, done: str, kind: type[ResShiftError]) -> Iterator[None]:
     """Say for people what goes wrong; what the packages say may hold a login, and is not shown."""
     try:
         yield
@@ -313,8 +424,8 @@ def _told(remote: Remote, done: str, kind: type[ResShiftError]) -> Iterator[None
     except FileNotFoundError:
         raise kind(f"There is no {remote.shown}.", hint="Check the address.") from None
     except Exception as error:
-        why = str(error) if isinstance(error, _Answer) else _kind_of(error)
-        if isinstance(error, _Answer) and error.status in (404, 410):
+        why = str(error) if isinstance(error, Answer) else _kind_of(error)
+        if isinstance(error, Answer) and error.status in (404, 410):
             raise kind(f"There is no {remote.shown}.", hint="Check the address.") from None
         raise kind(
             f"{remote.shown} can't be {done}: {why}.",
@@ -329,12 +440,43 @@ def _kind_of(error: Exception) -> str:
     return (error.strerror if isinstance(error, OSError) and error.errno else None) or words.lower()
 
 
-def _version(found: dict[str, Any]) -> str:
-    """What tells one content of an object from another."""
-    for name in ("VersionId", "ETag", "etag", "generation", "LastModified", "mtime", "created"):
-        if found.get(name):
-            return f"{found[name]}".strip('"')
-    return str(found.get("size", ""))
+class Known(NamedTuple):
+    """What a store says of a file without sending it.
+
+    Attributes:
+        size: bytes.
+        version: what tells this content from others; "" if nothing does.
+        changed: when it was written, by the store's clock, in seconds; 0 if nobody knows.
+    """
+
+    size: int
+    version: str
+    changed: float
+
+
+def known(found: Mapping[str, Any]) -> Known:
+    """The same of what fsspec has of a file, listed or asked for alone."""
+    times = (_seconds(found.get(name)) for name in _TIMES)
+    changed = next((time for time in times if time), 0.0)
+    tags = (str(found.get(name) or "").strip('"') for name in _TAGS)
+    version = next((tag for tag in tags if tag), f"{changed:.6f}" if changed else "")
+    return Known(int(found["size"] or 0), version, changed)
+
+
+# What fsspec's packages call them, the same in lists as of one file.
+_TAGS = ("ETag", "etag", "generation", "blob_id")
+_TIMES = ("LastModified", "last_modified", "updated", "mtime", "created")
+
+
+def _seconds(time: object) -> float:
+    if isinstance(time, str):
+        try:
+            time = datetime.fromisoformat(time)
+        except ValueError:
+            return 0.0
+    if isinstance(time, datetime):
+        return time.timestamp()
+    return float(time) if isinstance(time, int | float) else 0.0
 
 
 def _check_size(remote: Remote, size: int, most: int) -> None:

@@ -15,7 +15,7 @@ import pytest
 from command_line import Run, make_photo
 from stores import SECRET
 
-from resshift_cli.system import storage
+from resshift_cli.system import patience
 
 
 @pytest.fixture
@@ -106,7 +106,7 @@ def test_a_store_that_lies_now_and_then_gets_the_whole_result(
     here: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(storage, "_BACK_OFF", 0.01)
+    monkeypatch.setattr(patience, "BACK_OFF", 0.01)
     s3.put_file(str(photo), "photos/in.png")
     assert upscale(photo, "-o", "local.png").code == 0
     for number in range(4):

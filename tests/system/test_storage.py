@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import os
 from pathlib import Path
@@ -11,7 +12,7 @@ import lossy_proxy
 import pytest
 
 from resshift_cli.errors import InputMissingError, OutputError, UsageError
-from resshift_cli.system import storage
+from resshift_cli.system import patience, storage
 from resshift_cli.system.storage import Remote, is_url
 
 MOST = 1 << 30
@@ -80,7 +81,7 @@ def test_a_store_that_fails_one_request_in_five_loses_nothing(
     lossy: lossy_proxy.Lossy, s3: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(storage, "BLOCK", 1000)
-    monkeypatch.setattr(storage, "_BACK_OFF", 0.01)
+    monkeypatch.setattr(patience, "BACK_OFF", 0.01)
     for number in range(8):
         content, file = os.urandom(3000), tmp_path / f"{number}.png"
         file.write_bytes(content)
@@ -89,6 +90,42 @@ def test_a_store_that_fails_one_request_in_five_loses_nothing(
         Remote(f"s3://photos/{number}.png").fetch(came, MOST)
         assert came.getvalue() == s3.cat_file(f"photos/{number}.png") == content
     assert lossy.faults.keys() == set(lossy_proxy.FAULTS)
+
+
+def test_what_is_sent_in_parts_is_there_whole_or_not_at_all(
+    lossy: lossy_proxy.Lossy, s3: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(patience, "BACK_OFF", 0.01)
+    monkeypatch.setattr("s3fs.core.calculate_chunksize", lambda *size, **options: 5 << 20)
+    content, file = os.urandom((11 << 20) + 5), tmp_path / "a.png"
+    file.write_bytes(content)
+    place = Remote("s3://photos/a.png")
+    place.send(file, overwrite=False)
+    assert s3.cat_file("photos/a.png") == content and s3.info("photos/a.png")["ETag"][-3:-1] == "-3"
+    file.write_bytes(content[::-1])
+    with pytest.raises(OutputError, match="exists already"):
+        place.send(file, overwrite=False)
+    assert s3.cat_file("photos/a.png") == content
+
+
+def test_a_file_elsewhere_is_read_by_pieces_as_one_here(s3: Any) -> None:
+    content = os.urandom(storage.HEAD * 4 + 9)
+    s3.pipe_file("photos/a::b.png", content)
+    place = Remote("s3://photos/a::b.png")
+    with place.open(len(content), content[: storage.HEAD]) as file:
+        for start, size in ((5, 9), (storage.HEAD - 3, 20), (200_000, 7), (0, 4), (10, 150_000)):
+            assert (file.seek(start), file.read(size)) == (start, content[start : start + size])
+        assert file.seek(-9, os.SEEK_END) and file.read() == content[-9:] and not file.read(1)
+    assert place.digest() == hashlib.sha256(content).hexdigest()
+
+
+def test_a_small_file_is_put_once_where_that_was_asked_for(s3: Any) -> None:
+    place = Remote("s3://photos/lock")
+    assert [place.write(b"one", create=True), place.write(b"two", create=True)] == [True, False]
+    assert place.write(b"two") and b"".join(place.blocks()) == b"two"
+    place.remove()
+    place.remove()
+    assert place.known() is None and s3.find("photos") == []
 
 
 def test_what_can_not_be_had_is_told_in_a_sentence(s3: Any, tmp_path: Path) -> None:

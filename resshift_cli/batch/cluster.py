@@ -2,7 +2,8 @@
 
 A worker is an actor: one for each GPU of the cluster, or for as many cores as this process computes
 with. It has the model loaded, from files on its own node, and is given groups and asked what became
-of them; pictures never go through Ray. Inputs and results lie in folders that all nodes share.
+of them; pictures never go through Ray. Inputs and results lie in folders that all nodes share, or
+in stores.
 """
 
 from __future__ import annotations
@@ -83,6 +84,7 @@ class Elsewhere:
             jobs, offline: as the attributes.
         """
         sample = plan.inputs.source(next(iter(plan.inputs.images())))
+        sample = replace(sample, known=None)  # nodes have to ask the store themselves
         threads = provenance.threads(plan.recipe.device)
         return cls(jobs, sample, sample.state(), offline, threads)
 

@@ -14,7 +14,6 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 from resshift_cli.batch.groups import Group
@@ -26,7 +25,7 @@ from resshift_cli.batch.resume import Job, Judge
 from resshift_cli.batch.runner import Runner, Watch, failed_record
 from resshift_cli.batch.shards import Shard
 from resshift_cli.errors import ResShiftError
-from resshift_cli.imaging.folders import Tree
+from resshift_cli.imaging.elsewhere import inputs_at
 from resshift_cli.weights.store import Files
 
 NEXT = "next"
@@ -128,7 +127,7 @@ class Crew(ABC):
         self.hands: list[Hand] = []
         self.inbox: queue.Queue[tuple[Hand, Any]] = queue.Queue()
         self.most_deaths = 3
-        inputs = Tree(Path(task.folder))
+        inputs = inputs_at(task.folder)
         self._judge = Judge(inputs, book, task.recipe.identity(), overwrite=False)
         self._stops = False
         self._deaths = 0  # of hands, since the last result, but of those with something on trial

@@ -12,15 +12,15 @@ from __future__ import annotations
 import re
 from collections.abc import Container, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, suppress
-from pathlib import Path
 from typing import Any, Protocol
 
 from resshift_cli.batch import places
-from resshift_cli.batch.places import Place
+from resshift_cli.batch.places import Place, Where
 from resshift_cli.batch.record import STATUSES, Record, Records, record_of
 from resshift_cli.batch.shards import WHOLE, Shard
 from resshift_cli.errors import printable
 from resshift_cli.system.journal import PACKED
+from resshift_cli.system.segments import SEGMENT
 
 NAME = "resshift-batch.jsonl"
 LOCK = ".resshift-batch.lock"
@@ -30,7 +30,7 @@ ALL = NAME + PACKED
 OTHERS = "left alone"  # of a line about files that are no images
 LARGE = 16 << 20  # bytes of a file of lines that is worth packing
 
-_JOURNAL = re.compile(r"resshift-batch(\.\d+-of-\d+)*\.jsonl(\.gz)?")
+_JOURNAL = re.compile(rf"resshift-batch(\.\d+-of-\d+)*({SEGMENT})?\.jsonl(\.gz)?")
 _LOCK = re.compile(r"\.resshift-batch(\.\d+-of-(\d+))?(\.\d+-of-\d+)*\.lock")
 _START = NAME.partition(".")[0]
 
@@ -58,7 +58,7 @@ class Part:
         parts: what the process does of the work; of several, each is a part of the one before.
     """
 
-    def __init__(self, place: Path | Place, *parts: Shard) -> None:
+    def __init__(self, place: Where, *parts: Shard) -> None:
         self.place = places.at(place)
         self._name = _name(*parts)
         self._journal = self.place.journals.growing(self._name)
@@ -82,7 +82,8 @@ class Part:
         Raises:
             OutputError: it is there but can't be read, or is not ours.
         """
-        return self.place.journals.lines(self._name)
+        for name in self.place.journals.grown(self._name):
+            yield from self.place.journals.lines(name)
 
 
 class Ledger:
@@ -101,7 +102,7 @@ class Ledger:
         OutputError: it is there but can't be read, or is not ours.
     """
 
-    def __init__(self, place: Path | Place, shard: Shard = WHOLE) -> None:
+    def __init__(self, place: Where, shard: Shard = WHOLE) -> None:
         self.place = places.at(place)
         self._part = Part(self.place, shard)
         self.failures = Records()
@@ -195,14 +196,14 @@ class Ledger:
             self.failures.discard(name)
 
 
-def files(place: Path | Place) -> list[str]:
+def files(place: Where) -> list[str]:
     """The files of a folder's ledger, what was packed first."""
     found = filter(_JOURNAL.fullmatch, places.at(place).journals.names(_START))
     return sorted(found, key=lambda name: (name != ALL, name))
 
 
 @contextmanager
-def opened(place: Path | Place, shard: Shard = WHOLE) -> Iterator[Ledger]:
+def opened(place: Where, shard: Shard = WHOLE) -> Iterator[Ledger]:
     """Make a folder of results if need be, have it for this process alone, and read its ledger.
 
     Raises:
@@ -217,7 +218,7 @@ def opened(place: Path | Place, shard: Shard = WHOLE) -> Iterator[Ledger]:
 
 
 @contextmanager
-def locked(place: Path | Place, shard: Shard = WHOLE) -> Iterator[None]:
+def locked(place: Where, shard: Shard = WHOLE) -> Iterator[None]:
     """Have a shard of a folder of results for this process alone; hidden lock files stay there.
 
     Shards of one cut may be at work beside each other, and nobody else beside them.
@@ -225,19 +226,18 @@ def locked(place: Path | Place, shard: Shard = WHOLE) -> Iterator[None]:
     Raises:
         OutputError: another batch is at work in it, or it can't be written.
     """
-    place, whole = places.at(place), shard.of == 1
-    own = lock_name(shard)
-    with _held(place, own):
+    whole, own, there = shard.of == 1, lock_name(shard), places.at(place)
+    with _held(there, own):
         # Each has its own before it looks for others: of two at once, one sees the other.
-        for name in sorted(place.journals.names(f".{_START}")):
+        for name in sorted(there.journals.names(f".{_START}")):
             match = _LOCK.fullmatch(name)
             if match and name != own and (whole or match[2] != str(shard.of)):
-                with _held(place, name, patience=0 if whole else 2):
+                with _held(there, name, patience=0 if whole else 2):
                     pass
         yield
 
 
-def locked_part(place: Path | Place, *parts: Shard) -> AbstractContextManager[object]:
+def locked_part(place: Where, *parts: Shard) -> AbstractContextManager[object]:
     """Have a part of what `locked` has for a process of its own, which may outlive the first one.
 
     Raises:

@@ -14,6 +14,7 @@ from resshift_cli.errors import UsageError, printable
 from resshift_cli.imaging import targets
 from resshift_cli.imaging.folders import Inputs
 from resshift_cli.imaging.formats import AS_IT_IS, FORMATS, PNG, Format, SaveOptions
+from resshift_cli.system.storage import Remote, is_url
 
 NAME_MAX = 255  # bytes of a file's name
 
@@ -26,6 +27,28 @@ def results_folder(folder: Path, mark: str) -> Path:
     """DIR_x4 for DIR and the mark _x4, and for DIR/, ., .. and links what they mean."""
     whole = folder if folder.name not in ("", "..") else Path(os.path.realpath(folder))
     return whole.with_name(f"{whole.name}{mark}")
+
+
+def said(folder: str) -> str:
+    """What people call a folder: its path, or its URL without a login."""
+    return Remote(folder).shown if is_url(folder) else folder
+
+
+def results_at(folder: str, mark: str) -> str:
+    """The same of a folder's path or URL.
+
+    Raises:
+        UsageError: there is nothing that could be beside it.
+    """
+    if not is_url(folder):
+        return str(results_folder(Path(folder), mark))
+    whole = folder.rstrip("/")
+    if "/" not in whole.partition("://")[2]:
+        raise UsageError(
+            f"Beside {said(whole)} there is no place for results.",
+            hint="Name one with -o, such as s3://bucket/large; it may lie within.",
+        )
+    return f"{whole}{mark}"
 
 
 def check_apart(inputs: Inputs, results: Place) -> None:

@@ -21,6 +21,7 @@ from resshift_cli.system import atomic, held
 from resshift_cli.system.digests import digest
 from resshift_cli.system.held import HeldFolder
 from resshift_cli.system.journals import FolderJournals, Journals
+from resshift_cli.system.storage import Remote, is_url
 
 MISSING = -1
 """The size of what has a result's name and is no file."""
@@ -217,9 +218,19 @@ class Folder:
         atomic.remove_temporaries_in(self.path / folder, is_ours)
 
 
-def at(where: str | Path | Place) -> Place:
-    """The place that a path means; one that is given already stays as it is."""
-    return Folder(Path(where)) if isinstance(where, str | Path) else where
+Where = str | Path | Place
+"""A place, or its path or URL."""
+
+
+def at(where: Where) -> Place:
+    """The place that a path or a URL means; one that is given already stays as it is."""
+    if not isinstance(where, str | Path):
+        return where
+    if not is_url(str(where)):
+        return Folder(Path(where))
+    from resshift_cli.batch.stored import StoredPlace
+
+    return StoredPlace(Remote(str(where)))
 
 
 def is_below(name: str) -> bool:

@@ -152,7 +152,7 @@ class Plan:
         handling = self.recipe.handling
 
         def can_hold(name: str, kind: Format) -> bool:
-            source = self.inputs.source(name)
+            source = self.inputs.header(name)
             return encode.can_hold(
                 kind, source, max_pixels=handling.max_pixels, assumed=handling.assumed
             )
@@ -162,7 +162,7 @@ class Plan:
         )
 
     def _header(self, name: str) -> Header | ResShiftError:
-        handling, source = self.recipe.handling, self.inputs.source(name)
+        handling, source = self.recipe.handling, self.inputs.header(name)
         try:
             header = read_header(
                 source,

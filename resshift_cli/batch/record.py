@@ -38,6 +38,7 @@ class Record:
         version: of resshift.
         time: when the line was written, UTC, ISO 8601.
         input_bytes, input_mtime_ns, input_sha256: of the file that was read, where it could be.
+        input_version: ETag or the like of one that was read from a store.
         output_bytes, output_sha256: of the file that was written.
         width, height: of the result.
         seconds: of computing.
@@ -82,6 +83,7 @@ class Record:
     input_bytes: int | None = None
     input_mtime_ns: int | None = None
     input_sha256: str | None = None
+    input_version: str | None = None
     output_bytes: int | None = None
     output_sha256: str | None = None
     width: int | None = None
@@ -104,8 +106,8 @@ class Record:
 
 OWN = (
     *("status", "input", "output", "time", "scale", "input_bytes", "input_mtime_ns"),
-    *("input_sha256", "output_bytes", "output_sha256", "width", "height", "seconds", "peak_bytes"),
-    *("warnings", "error", "hint", "exit_code"),
+    *("input_sha256", "input_version", "output_bytes", "output_sha256", "width", "height"),
+    *("seconds", "peak_bytes", "warnings", "error", "hint", "exit_code"),
 )
 """What is another thing in nearly every line; the rest is the same for most of a batch."""
 

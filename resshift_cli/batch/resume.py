@@ -166,12 +166,13 @@ def _unchanged(record: Record, source: Source, *, is_here: bool) -> bool:
         source: the input.
         is_here: whether it is in the folder that the record speaks of: times are others elsewhere.
     """
-    state = source.state()
-    if state is None or state.size != record.input_bytes:
-        return False
-    if is_here and state.mtime_ns == record.input_mtime_ns:
-        return True
     try:
+        state = source.state()
+        if state is None or state.size != record.input_bytes:
+            return False
+        told = state.version or state.mtime_ns
+        if is_here and told == (record.input_version if state.version else record.input_mtime_ns):
+            return True
         return source.digest() == record.input_sha256
     except (OSError, ResShiftError):
         return False

@@ -7,13 +7,14 @@ import io
 from collections.abc import Iterable, Sequence
 from dataclasses import astuple, dataclass, fields
 from html import escape
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from resshift_cli import __version__
 from resshift_cli.batch.record import Record
 from resshift_cli.errors import UsageError, printable
 from resshift_cli.system import atomic
 from resshift_cli.system.spreadsheet import cell
+from resshift_cli.system.storage import Remote, is_url
 
 FORMATS = (".csv", ".html")
 
@@ -58,24 +59,24 @@ class Row:
         )
 
 
-def check_format(path: Path) -> None:
+def check_format(path: str | Path) -> None:
     """Find out before the work whether a table can be written.
 
     Raises:
         UsageError: its extension is neither .csv nor .html.
     """
-    if path.suffix.lower() not in FORMATS:
+    if PurePath(path).suffix.lower() not in FORMATS:
         raise UsageError(
-            f"{printable(path)} is neither a .csv nor an .html file.",
+            f"{_shown(path)} is neither a .csv nor an .html file.",
             hint="Give the report a name that ends with one of them.",
         )
 
 
-def write(path: Path, rows: Iterable[Row], title: str) -> None:
+def write(path: str | Path, rows: Iterable[Row], title: str) -> None:
     """Write a table.
 
     Args:
-        path: ends with .csv or .html.
+        path: ends with .csv or .html; a URL is one in a store.
         rows: of the images.
         title: what an HTML page says above it.
 
@@ -83,8 +84,16 @@ def write(path: Path, rows: Iterable[Row], title: str) -> None:
         OutputError: it can't be written.
     """
     ordered = sorted(rows, key=lambda row: row.input)
-    text = _csv(ordered) if path.suffix.lower() == ".csv" else _html(ordered, title)
-    atomic.write(path, text.encode())
+    is_csv = PurePath(path).suffix.lower() == ".csv"
+    content = (_csv(ordered) if is_csv else _html(ordered, title)).encode()
+    if is_url(str(path)):
+        Remote(str(path)).write(content)
+    else:
+        atomic.write(Path(path), content)
+
+
+def _shown(path: str | Path) -> str:
+    return Remote(str(path)).shown if is_url(str(path)) else printable(path)
 
 
 def _csv(rows: Sequence[Row]) -> str:

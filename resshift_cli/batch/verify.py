@@ -50,7 +50,7 @@ def verify(inputs: Inputs, ledger: Ledger, beside: Beside) -> Iterator[Finding]:
     seen = Index()
     for name in inputs.images(beside):
         record = ledger.results.get(name)
-        if record is None and not results_are_meant and own.is_result(inputs.source(name)):
+        if record is None and not results_are_meant and own.is_result(inputs.header(name)):
             beside.others[own.KIND] += 1
             continue
         seen[name] = ""

@@ -93,7 +93,7 @@ class Worker:
         handling = self.recipe.handling
         try:
             with memory_limit(f"Reduce {job.source.name} first."):
-                loaded = files.load(job.source, handling)
+                loaded = files.load(job.source.fetched(), handling)
                 sha256 = loaded.source.digest()
                 loaded.source.check_unchanged(loaded.state)
                 target, size = Path(job.output), self._target_size(loaded)
@@ -103,7 +103,10 @@ class Worker:
         facts: dict[str, Any] = {"input_sha256": sha256, "warnings": loaded.warnings or None}
         facts["scale"] = self._settings(loaded).scale
         if loaded.state is not None:
-            facts |= {"input_bytes": loaded.state.size, "input_mtime_ns": loaded.state.mtime_ns}
+            is_here = loaded.source.remote is None
+            facts["input_bytes"] = loaded.state.size
+            facts["input_mtime_ns"] = loaded.state.mtime_ns if is_here else None
+            facts["input_version"] = loaded.state.version or None
         return Read(loaded, facts)
 
     def compute(

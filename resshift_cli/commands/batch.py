@@ -6,10 +6,10 @@ import math
 import os
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -65,20 +65,20 @@ class Inputs(Options):
     exclude: ExcludeOption = None
     hidden: HiddenOption = False
 
-    def tree(self, folder: Path, results: str) -> folders.Inputs:
+    def tree(self, folder: str, results: str) -> folders.Inputs:
         """The inputs in a folder, without its results.
 
         Raises:
             InputMissingError: there are none that --include asks for.
         """
-        from resshift_cli.imaging import folders
+        from resshift_cli.imaging import elsewhere, folders
 
         selection = folders.Selection(self.include or (), self.exclude or (), self.hidden)
-        tree = folders.Tree(folder, Path(results), selection)
+        tree = elsewhere.inputs_at(folder, results, selection)
         if self.include and next(tree.images(), None) is None:
             patterns = " or ".join(f"'{printable(pattern)}'" for pattern in self.include)
             raise InputMissingError(
-                f"No file in {printable(folder)} is like {patterns}.",
+                f"No file in {printable(tree.said)} is like {patterns}.",
                 hint="--include takes patterns such as '*.png'; --hidden takes hidden files, too.",
             )
         return tree
@@ -150,7 +150,7 @@ def batch(
     workers.check(enlarging.machine)
     folder, output = workers.found(folder), output and workers.found(output)
     own = enlarging.model.weights
-    model = replace(enlarging.model, weights=own and workers.found(own))
+    model = replace(enlarging.model, weights=own and Path(workers.found(str(own))))
     enlarging = replace(enlarging, model=model)
     if course.verify:
         proof.verify(folder, output, inputs.tree, course.report, reporting)
@@ -158,16 +158,17 @@ def batch(
     handling = enlarging.handling()  # or it is refused now
     enlarging.computation.box()  # likewise
     entry = choice.choose(enlarging.model, enlarging.computation.steps)
+    from resshift_cli.batch import names
     from resshift_cli.batch.report import Report
 
     keeps = reporting.as_json or course.report is not None
-    report = Report(entry.name, str(folder), keeps=keeps)
+    report = Report(entry.name, names.said(folder), keeps=keeps)
     with _telling(report, reporting, summary=not course.dry_run):
         recipe = _recipe(entry, handling, enlarging, course, workers, quiet=reporting.quiet)
         report.settings = recipe.options()
-        from resshift_cli.batch import ledger, names, places, table
+        from resshift_cli.batch import ledger, places, table
 
-        place = places.at(output or names.results_folder(folder, recipe.mark))
+        place = places.at(output or names.results_at(folder, recipe.mark))
         tree, report.output = inputs.tree(folder, place.root), place.said
         names.check_apart(tree, place)
         work = _Work(report, tree, place, recipe, course, workers, enlarging, reporting)
@@ -176,10 +177,12 @@ def batch(
         elif work.is_empty():
             work.survey(ledger.Ledger(place))
         else:
-            with ledger.opened(place, course.part()) as book:
+            with ExitStack() as stack:
+                with console.waiting("Reading the ledger", quiet=reporting.quiet):
+                    book = stack.enter_context(ledger.opened(place, course.part()))
                 work.do(book)
         if course.report is not None:
-            table.write(course.report, report.rows(), f"resshift batch {folder}")
+            table.write(course.report, report.rows(), f"resshift batch {report.folder}")
     if report.failed:
         raise typer.Exit(ResShiftError.exit_code)
 
@@ -207,19 +210,24 @@ def _telling(report: Report, reporting: Reporting, *, summary: bool) -> Iterator
             console.document(report.document())
 
 
-def _check_folder(folder: Path, output: Path | None) -> None:
+def _check_folder(folder: str, output: str | None) -> None:
     from resshift_cli.system.storage import Remote, is_url
 
-    for place in filter(None, (folder, output)):
-        url = place.as_posix().replace(":/", "://", 1)  # a path has one of the slashes
-        if is_url(url) and not os.path.lexists(place):
-            raise UsageError(
-                f"Folders have to be on this machine, and {Remote(url).shown} is not.",
-                hint="Mount it, or give its images to `resshift upscale`, which takes URLs.",
+    if output is not None and is_url(output):
+        Remote(output).check_writable()
+
+    if is_url(folder):
+        from resshift_cli.system import listing
+
+        if next(listing.entries(Remote(folder)), None) is None:
+            raise InputMissingError(
+                f"There is nothing in {Remote(folder).shown}.",
+                hint="Check its name; `resshift upscale` enlarges single images.",
             )
+        return
     if not os.path.lexists(folder):
         raise InputMissingError(f"There is no folder {printable(folder)}.", hint="Check its name.")
-    if not folder.is_dir():
+    if not os.path.isdir(folder):
         raise UsageError(
             f"{printable(folder)} is not a folder.",
             hint=f"`resshift upscale {printable(folder)}` enlarges a single image.",
@@ -346,7 +354,7 @@ class _Work:
             unknown = found.jobs - found.known
             gauge = Gauge(
                 bars,
-                Path(self.tree.root).name,
+                PurePath(self.tree.root).name,
                 found.jobs,
                 work=found.work + unknown * found.usual,
                 usual=found.usual,

@@ -65,9 +65,12 @@ class Workers(Options):
                 hint="Install it with `pip install 'resshift[ray]'`, here and on all nodes.",
             ) from error
 
-    def found(self, path: Path) -> Path:
-        """A path by which all find it who work: nodes of a cluster are in other folders."""
-        return path if self.engine == "local" else path.absolute()
+    def found(self, place: str) -> str:
+        """A path or URL by which all find it who work: nodes of a cluster are in other folders."""
+        from resshift_cli.system.storage import is_url
+
+        is_found = self.engine == "local" or is_url(place)
+        return place if is_found else str(Path(place).absolute())
 
     def place(self, machine: Machine) -> tuple[torch.device, torch.dtype]:
         """Where it is computed, or the first of several places, and what in.

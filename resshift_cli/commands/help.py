@@ -22,6 +22,7 @@ EXAMPLES = {
         "resshift batch photos/ --dry-run",
         "resshift batch photos/ -o big/ --include '*.jpg' --exclude 'drafts/*'",
         "resshift batch photos/ --shard 3/8",
+        "resshift batch s3://bucket/photos -o s3://bucket/large",
     ),
     "inpaint": (
         "resshift inpaint photo.jpg --mask holes.png",

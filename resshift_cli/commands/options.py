@@ -55,18 +55,23 @@ SkipExistingOption = Annotated[
     typer.Option("--skip-existing", help="Leave images alone whose result is there already."),
 ]
 FolderArgument = Annotated[
-    Path,
-    typer.Argument(metavar="DIR", readable=False, help="The folder of images.", show_default=False),
+    str,
+    typer.Argument(
+        metavar="DIR",
+        callback=values.place,
+        help="The folder of images, or its URL, such as s3://bucket/photos.",
+        show_default=False,
+    ),
 ]
 ResultsOption = Annotated[
-    Path | None,
+    str | None,
     typer.Option(
         "--output",
         "-o",
         metavar="DIR",
-        readable=False,
-        help="The folder of the results, with the same folders in it. By default DIR_x4 beside "
-        "DIR.",
+        callback=values.place,
+        help="The folder of the results, with the same folders in it, or its URL. By default "
+        "DIR_x4 beside DIR.",
     ),
 ]
 IncludeOption = Annotated[
@@ -149,11 +154,11 @@ VerifyOption = Annotated[
     ),
 ]
 TableOption = Annotated[
-    Path | None,
+    str | None,
     typer.Option(
         "--report",
         metavar="FILE.html|csv",
-        readable=False,
+        callback=values.place,
         help="Write what became of every image to a file for people, too.",
     ),
 ]

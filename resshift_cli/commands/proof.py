@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -29,10 +29,10 @@ SHOWN = 10  # problems that are told of
 
 
 def verify(
-    folder: Path,
-    output: Path | None,
-    find: Callable[[Path, str], Inputs],
-    report: Path | None,
+    folder: str,
+    output: str | None,
+    find: Callable[[str, str], Inputs],
+    report: str | None,
     reporting: Reporting,
 ) -> None:
     """Verify a folder, and tell what was found.
@@ -64,19 +64,19 @@ def verify(
         book, images = ledger.Ledger(results), sum(1 for _ in tree.images())
     told = _Told(keeps=report is not None)
     with progress.bars(quiet=reporting.quiet) as bars:
-        bar = bars(total=images, desc=Path(tree.root).name, unit="image")
+        bar = bars(total=images, desc=PurePath(tree.root).name, unit="image")
         for finding in batch_verify.verify(tree, book, beside):
             told.add(finding)
             bar.update(not finding.is_gone)
         bar.close()
     if report is not None:
-        table.write(report, map(_row, told.findings), f"resshift batch --verify {folder}")
+        table.write(report, map(_row, told.findings), f"resshift batch --verify {tree.said}")
     if reporting.as_json:
-        console.document(_document(folder, results, beside, told))
+        console.document(_document(tree, results, beside, told))
     if not reporting.quiet:
-        _tell(folder, results, told)
+        _tell(tree, results, told)
     for finding in told.problems[:SHOWN]:
-        console.error(f"{folder / finding.input} {finding.problem}.", "")
+        console.error(f"{tree.source(finding.input).said} {finding.problem}.", "")
     if len(told.problems) > SHOWN:
         console.note(f"and {len(told.problems) - SHOWN} more; --report FILE.csv lists all")
     if told.problems:
@@ -121,11 +121,16 @@ class _Told:
         }
 
 
-def _results_of(folder: Path) -> Path:
+def _results_of(folder: str) -> Path:
     """The folder of results beside a folder, if there is one."""
     from resshift_cli.batch import ledger, names
+    from resshift_cli.system.storage import is_url
 
-    there = names.results_beside(folder, lambda place: bool(ledger.files(place)))
+    if is_url(folder):
+        raise UsageError(
+            f"Which results of {names.said(folder)} are to be proven?", hint="Name them with -o."
+        )
+    there = names.results_beside(Path(folder), lambda place: bool(ledger.files(place)))
     if len(there) == 1:
         return there[0]
     told = ", ".join(map(printable, there)) or "none"
@@ -135,10 +140,10 @@ def _results_of(folder: Path) -> Path:
     )
 
 
-def _document(folder: Path, results: Place, beside: Beside, told: _Told) -> dict[str, Any]:
+def _document(tree: Inputs, results: Place, beside: Beside, told: _Told) -> dict[str, Any]:
     return {
         "version": __version__,
-        "folder": str(folder),
+        "folder": tree.said,
         "output": results.said,
         "counts": told.counts(),
         "others": dict(beside.others),
@@ -149,10 +154,10 @@ def _document(folder: Path, results: Place, beside: Beside, told: _Told) -> dict
     }
 
 
-def _tell(folder: Path, results: Place, told: _Told) -> None:
+def _tell(tree: Inputs, results: Place, told: _Told) -> None:
     more = f", {counted(told.gone, 'result')} whose input is gone" if told.gone else ""
     console.note(
-        f"{counted(told.found, 'image')} in {folder}: {told.proven} proven, "
+        f"{counted(told.found, 'image')} in {tree.said}: {told.proven} proven, "
         f"{counted(len(told.problems), 'problem')}{more}. Results are in {results.said}"
     )
 

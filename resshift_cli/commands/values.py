@@ -8,6 +8,7 @@ import re
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import typer
 
@@ -178,6 +179,13 @@ def part_of_a_name(text: str | None) -> str | None:
     if text is not None and re.search(r"[/\\\0]", text):
         raise typer.BadParameter(f"'{text}' can't be part of a file's name.")
     return text
+
+
+def place(text: str | None) -> str | None:
+    """A folder or a file: a path, or a URL as it is."""
+    from resshift_cli.system.storage import is_url
+
+    return text if text is None or is_url(text) else str(Path(text))
 
 
 def completed(*values: str) -> Callable[[str], list[str]]:

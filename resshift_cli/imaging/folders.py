@@ -5,7 +5,7 @@ from __future__ import annotations
 import fnmatch
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -48,13 +48,13 @@ class Selection:
 
     def has(self, folder: Path, place: str) -> bool:
         """Whether a path within a folder is one of its inputs."""
+        return self.allows(place) and os.path.lexists(folder / place)
+
+    def allows(self, place: str) -> bool:
+        """Whether it would be one if it were there."""
         above = place.split("/")[:-1]
         ways = ("/".join(above[:end]) for end in range(1, len(above) + 1))
-        return (
-            self.takes(place)
-            and not any(map(self.leaves_out, (place, *ways)))
-            and os.path.lexists(folder / place)
-        )
+        return self.takes(place) and not any(map(self.leaves_out, (place, *ways)))
 
 
 ALL_IMAGES = Selection()
@@ -118,33 +118,60 @@ def stream(
     Yields:
         Paths within the folder, with slashes.
     """
-    beside = beside or Beside()
     root = os.path.realpath(folder)
     entered = set() if aside is None else {os.path.realpath(aside)}
-    ahead = [""]
-    while ahead:
-        place = ahead.pop()
+
+    def look(place: str) -> Iterator[str]:
         path = os.path.join(folder, place) if place else str(folder)
         real = os.path.realpath(path)
         if real in entered:
-            continue
+            return iter(())
         entered.add(real)
         try:
-            entries = in_order(_entries(path, place, selection))
+            return in_order(_entries(path, place, selection, root))
         except OSError as error:
-            beside.unreadable[place or "."] = _closed(path, error)
+            raise _closed(path, error) from error
+
+    for name, _ in walk(look, selection, beside or Beside()):
+        yield name
+
+
+def walk(
+    look: Callable[[str], Iterator[str]], selection: Selection, beside: Beside
+) -> Iterator[tuple[str, str]]:
+    """Go through the images of a folder, and then of those within it.
+
+    Args:
+        look: gives what `entry` makes of all that is in a folder and not left out, in order.
+        selection: which files are taken.
+        beside: is told what there is beside them, and of folders that `look` can't look into.
+
+    Yields:
+        Paths within the folder, with slashes, and what `entry` was told about them.
+    """
+    ahead = [""]
+    while ahead:
+        place = ahead.pop()
+        try:
+            entries = look(place)
+        except InputMissingError as error:
+            beside.unreadable[place or "."] = error
             continue
         inner = []
-        for entry in entries:
-            name, kind = entry[:-2], entry[-1]
+        for name, kind, about in (each.split("\0") for each in entries):
             within = f"{place}/{name}" if place else name
-            if kind == _FILE and selection.takes(within):
-                yield within
-            elif kind == _FILE:
-                beside.others[_extension(within)] += 1
-            elif kind == _FOLDER or not _is_within(os.path.join(folder, within), root):
+            if kind == _FOLDER:
                 inner.append(within)
+            elif selection.takes(within):
+                yield within, about
+            else:
+                beside.others[_extension(within)] += 1
         ahead += reversed(inner)
+
+
+def entry(name: str, *, is_folder: bool, about: str = "") -> str:
+    """Something in a folder, as one text; these sort as the names do, none of which has a zero."""
+    return f"{name}\0{_FOLDER if is_folder else _FILE}\0{about}"
 
 
 class Inputs(Protocol):
@@ -171,8 +198,15 @@ class Inputs(Protocol):
     def source(self, name: str) -> Source:
         """What an image is read from."""
 
+    def header(self, name: str) -> Source:
+        """The same where only its header is to be read; to be used and let go of."""
+
     def ahead(self, names: Sequence[str]) -> None:
-        """Hear of images that are about to be looked at, so that they can be asked for at once."""
+        """Hear whose headers are about to be read, so that they can be asked for at a time.
+
+        Raises:
+            InputMissingError: the place does not answer.
+        """
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,23 +239,26 @@ class Tree:
         """As `Inputs` says."""
         return Source(self.folder / name)
 
+    def header(self, name: str) -> Source:
+        """As `Inputs` says."""
+        return self.source(name)
+
     def ahead(self, names: Sequence[str]) -> None:
         """Nothing is gained by it here."""
 
 
-_FILE, _FOLDER, _LINK = "-dl"
+_FILE, _FOLDER = "-d"
 
 
-def _entries(path: str, place: str, selection: Selection) -> Iterator[str]:
-    """What is in one folder and not left out: a name, a zero, and whether it is a folder.
-
-    No name has a zero, so that these sort as the names do.
-    """
+def _entries(path: str, place: str, selection: Selection, root: str) -> Iterator[str]:
+    """What is in one folder and not left out; no linked folder of those that are gone through."""
     with os.scandir(path) as opened:
-        for entry in opened:
-            if not selection.leaves_out(f"{place}/{entry.name}" if place else entry.name):
-                kind = (_LINK if entry.is_symlink() else _FOLDER) if _is_folder(entry) else _FILE
-                yield f"{entry.name}\0{kind}"
+        for each in opened:
+            if selection.leaves_out(f"{place}/{each.name}" if place else each.name):
+                continue
+            is_folder = _is_folder(each)
+            if not (is_folder and each.is_symlink() and _is_within(each.path, root)):
+                yield entry(each.name, is_folder=is_folder)
 
 
 def _closed(path: str, error: OSError) -> InputMissingError:

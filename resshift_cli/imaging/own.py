@@ -50,7 +50,7 @@ def apart_from_results(inputs: Inputs, names: Iterable[str], beside: Beside) -> 
         beside: is told of results.
     """
     for name in names:
-        if is_result(inputs.source(name)):
+        if is_result(inputs.header(name)):
             beside.others[KIND] += 1
         else:
             yield name
@@ -58,4 +58,4 @@ def apart_from_results(inputs: Inputs, names: Iterable[str], beside: Beside) -> 
 
 def are_all(inputs: Inputs) -> bool:
     """Whether a folder's images are all results of ours, which are meant then."""
-    return all(is_result(inputs.source(name)) for name in inputs.images())
+    return all(is_result(inputs.header(name)) for name in inputs.images())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import stat
 import sys
@@ -12,7 +13,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from itertools import islice
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO, NamedTuple, cast
 
 from resshift_cli.errors import (
     ImageUnreadableError,
@@ -22,7 +23,7 @@ from resshift_cli.errors import (
     printable,
 )
 from resshift_cli.system.digests import digest, digest_of
-from resshift_cli.system.storage import Remote
+from resshift_cli.system.storage import Known, Remote
 
 _BLOCK = 1 << 20  # bytes
 MOST_STDIN = 4 << 30
@@ -35,6 +36,7 @@ class State(NamedTuple):
     size: int
     mtime_ns: int
     inode: int
+    version: str = ""  # of a file in a store, which has no times that tell
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,11 +47,23 @@ class Source:
         path: the file, or what messages call it.
         spool: its content, where `path` is no file.
         label: what it is called, where that is not `path`.
+        remote: the file, where it is not on this machine; it is read by pieces until it is
+            `fetched`.
+        known: what its store has said of it.
+        head: the first bytes of it, as far as they are here.
     """
 
     path: Path
     spool: BinaryIO | None = None
     label: str = ""
+    remote: Remote | None = None
+    known: Known | None = None
+    head: bytes = b""
+
+    @classmethod
+    def at(cls, remote: Remote, known: Known | None = None, head: bytes = b"") -> Source:
+        """A file that is not on this machine."""
+        return cls(Path(remote.name), None, remote.shown, remote, known, head)
 
     @property
     def said(self) -> str:
@@ -62,12 +76,14 @@ class Source:
         return printable(self.said)
 
     def open(self) -> BinaryIO:
-        """Open it, as a file of the system.
+        """Open it, as a file of the system; of one elsewhere, what can be read and sought in.
 
         Raises:
             InputMissingError: there is no such file, or it can't be opened.
             UsageError: it is a folder, or not a regular file.
         """
+        if self.spool is None and self.remote is not None:
+            return self.remote.open(self._known().size, self.head)
         if self.spool is None:
             return _open(self.path)
         file = os.fdopen(os.dup(self.spool.fileno()), "rb")
@@ -80,26 +96,55 @@ class Source:
         Raises:
             OSError: there is nothing at `path`, or the source is gone.
         """
-        return self.spool is None and os.path.samefile(self.path, path)
+        here = self.spool is None and self.remote is None
+        return here and os.path.samefile(self.path, path)
+
+    def fetched(self) -> Source:
+        """The same as a file of this machine: itself, or a copy that is gone when it is.
+
+        Raises:
+            InputMissingError, UsageError, ImageUnreadableError: as `Remote.fetch`.
+        """
+        if self.remote is None or self.spool is not None:
+            return self
+        with tempfile.TemporaryFile(prefix="resshift-") as file:
+            version = self.remote.fetch(file, MOST_STDIN)
+            spool = _Spool(os.dup(file.fileno()), "r+b")
+        size = os.fstat(spool.fileno()).st_size
+        known = Known(size, version, 0.0)
+        return Source(self.path, cast(BinaryIO, spool), self.label, self.remote, known)
 
     def digest(self) -> str:
         """The SHA-256 of its content.
 
         Raises:
-            OSError: it can't be read.
+            OSError, InputMissingError: it can't be read.
         """
+        if self.spool is None and self.remote is not None:
+            return self.remote.digest()
         if self.spool is None:
             return digest(self.path)
         with self.open() as file:
             return digest_of(file)
 
     def state(self) -> State | None:
-        """What it is like now; None where there is nothing."""
+        """What it is like now, or was when its store told; None where there is nothing."""
+        if self.remote is not None and self.spool is None:
+            known = self.known or self.remote.known()
+            return None if known is None else State(known.size, 0, 0, known.version)
         try:
             found = self.path.stat() if self.spool is None else os.fstat(self.spool.fileno())
         except OSError:
             return None
-        return State(found.st_size, found.st_mtime_ns, found.st_ino)
+        version = "" if self.known is None else self.known.version
+        return State(found.st_size, found.st_mtime_ns, found.st_ino, version)
+
+    def _known(self) -> Known:
+        assert self.remote is not None  # or nobody asks
+        known = self.known or self.remote.known()
+        if known is None:
+            raise InputMissingError(f"There is no {self.name}.", hint="Check the address.")
+        return known
 
     def check_unchanged(self, since: State | None) -> None:
         """Make sure that it is still what it was.
@@ -112,6 +157,13 @@ class Source:
                 f"{self.name} changed while it was read.",
                 hint="Run the same command again when it is complete.",
             )
+
+
+class _Spool(io.FileIO):
+    """A file without a name that is closed when nobody has it any more."""
+
+    def __del__(self) -> None:
+        self.close()
 
 
 @contextmanager

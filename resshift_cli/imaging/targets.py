@@ -283,8 +283,23 @@ def _save(
         folder.remove(temporary)
 
 
-def send(content: Content, remote: Remote, *, overwrite: bool) -> None:
+def send(
+    content: Content,
+    remote: Remote,
+    *,
+    overwrite: bool,
+    finished: Callable[[BinaryIO], object] = lambda file: None,
+) -> int:
     """Have a file somewhere else: all of it, or nothing. It is whole here before it is sent.
+
+    Args:
+        content: of the file.
+        remote: where it goes.
+        overwrite: whether to replace what is there.
+        finished: called with the whole file, which can be read, just before it is sent.
+
+    Returns:
+        Bytes of the file.
 
     Raises:
         OutputError: as `Remote.send`, or there is no room for it here.
@@ -292,11 +307,15 @@ def send(content: Content, remote: Remote, *, overwrite: bool) -> None:
     with tempfile.TemporaryDirectory(prefix="resshift-") as folder:
         spool = Path(folder, "result").with_suffix(Path(remote.name).suffix)
         try:
-            with spool.open("wb") as file:
+            with spool.open("w+b") as file:
                 _put(content, file)
+                file.flush()
+                finished(file)
+                size = file.seek(0, os.SEEK_END)
         except OSError as error:
             raise _write_error(spool, error) from error
         remote.send(spool, overwrite=overwrite)
+        return size
 
 
 def check_stdout() -> None:

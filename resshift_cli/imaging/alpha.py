@@ -6,6 +6,8 @@ bleed into the pixels beside them and show as dark or light fringes.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 
 from resshift_cli.imaging.picture import Pixels
@@ -30,6 +32,19 @@ def fill_hidden(colour: Pixels, alpha: Pixels) -> Pixels:
         return colour
     around = _spread(colour * alpha, alpha)
     return np.where(hidden, around, colour)
+
+
+def visible(rows: Iterable[Pixels], channels: int) -> Iterable[Pixels]:
+    """The colours of an image that comes in bands, of which none is hidden; with alpha, it is held.
+
+    Args:
+        rows: bands, float32 (n, W, C).
+        channels: C.
+    """
+    if channels % 2:
+        return rows
+    pixels = np.concatenate(list(rows))
+    return [fill_hidden(pixels[..., :-1], pixels[..., -1:])]
 
 
 def _spread(weighted: Pixels, weight: Pixels) -> Pixels:

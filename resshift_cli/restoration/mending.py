@@ -13,7 +13,7 @@ from torch import Tensor
 
 from resshift_cli.diffusion.noise import shifted
 from resshift_cli.diffusion.specs import ModelSpec
-from resshift_cli.imaging.alpha import fill_hidden
+from resshift_cli.imaging.alpha import visible
 from resshift_cli.imaging.masks import Hole
 from resshift_cli.imaging.picture import Pixels
 from resshift_cli.restoration import bands, passes
@@ -67,7 +67,7 @@ def mend(
     """
     height, width, channels = shape
     colours = 1 if channels < 3 else 3
-    shown = _seen(rows, channels)
+    shown = visible(rows, channels)
     mended = Window(map(planes_of, passes.stream(job, shown, (height, width, colours)))).reader()
     top = 0
     for band in rows:
@@ -133,7 +133,7 @@ def _filled(
         above, beside = part.covered.top, part.covered.left
         run = Run(job.engine, job.tile_batch, bar)
         run = replace(run, field=shifted(run.field, above, beside))
-        shown = rows if hole.opaque else _seen(rows, channels)
+        shown = rows if hole.opaque else visible(rows, channels)
         within, (top, left), size = _cut(part, _masked(shown, hole), (height, width), spec)
         pixels = Pipeline(run, part.tiles, settings).restore(within)
         # What of the part's pixels shows the image itself.
@@ -192,11 +192,3 @@ def _like(planes: Tensor, band: Pixels) -> Pixels:
     """Colours as many as a band has."""
     colours = pixels_of(planes)
     return colours if band.shape[2] >= 3 else colours.mean(axis=-1, keepdims=True)
-
-
-def _seen(rows: Iterable[Pixels], channels: int) -> Iterable[Pixels]:
-    """The colours of an image, of which none is hidden: one that has alpha is held."""
-    if channels % 2:
-        return rows
-    pixels = np.concatenate(list(rows))
-    return [fill_hidden(pixels[..., :-1], pixels[..., -1:])]

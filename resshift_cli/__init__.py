@@ -6,12 +6,13 @@ TYPE_CHECKING = False  # typing takes a while to be imported, and `resshift` sta
 if TYPE_CHECKING:
     from typing import Any
 
+    from resshift_cli.restoration.face_restorer import FaceRestorer
     from resshift_cli.restoration.inpainter import Inpainter
     from resshift_cli.restoration.restorer import Restorer
     from resshift_cli.restoration.upscaler import Upscaler
 
 __version__ = "0.2.0"
-__all__ = ["Inpainter", "Restorer", "Upscaler", "__version__"]
+__all__ = ["FaceRestorer", "Inpainter", "Restorer", "Upscaler", "__version__"]
 
 
 def __getattr__(name: str) -> Any:
@@ -20,6 +21,10 @@ def __getattr__(name: str) -> Any:
         from resshift_cli.restoration.upscaler import Upscaler
 
         return Upscaler
+    if name == "FaceRestorer":
+        from resshift_cli.restoration.face_restorer import FaceRestorer
+
+        return FaceRestorer
     if name == "Inpainter":
         from resshift_cli.restoration.inpainter import Inpainter
 

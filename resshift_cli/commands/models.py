@@ -86,7 +86,7 @@ def info(
     entry = registry.find(name, registry_file)
     facts = catalogue.facts(entry)
     spec = ready.known_spec(entry)
-    if spec is not None and catalogue.work_of(entry) is not None:
+    if spec is not None:
         facts["on_this_machine"] = catalogue.forecast(spec, catalogue.measured())
     if as_json:
         console.document({"version": __version__, **facts})
@@ -190,7 +190,7 @@ def path(
     files = store.located(entry)
     if files is None:
         raise _not_here(entry)
-    for file in (files.weights, files.autoencoder):
+    for file in (files.weights, files.autoencoder, files.detector):
         if file is not None:
             print(file)
 

@@ -62,6 +62,17 @@ def pixels_of(planes: Tensor) -> Pixels:
     return pixels
 
 
+def channels_first(band: Pixels) -> Tensor:
+    """(n, W, C) to (1, C, n, W)."""
+    return torch.from_numpy(np.array(band)).permute(2, 0, 1)[None]
+
+
+def channels_last(planes: Tensor) -> Pixels:
+    """(1, C, n, W) to (n, W, C), whatever the values."""
+    pixels: Pixels = planes[0].permute(1, 2, 0).numpy()
+    return pixels
+
+
 def _from_array(image: NDArray[Any]) -> Pixels:
     channels = image.shape[2] if image.ndim == 3 else 1
     if image.ndim not in (2, 3) or not 1 <= channels <= 4 or image.size == 0:

@@ -109,7 +109,7 @@ class Model:
             ModelUnavailableError: its files can't be fetched, or are damaged.
             DeviceError, UsageError: as the class.
         """
-        entry = find(name, registry)
+        entry = cls.needed(find(name, registry))
         return cls.load(entry, store.obtain(entry, offline=offline), **resources)
 
     @classmethod
@@ -135,7 +135,7 @@ class Model:
             DeviceError, UsageError: as the class; or it fits several models.
         """
         base = find(like, registry) if like is not None else None
-        entry = store.own(Path(path), base, models(registry).values())
+        entry = cls.needed(store.own(Path(path), base, models(registry).values()))
         return cls.load(entry, store.obtain(entry), **resources)
 
     @classmethod
@@ -149,6 +149,11 @@ class Model:
         spec = store.spec_of(entry, files.weights)
         networks = checkpoint.load(spec, files.weights, files.autoencoder)
         return cls(spec, *networks, name=entry.name, **resources)
+
+    @classmethod
+    def needed(cls, entry: ModelEntry) -> ModelEntry:
+        """A model with all the files that this kind of work takes."""
+        return entry
 
     @staticmethod
     def check(spec: ModelSpec, name: str) -> None:

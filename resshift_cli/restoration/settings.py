@@ -282,17 +282,21 @@ def _color_fix(spec: ModelSpec, fix: str | None) -> ColourFix:
     return cast(ColourFix, fix)
 
 
-def strength(wanted: SupportsFloat) -> float:
+def strength(wanted: SupportsFloat, what: str = "strength") -> float:
     """Check how far an image is to be replaced by what is made of it, 0 to 1.
+
+    Args:
+        wanted: it.
+        what: what callers know it as.
 
     Raises:
         UsageError: it is something else.
     """
-    found = _number(wanted, "strength")
+    found = _number(wanted, what)
     if not 0 <= found <= 1:
         raise UsageError(
-            f"A strength of {found:g} is outside 0 to 1.",
-            hint="Choose one of these, such as 0.5 (--strength).",
+            f"A {what} of {found:g} is outside 0 to 1.",
+            hint=f"Choose one of these, such as 0.5 (--{what}).",
         )
     return found
 

@@ -16,8 +16,9 @@ RUN_BY: dict[str, tuple[Task, ...]] = {
     "upscale": ("real-world", "bicubic"),
     "inpaint": ("inpainting",),
     "restore": ("deblurring",),
+    "face": ("face",),
 }
-"""Tasks of the models that a command runs; those of a task that is not here, none does yet."""
+"""Tasks of the models that a command runs."""
 
 FIX_REGISTRY = "Compare its keys and values with the models in weights.toml."
 
@@ -153,7 +154,7 @@ class WeightFile:
 
 
 def _is_pickle(name: str) -> bool:
-    return not name.endswith(".safetensors")
+    return not name.endswith((".safetensors", ".onnx"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,6 +186,7 @@ class ModelEntry:
         citation: the paper to cite.
         weights: the denoiser.
         autoencoder: the weights of its autoencoder, where it has any.
+        detector: what finds faces in a photo for it, where it is for faces.
         spec: how it is built and run; None where the metadata of `weights` says it.
         licences: the licences of its files, the denoiser's first.
     """
@@ -197,12 +199,14 @@ class ModelEntry:
     weights: WeightFile
     licences: tuple[Licence, ...]
     autoencoder: WeightFile | None = None
+    detector: WeightFile | None = None
     spec: ModelSpec | None = None
 
     @property
     def files(self) -> tuple[WeightFile, ...]:
         """Every file that it needs."""
-        return (self.weights,) if self.autoencoder is None else (self.weights, self.autoencoder)
+        every = (self.weights, self.autoencoder, self.detector)
+        return tuple(file for file in every if file is not None)
 
     @property
     def commercial(self) -> bool:

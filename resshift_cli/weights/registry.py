@@ -50,6 +50,7 @@ __all__ = [
     "add",
     "bundled",
     "find",
+    "finding_faces",
     "merged",
     "models",
     "of_file",
@@ -120,6 +121,14 @@ def find(name: str, extra: Path | None = None) -> ModelEntry:
     if name not in known:
         raise UnknownModelError(name, known)
     return known[name]
+
+
+def finding_faces(entry: ModelEntry) -> ModelEntry:
+    """The same model with what finds faces for it: its own detector, or else the shipped one."""
+    if entry.detector is not None:
+        return entry
+    known = (model.detector for model in shipped().values())
+    return dataclasses.replace(entry, detector=next(file for file in known if file is not None))
 
 
 def of_file(path: Path, like: ModelEntry | None = None) -> ModelEntry:
@@ -307,7 +316,7 @@ def _entry(
     where, _ = tables[name]
     table = _inherited(name, tables)
     used = []
-    for part in ("weights", "autoencoder"):
+    for part in ("weights", "autoencoder", "detector"):
         identifier = table[part].get("licence") if isinstance(table.get(part), Mapping) else None
         if isinstance(identifier, str):
             if identifier not in licences:

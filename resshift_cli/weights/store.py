@@ -34,10 +34,11 @@ LIKE = "like"  # metadata entry of a converted file: the model whose network it 
 
 @dataclass(frozen=True, slots=True)
 class Files:
-    """Safetensors files of one model; `autoencoder` is None where it has no weights of its own."""
+    """The files of one model, of safetensors but for the detector; None is what it has not."""
 
     weights: Path
     autoencoder: Path | None
+    detector: Path | None = None
 
     def digest(self) -> str:
         """SHA-256 of the files, joined by "+": what results say that they were made with."""
@@ -56,10 +57,9 @@ class Checked:
 
 def located(entry: ModelEntry) -> Files | None:
     """The files of a model if all of them are here and ready; no network."""
-    paths = [locate(file) for file in entry.files]
-    if any(path is None for path in paths):
-        return None
-    return _files(entry, [path for path in paths if path is not None])
+    paths = {file.key: path for file in entry.files if (path := locate(file)) is not None}
+    whole = all(file.key in paths for file in entry.files)
+    return _files(entry, paths) if whole else None
 
 
 def obtain(entry: ModelEntry, *, offline: bool = False, progress: Bars = silent) -> Files:
@@ -75,7 +75,8 @@ def obtain(entry: ModelEntry, *, offline: bool = False, progress: Bars = silent)
             what the model needs.
         OutputError: the cache can't be written.
     """
-    return _files(entry, [_obtain(entry, file, offline, progress) for file in entry.files])
+    paths = {file.key: _obtain(entry, file, offline, progress) for file in entry.files}
+    return _files(entry, paths)
 
 
 def reachable(entry: ModelEntry, *, within: float) -> bool:
@@ -209,8 +210,11 @@ def remove(entry: ModelEntry, *, keep: frozenset[str] = frozenset()) -> int:
     return freed
 
 
-def _files(entry: ModelEntry, paths: list[Path]) -> Files:
-    return Files(paths[0], None if entry.autoencoder is None else paths[1])
+def _files(entry: ModelEntry, paths: Mapping[str, Path]) -> Files:
+    parts = (entry.weights, entry.autoencoder, entry.detector)
+    weights, *others = (None if file is None else paths[file.key] for file in parts)
+    assert weights is not None  # every model has some
+    return Files(weights, *others)
 
 
 def locate(file: WeightFile) -> Path | None:

@@ -76,12 +76,22 @@ def test_every_published_checkpoint_is_registered_as_its_authors_run_it() -> Non
 
 def test_official_weights_come_from_the_release_first_and_the_mirror_next() -> None:
     for name in ("realsr-x4-v2", "inpaint-face", "face"):
-        for file in registry.find(name).files:
+        entry = registry.find(name)
+        for file in filter(lambda file: file is not entry.detector, entry.files):
             release, mirror = file.sources
             assert isinstance(release, ReleaseSource)
             assert isinstance(mirror, HubSource)
             assert release.name == mirror.name == file.name
             assert release.url.startswith("https://github.com/zsyOAOA/ResShift/releases/download/")
+
+
+def test_what_finds_faces_is_known_by_its_checksum_and_comes_with_any_model_for_them() -> None:
+    face, mine = registry.find("face"), registry.find("tiny-x4")
+    assert face.detector is not None and face.files[-1] is face.detector
+    assert len(face.detector.sha256) == 64 and not face.detector.is_pickled
+    assert registry.finding_faces(face) is face
+    assert registry.finding_faces(mine).detector == face.detector
+    assert [licence.id for licence in face.licences] == ["S-Lab-1.0", "S-Lab-1.0", "MIT"]
 
 
 def test_what_others_host_is_pinned_where_a_revision_is_known() -> None:

@@ -22,6 +22,7 @@ from resshift_cli.commands.compare import compare
 from resshift_cli.commands.doctor import doctor
 from resshift_cli.commands.evaluate import evaluate
 from resshift_cli.commands.exits import BROKEN_PIPE, EPILOG, explain
+from resshift_cli.commands.face import face
 from resshift_cli.commands.groups import spread
 from resshift_cli.commands.help import Command
 from resshift_cli.commands.inpaint import inpaint
@@ -50,6 +51,7 @@ app.command(cls=Command, short_help="Enlarge all images of a folder, and of thos
 )
 app.command(cls=Command, short_help="Fill holes in a photo.")(spread(inpaint))
 app.command(cls=Command, short_help="Mend photos at their own size.")(spread(restore))
+app.command(cls=Command, short_help="Restore the faces of photos.")(spread(face))
 app.command(cls=Command, short_help="Show a crop of a photo at settings to choose from.")(
     spread(preview)
 )

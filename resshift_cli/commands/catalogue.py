@@ -44,8 +44,7 @@ def row(entry: ModelEntry, machine: Machine | None) -> tuple[str | console.Cell,
     spec = ready.known_spec(entry)
     takes = []
     if machine is not None:
-        known = spec is not None and work_of(entry) is not None
-        takes = [console.duration(forecast(spec, machine)["seconds"]) if spec and known else "?"]
+        takes = [console.duration(forecast(spec, machine)["seconds"]) if spec else "?"]
     return (
         entry.name,
         _purpose(entry),
@@ -58,16 +57,14 @@ def row(entry: ModelEntry, machine: Machine | None) -> tuple[str | console.Cell,
     )
 
 
-def work_of(entry: ModelEntry) -> Work | None:
+def work_of(entry: ModelEntry) -> Work:
     """What a model does."""
-    return next((work for work in WORKS if entry.task in work.tasks), None)
+    return next(work for work in WORKS if entry.task in work.tasks)
 
 
 def _purpose(entry: ModelEntry) -> str:
     """The command that runs a model, and whether it does so unless told otherwise."""
     work = work_of(entry)
-    if work is None:
-        return f"{entry.task}, not run yet"
     return f"{work.command}, default" if choice.usual(work) == entry.name else work.command
 
 
@@ -94,8 +91,8 @@ def facts(entry: ModelEntry) -> dict[str, Any]:
         "name": entry.name,
         "description": entry.description,
         "task": entry.task,
-        "for": None if work is None else work.command,
-        "default": work is not None and choice.usual(work) == entry.name,
+        "for": work.command,
+        "default": choice.usual(work) == entry.name,
         "scale": None if spec is None else spec.scale,
         "steps": None if spec is None else spec.steps,
         "commercial": entry.commercial,

@@ -33,6 +33,11 @@ EXAMPLES = {
         "resshift restore shaken.jpg",
         "resshift restore *.jpg -o sharp/ --strength 0.7 --skip-existing",
     ),
+    "face": (
+        "resshift face group.jpg",
+        "resshift face group.jpg --scale 2 --blend 0.8 -o large.jpg",
+        "resshift face cutout.png --aligned",
+    ),
     "preview": (
         "resshift preview photo.jpg --model tiny-x4 --detail 0 --detail 1 --open",
         "resshift preview photo.jpg --at 400,250 --detail 0 --detail 1 -o choice.html",

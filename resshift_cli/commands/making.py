@@ -34,13 +34,15 @@ class Ready:
         model: it.
         settings: how, but for what each task has of its own.
         run: what `imaging.files.enlarge` is handed, for settings.
-        facts: what --json says beside the settings.
+        facts: what --json says beside the settings of the result that was made last.
+        remark: what the line about that says besides, or "".
     """
 
     model: Model
     settings: Settings
     run: Callable[[Settings], Enlarge]
     facts: Mapping[str, Any] = field(default_factory=dict)
+    remark: Callable[[], str] = str
 
 
 class Craft:
@@ -48,9 +50,11 @@ class Craft:
 
     Attributes:
         beside: files that it reads beside them.
+        foreseen: whether the time that it takes shows before the work.
     """
 
     beside: tuple[Path, ...] = ()
+    foreseen: bool = True
 
     def refuse(self, loaded: Loaded) -> None:
         """Refuse an image that it can't be done with.
@@ -193,7 +197,7 @@ class _Work:
             entry = choice.settle(entry, model, job)
             report.model = entry.name
             made = self.craft.ready(entry, machine, offline=model.offline, quiet=quiet)
-            if not quiet:
+            if self.craft.foreseen and not quiet:
                 choice.announce(entry, made.model.spec, made.settings, job)
             Run(entry, made, loader, self.telling).do_each(found.todo)
 
@@ -327,8 +331,9 @@ class Run:
         for warning in loaded.warnings:
             console.warning(f"warning: {warning}")
         steps = f"{settings.steps} step{'s' * (settings.steps != 1)}"
+        said = ", ".join(filter(None, (self.entry.name, steps, self.made.remark())))
         console.note(
-            f"{source} {width}x{height} -> {target} {wide}x{tall}, {self.entry.name}, {steps}, "
+            f"{source} {width}x{height} -> {target} {wide}x{tall}, {said}, "
             f"{device} {precision}, {console.elapsed(seconds)}"
         )
         if not reporting.as_json and task.overwrite is not None:

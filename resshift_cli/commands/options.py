@@ -47,9 +47,11 @@ def _suffix(example: str, usual: str) -> Any:
 OutputOption = Annotated[str | None, _output("photo_x4.jpg")]
 FilledOutputOption = Annotated[str | None, _output("photo_filled.jpg")]
 RestoredOutputOption = Annotated[str | None, _output("photo_restored.jpg")]
+FacesOutputOption = Annotated[str | None, _output("photo_faces.jpg")]
 SuffixOption = Annotated[str | None, _suffix("_large", "_x4, or what the size says")]
 FilledSuffixOption = Annotated[str, _suffix("_whole", "_filled")]
 RestoredSuffixOption = Annotated[str, _suffix("_clean", "_restored")]
+FacesSuffixOption = Annotated[str, _suffix("_people", "_faces")]
 SkipExistingOption = Annotated[
     bool,
     typer.Option("--skip-existing", help="Leave images alone whose result is there already."),
@@ -229,6 +231,7 @@ def _model(work: values.Work) -> Any:
 
 FillingModelOption = Annotated[str | None, _model(values.INPAINT)]
 RestoringModelOption = Annotated[str | None, _model(values.RESTORE)]
+FaceModelOption = Annotated[str | None, _model(values.FACE)]
 ModelsOption = Annotated[
     list[str] | None,
     typer.Option(

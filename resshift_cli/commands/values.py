@@ -60,7 +60,8 @@ class Work:
 UPSCALE = Work("upscale", DEFAULT_MODEL)
 INPAINT = Work("inpaint", "inpaint-imagenet")
 RESTORE = Work("restore", "deblur")
-WORKS = (UPSCALE, INPAINT, RESTORE)
+FACE = Work("face", "face")
+WORKS = (UPSCALE, INPAINT, RESTORE, FACE)
 
 
 def set_debug(context: typer.Context, on: bool) -> bool:
@@ -226,6 +227,11 @@ def each_within(low: int, high: float) -> Callable[[list[float] | None], list[fl
 def model_names(incomplete: str) -> list[str]:
     """Names of models of every kind that begin so, for the shell."""
     return _names(incomplete, None)
+
+
+def background_names(incomplete: str) -> list[str]:
+    """What may make the background of faces and begins so, for the shell."""
+    return [*completed("none")(incomplete), *UPSCALE.models(incomplete)]
 
 
 def _names(incomplete: str, tasks: Sequence[str] | None) -> list[str]:

@@ -39,16 +39,21 @@ def test_every_model_is_listed_with_its_facts_and_whether_it_is_here(resshift: R
     assert rows["tiny-x4"][5:7] == ["yes", "bundled"]
     assert rows["rsd-x2"][1:7] == ["upscale", "x2", "1", "699 MB", "no", "no"]
     assert rows["inpaint-imagenet"][1:4] == ["inpaint, default", "x1", "4"]
-    assert rows["face"][1] == "face, not run yet"
+    assert rows["face"][1:5] == ["face, default", "x1", "4", "787 MB"]
 
 
 def test_models_for_the_same_command_stand_beside_each_other(resshift: Run) -> None:
     listed = json.loads(resshift("models", "list", "--json").out)["models"]
     commands = [model["for"] for model in listed]
-    assert list(dict.fromkeys(commands)) == ["upscale", "inpaint", "restore", None]
-    assert commands == sorted(commands, key=["upscale", "inpaint", "restore", None].index)
+    assert list(dict.fromkeys(commands)) == ["upscale", "inpaint", "restore", "face"]
+    assert commands == sorted(commands, key=["upscale", "inpaint", "restore", "face"].index)
     usual = [model["name"] for model in listed if model["default"]]
-    assert usual == ["tiny-x4", "inpaint-imagenet", "deblur"]  # RESSHIFT_MODEL names the first
+    assert usual == [
+        "tiny-x4",
+        "inpaint-imagenet",
+        "deblur",
+        "face",
+    ]  # RESSHIFT_MODEL names the first
 
 
 def test_how_long_a_photo_takes_is_told_if_it_is_asked(resshift: Run) -> None:

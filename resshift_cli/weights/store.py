@@ -42,7 +42,7 @@ class Files:
 
     def digest(self) -> str:
         """SHA-256 of the files, joined by "+": what results say that they were made with."""
-        paths = (self.weights, self.autoencoder)
+        paths = (self.weights, self.autoencoder, self.detector)
         return "+".join(digests.digest(path) for path in paths if path is not None)
 
 

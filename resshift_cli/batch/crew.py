@@ -45,7 +45,7 @@ class Task:
     Attributes:
         recipe: how results are made; the device is the hand's own.
         files: of the model.
-        resources: what `Upscaler.load` is told but the device.
+        resources: what the craft's `load` is told but the device.
         folder: of the inputs, as the ledger has it.
         output: where the results go, closed.
         parts: the shard, and the hand among its like.
@@ -127,8 +127,9 @@ class Crew(ABC):
         self.hands: list[Hand] = []
         self.inbox: queue.Queue[tuple[Hand, Any]] = queue.Queue()
         self.most_deaths = 3
-        inputs = inputs_at(task.folder)
-        self._judge = Judge(inputs, book, task.recipe.identity(), overwrite=False)
+        inputs, recipe = inputs_at(task.folder), task.recipe
+        identity, mask = recipe.identity(), recipe.craft.sha256_beside
+        self._judge = Judge(inputs, book, identity, mask, overwrite=False)
         self._stops = False
         self._deaths = 0  # of hands, since the last result, but of those with something on trial
         self._lost: deque[Group] = deque()
@@ -352,18 +353,15 @@ def work(
         tell: is told what a model has to say of memory.
 
     Raises:
-        As `Upscaler.load`, `ledger.locked_part` and `Runner.run`.
+        As `Craft.load`, `ledger.locked_part` and `Runner.run`.
     """
-    from resshift_cli.restoration.upscaler import Upscaler
-
-    upscaler = Upscaler.load(
-        task.recipe.entry, task.files, device=device, tell=tell, **task.resources
-    )
-    recipe = replace(task.recipe, device=upscaler.device)
+    craft, resources = task.recipe.craft, {"device": device, "tell": tell, **task.resources}
+    model = craft.load(task.recipe.entry, task.files, **resources)
+    recipe = replace(task.recipe, device=model.device)
     facts = {"folder": task.folder, **recipe.facts()}
     with locked_part(task.output, *task.parts), task.output.opened() as place:
         part = Part(place, *task.parts)
-        Runner(upscaler, recipe, facts, part, watch).run(groups)
+        Runner(model, recipe, facts, part, watch).run(groups)
 
 
 def _died(hand: Hand) -> ResShiftError:

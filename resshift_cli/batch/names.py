@@ -19,7 +19,7 @@ from resshift_cli.system.storage import Remote, is_url
 NAME_MAX = 255  # bytes of a file's name
 
 
-MARK = re.compile(r"_(x[\d.]+|w\d+|h\d+|long\d+|fit\d+x\d+)")
+MARK = re.compile(r"_(x[\d.]+|w\d+|h\d+|long\d+|fit\d+x\d+|[a-z]+)")
 """What may stand behind a folder's name in that of its results, see `Recipe.mark`."""
 
 

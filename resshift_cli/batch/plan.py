@@ -34,6 +34,24 @@ AtOnce = Callable[[Size], int]
 
 
 @dataclass(frozen=True, slots=True)
+class Seen:
+    """What a look at an image tells of it.
+
+    Attributes:
+        header: of its file.
+        computed: how many whole images are computed for it, see `Craft.computed`.
+    """
+
+    header: Header
+    computed: float
+
+    @property
+    def size(self) -> Size:
+        """Height and width."""
+        return self.header.height, self.header.width
+
+
+@dataclass(frozen=True, slots=True)
 class Section:
     """A page of a plan, or what a shard does of it.
 
@@ -41,14 +59,14 @@ class Section:
         groups: what is to be done.
         finished: records of what is.
         failures: what can't be done, unreadable folders included.
-        headers: what the files of the jobs say of their images, or why they can't be read, by
+        seen: what the files of the jobs say of their images, or why they can't be done, by
             their paths within the folder.
     """
 
     groups: list[Group] = field(default_factory=list)
     finished: list[Record] = field(default_factory=list)
     failures: list[Failure] = field(default_factory=list)
-    headers: Mapping[str, Header | ResShiftError] = field(default_factory=dict)
+    seen: Mapping[str, Seen | ResShiftError] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -91,7 +109,9 @@ class Plan:
             OutputError: as `Judge.look`.
         """
         beside = beside or Beside()
-        judge = Judge(self.inputs, self.ledger, self.recipe.identity(), overwrite=self.overwrite)
+        recipe, overwrite = self.recipe, self.overwrite
+        about = (self.inputs, self.ledger, recipe.identity(), recipe.craft.sha256_beside)
+        judge = Judge(*about, overwrite=overwrite)
         for page in pages(self.inputs.images(beside)):
             share = self.shard.share(page)
             if share is not None:
@@ -115,9 +135,11 @@ class Plan:
             name: judge.look(name, output) for name, output in self._name_outputs(left).items()
         }
         images = [name for name in page if name in finished or name in found]
-        headers = {name: self._header(name) for name in images}
-        sizes = [self._size(headers[name]) for name in images]
-        section = Section(headers=headers)
+        # Of what is finished, the size tells what it was computed with.
+        together = self.recipe.craft.is_done_together
+        seen = {name: self._look(name) for name in images if together or name in found}
+        sizes = [self._size(seen[name]) if together else None for name in images]
+        section = Section(seen=seen)
         for place, unit in enumerate(units(images, sizes, self.at_once)):
             if place in share:
                 self._add(section, unit, finished, found)
@@ -139,7 +161,7 @@ class Plan:
             elif isinstance(what, Failure):
                 section.failures.append(what)
             else:
-                jobs.append(replace(what, work=self._work(section.headers[name])))
+                jobs.append(replace(what, work=self._work(section.seen[name])))
         if jobs:
             section.groups.append(Group(jobs, unit.count, unit.size))
 
@@ -161,8 +183,9 @@ class Plan:
             inputs, options=handling.options, can_hold=can_hold, is_input=self.inputs.has
         )
 
-    def _header(self, name: str) -> Header | ResShiftError:
-        handling, source = self.recipe.handling, self.inputs.header(name)
+    def _look(self, name: str) -> Seen | ResShiftError:
+        source, recipe = self.inputs.header(name), self.recipe
+        handling = recipe.handling
         try:
             header = read_header(
                 source,
@@ -173,33 +196,28 @@ class Plan:
             if header.frames > 1:
                 target = names.name_outputs([name], options=handling.options)[name]
                 animation.check_target(Path(target), options=handling.options)
-            self.recipe.settings_for(header.height, header.width, source.name)
-            return header
+            how = recipe.settings_for(header.height, header.width, source.name)
+            return Seen(header, recipe.craft.of(name).computed(header, recipe.spec, how))
         except Exception as error:  # decoders raise nearly anything on a damaged file
             return expected(error)
 
-    def _work(self, header: Header | ResShiftError) -> float:
+    def _work(self, seen: Seen | ResShiftError) -> float:
         """Latent positions of an image's tiles; 0 if its size is unknown."""
-        if isinstance(header, ResShiftError):
+        if isinstance(seen, ResShiftError):
             return 0.0
         spec = self.recipe.spec
-        chosen = self.recipe.settings_for(header.height, header.width)
+        chosen = self.recipe.settings_for(*seen.size)
         grids = [
             settings.grid(spec, *size, chosen)
-            for size in settings.pass_sizes(spec, header.height, header.width, chosen.scale)
+            for size in settings.pass_sizes(spec, *seen.size, chosen.scale)
         ]
         area = sum(len(grid.boxes) * grid.rows.size * grid.columns.size for grid in grids)
-        return float(area * computations(header))
+        return float(area * seen.computed)
 
-    def _size(self, header: Header | ResShiftError) -> tuple[int, int] | None:
+    def _size(self, seen: Seen | ResShiftError) -> Size | None:
         recipe = self.recipe
         if recipe.box is not None:  # those of a group have one scale
             return None
-        if isinstance(header, ResShiftError) or header.alpha or header.frames > 1:
+        if isinstance(seen, ResShiftError) or seen.header.alpha or seen.header.frames > 1:
             return None
-        return settings.single_tile(recipe.spec, header.height, header.width, recipe.settings)
-
-
-def computations(header: Header) -> int:
-    """How many images are computed for a file: alpha is enlarged beside the colours."""
-    return (2 if header.alpha else 1) * header.frames
+        return settings.single_tile(recipe.spec, *seen.size, recipe.settings)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from resshift_cli import __version__
 from resshift_cli.imaging.files import Handling
 from resshift_cli.restoration import provenance
+from resshift_cli.restoration.crafts import Craft, Upscale
 from resshift_cli.restoration.settings import Settings
 from resshift_cli.restoration.size import Box
 from resshift_cli.system.device import precision_name
@@ -26,12 +27,13 @@ class Recipe:
     Attributes:
         entry: the model.
         spec: the same, as it is run.
-        settings: how images are enlarged; with a box, each has a scale of its own.
+        settings: how the model does it; with a box, each image has a scale of its own.
         handling: how files are read and written.
         device: where it is computed.
         dtype: what it is computed in.
         weights: SHA-256 of the weight files, joined by "+"; "" where they are not here.
         box: what results are to fill, where that says how large they are.
+        craft: what is done with images.
     """
 
     entry: ModelEntry
@@ -42,11 +44,13 @@ class Recipe:
     dtype: torch.dtype
     weights: str
     box: Box | None = None
+    craft: Craft[Any] = field(default_factory=Upscale)
 
     @property
     def mark(self) -> str:
         """What stands behind a name in that of its result."""
-        return f"_x{self.settings.scale:g}" if self.box is None else f"_{self.box}"
+        usual = f"_x{self.settings.scale:g}" if self.box is None else f"_{self.box}"
+        return self.craft.mark or usual
 
     def settings_for(self, height: int, width: int, name: str = "The image") -> Settings:
         """How an image of that size is enlarged; `name` is what messages call it.
@@ -61,6 +65,8 @@ class Recipe:
     def options(self) -> dict[str, Any]:
         """All settings that a result depends on, by name."""
         return {
+            "task": self.craft.task,
+            "asked": self.craft.facts() or None,
             **asdict(self.settings),
             "size": None if self.box is None else str(self.box),
             "scale": self.settings.scale if self.box is None else None,

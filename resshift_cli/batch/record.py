@@ -23,6 +23,8 @@ class Record:
         output: path within the folder of the ledger, likewise.
         folder: the folder of the inputs, absolute.
         model, weights: its name, and the SHA-256 of its files.
+        task: what was done, as `Craft` has it.
+        asked: what was asked of that besides, by name.
         size: the box that results fill, where that says how large they are.
         scale: of this image; None of one that failed before its size was known.
         steps, seed, tile, overlap, temperature, detail, color_fix, consistency, keep_hidden,
@@ -39,6 +41,7 @@ class Record:
         time: when the line was written, UTC, ISO 8601.
         input_bytes, input_mtime_ns, input_sha256: of the file that was read, where it could be.
         input_version: ETag or the like of one that was read from a store.
+        mask_sha256: of what said which of its pixels are to be filled, if that was a file.
         output_bytes, output_sha256: of the file that was written.
         width, height: of the result.
         seconds: of computing.
@@ -64,6 +67,8 @@ class Record:
     device: str
     version: str
     time: str
+    task: str = "upscale"
+    asked: dict[str, Any] | None = None
     size: str | None = None
     scale: float | None = None
     detail: float = 1.0
@@ -84,6 +89,7 @@ class Record:
     input_mtime_ns: int | None = None
     input_sha256: str | None = None
     input_version: str | None = None
+    mask_sha256: str | None = None
     output_bytes: int | None = None
     output_sha256: str | None = None
     width: int | None = None
@@ -106,8 +112,8 @@ class Record:
 
 OWN = (
     *("status", "input", "output", "time", "scale", "input_bytes", "input_mtime_ns"),
-    *("input_sha256", "input_version", "output_bytes", "output_sha256", "width", "height"),
-    *("seconds", "peak_bytes", "warnings", "error", "hint", "exit_code"),
+    *("input_sha256", "input_version", "mask_sha256", "output_bytes", "output_sha256"),
+    *("width", "height", "seconds", "peak_bytes", "warnings", "error", "hint", "exit_code"),
 )
 """What is another thing in nearly every line; the rest is the same for most of a batch."""
 
@@ -240,4 +246,5 @@ def _is_sound(record: Record) -> bool:
             isinstance(digest, str | None) for digest in (record.input_sha256, record.output_sha256)
         )
         and isinstance(record.warnings, list | None)
+        and isinstance(record.asked, dict | None)
     )

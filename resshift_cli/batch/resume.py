@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,12 +14,13 @@ from resshift_cli.imaging.folders import Inputs
 from resshift_cli.imaging.sources import Source
 
 SAME = (
-    *("model", "size", "scale", "steps", "seed", "tile", "overlap", "temperature", "detail"),
+    *("task", "model", "size", "scale", "steps", "seed", "tile", "overlap"),
+    *("temperature", "detail"),
     *("precision", "color_fix", "consistency", "keep_hidden", "wrap"),
     *("format", "quality", "lossless", "compression", "depth", "strip_metadata", "first_frame"),
     *("palette", "assume_profile"),
 )
-"""What of a record has to be equal for its result to count as finished; its weights too."""
+"""What of a record has to be equal for its result to count as finished; `asked` and weights too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,15 +62,22 @@ class Judge:
     Args:
         inputs: the images.
         ledger: of the folder of results.
-        identity: what `SAME` names, and `weights`, "" if its digest is not known.
+        identity: what `SAME` names, `asked`, and `weights`, "" if its digest is not known.
+        beside: gives the SHA-256 of what is read beside an input, or raises what it can't for.
         overwrite: whether to replace files that are there.
     """
 
     def __init__(
-        self, inputs: Inputs, ledger: Ledger, identity: Mapping[str, Any], *, overwrite: bool
+        self,
+        inputs: Inputs,
+        ledger: Ledger,
+        identity: Mapping[str, Any],
+        beside: Callable[[str], str | None],
+        *,
+        overwrite: bool,
     ) -> None:
         self.inputs, self.output, self.ledger = inputs, ledger.place, ledger
-        self.identity, self.overwrite = identity, overwrite
+        self.identity, self.beside, self.overwrite = identity, beside, overwrite
         self.root = inputs.root
 
     def finished(self, source: str) -> Record | None:
@@ -83,7 +91,16 @@ class Judge:
         if not _is_as_large(size, record) or _difference(record, self.identity):
             return None
         is_here = record.folder == self.root
-        return record if _unchanged(record, self.inputs.source(source), is_here=is_here) else None
+        if not _unchanged(record, self.inputs.source(source), is_here=is_here):
+            return None
+        return record if self._is_beside(record) else None
+
+    def _is_beside(self, record: Record) -> bool:
+        """Whether what was read beside an input is what it was."""
+        try:
+            return self.beside(record.input) == record.mask_sha256
+        except (ResShiftError, OSError):  # doing it again will tell
+            return False
 
     def look(self, source: str, name: str) -> Job | Failure:
         """What is to be done of an image that is not `finished`, or why nothing can be.
@@ -145,8 +162,10 @@ class Judge:
 
 def _difference(record: Record, identity: Mapping[str, Any]) -> str:
     """What a result was made with that is other now, or ""."""
-    for name in SAME:
-        before, now = getattr(record, name), identity[name]
+    made, asked = record.asked or {}, identity["asked"] or {}
+    pairs = [(name, getattr(record, name), identity[name]) for name in SAME]
+    pairs += [(name, made.get(name), asked.get(name)) for name in {**made, **asked}]
+    for name, before, now in pairs:
         if name == "scale" and identity["size"] is not None:
             continue  # every image has one of its own, which its size and the box say
         if before != now:

@@ -24,7 +24,7 @@ from resshift_cli.batch.worker import Computed, DiskFullError, Read, Worker
 from resshift_cli.errors import ResShiftError
 
 if TYPE_CHECKING:
-    from resshift_cli.restoration.upscaler import Upscaler
+    from resshift_cli.restoration.model import Model
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +109,7 @@ class Runner:
     """Does groups one after the other: an `Engine`.
 
     Args:
-        upscaler: the model, loaded.
+        model: it, as the recipe's craft loads it.
         recipe: how the results are made.
         facts: what the ledger is told with every image, of `Plan.facts`.
         book: where it is entered: of `ledger.opened`, or a part.
@@ -118,7 +118,7 @@ class Runner:
 
     def __init__(
         self,
-        upscaler: Upscaler,
+        model: Model,
         recipe: Recipe,
         facts: Mapping[str, Any],
         book: Book,
@@ -126,7 +126,7 @@ class Runner:
     ) -> None:
         if not book.place.is_open:
             raise ValueError("the ledger is for reading: `ledger.opened` gives one that is not")
-        self.worker = Worker(upscaler, recipe, book.place)
+        self.worker = Worker(model, recipe, book.place)
         self.book = book
         self.facts = facts
         self.watch = watch or Watch()

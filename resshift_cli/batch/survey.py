@@ -8,12 +8,11 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from resshift_cli.batch.places import Place, is_below
-from resshift_cli.batch.plan import Plan, Section, computations
+from resshift_cli.batch.plan import Plan, Section, Seen
 from resshift_cli.batch.record import Record
 from resshift_cli.batch.resume import Failure, Job
 from resshift_cli.errors import ResShiftError
 from resshift_cli.imaging.folders import Beside
-from resshift_cli.imaging.opening import Header
 from resshift_cli.system import atomic
 from resshift_cli.system.index import Index
 
@@ -39,7 +38,7 @@ class Survey:
         work: what the jobs take, as far as that is known; see `Job.work`.
         known: of how many of them it is.
         frames: images and frames of every height and width.
-        computations: what is computed of every height and width, alpha beside colours counted.
+        computations: how many whole images are computed of every height and width.
         disk_bytes: about what results will take: inputs' bytes per pixel, more pixels.
     """
 
@@ -56,7 +55,7 @@ class Survey:
     work: float = 0.0
     known: int = 0
     frames: Counter[tuple[int, int]] = field(default_factory=Counter)
-    computations: Counter[tuple[int, int]] = field(default_factory=Counter)
+    computations: dict[tuple[int, int], float] = field(default_factory=dict)
     disk_bytes: float = 0.0
 
     @property
@@ -86,7 +85,7 @@ def survey(plan: Plan, leftovers: Leftovers | None = None, *, keeps: bool = Fals
         _count(found, section)
         for group in section.groups:
             for job in group.jobs:
-                _count_job(found, plan, job, section.headers)
+                _count_job(found, plan, job, section.seen)
                 if leftovers is not None:
                     leftovers.add(job.output)
     return found
@@ -102,22 +101,22 @@ def _count(found: Survey, section: Section) -> None:
 
 
 def _count_job(
-    found: Survey, plan: Plan, job: Job, headers: Mapping[str, Header | ResShiftError]
+    found: Survey, plan: Plan, job: Job, seen: Mapping[str, Seen | ResShiftError]
 ) -> None:
     found.jobs += 1
     found.work += job.work
     found.known += bool(job.work)
     if found.keeps:
         found.names.append((job.input, job.output))
-    header = headers[job.input]
-    if isinstance(header, ResShiftError):
+    image = seen[job.input]
+    if isinstance(image, ResShiftError):
         found.to_refuse += 1
         if found.keeps or len(found.refused) < KEPT:
-            found.refused[job.input] = header
+            found.refused[job.input] = image
         return
-    size = (header.height, header.width)
-    found.frames[size] += header.frames
-    found.computations[size] += computations(header)
+    size = image.size
+    found.frames[size] += image.header.frames
+    found.computations[size] = found.computations.get(size, 0.0) + image.computed
     state = job.source.state()
     if state is not None:
         found.disk_bytes += state.size * plan.recipe.settings_for(*size).scale ** 2

@@ -5,7 +5,7 @@ Every input has to have a result, made of what the input is now, and untouched s
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from resshift_cli.batch.ledger import Ledger
@@ -38,13 +38,20 @@ class Finding:
     record: Record | None = None
 
 
-def verify(inputs: Inputs, ledger: Ledger, beside: Beside) -> Iterator[Finding]:
+def verify(
+    inputs: Inputs,
+    ledger: Ledger,
+    beside: Beside,
+    mask: Callable[[str], str | None] = lambda place: None,
+) -> Iterator[Finding]:
     """Look at every input, and at results whose inputs are gone; both are read whole.
 
     Args:
         inputs: the images.
         ledger: of the results.
         beside: is told what there is beside them.
+        mask: gives the SHA-256 of an input's mask, see `Craft.sha256_beside`; None where none is
+            looked at.
     """
     results_are_meant = own.are_all(inputs)
     seen = Index()
@@ -59,8 +66,10 @@ def verify(inputs: Inputs, ledger: Ledger, beside: Beside) -> Iterator[Finding]:
             problem = "has no result" if failure is None else f"failed: {_words(failure.error)}"
             yield Finding(name, "", problem, record=failure)
             continue
-        problem = _problem_of_input(inputs.source(name), record) or _problem_of_result(
-            ledger, record
+        problem = (
+            _problem_of_input(inputs.source(name), record)
+            or _problem_of_mask(mask, record)
+            or _problem_of_result(ledger, record)
         )
         yield Finding(name, record.output, problem, record=record)
     for place, error in beside.unreadable.items():
@@ -84,6 +93,14 @@ def _problem_of_input(source: Source, record: Record) -> str:
     except ResShiftError as error:
         return f"can't be read: {_words(error)}"
     return "" if same else "was changed since its result was made"
+
+
+def _problem_of_mask(mask: Callable[[str], str | None], record: Record) -> str:
+    try:
+        found = mask(record.input)
+    except (ResShiftError, OSError) as error:
+        return f"has no mask any more: {_words(error)}"
+    return "" if found in (None, record.mask_sha256) else "has another mask than its result"
 
 
 def _problem_of_result(ledger: Ledger, record: Record) -> str:

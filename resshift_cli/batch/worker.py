@@ -1,4 +1,4 @@
-"""What one image takes: it is read, enlarged, and its result written.
+"""What one image takes: it is read, done, and its result written.
 
 Nothing here knows of ledgers and threads: those are the runner's.
 """
@@ -20,6 +20,7 @@ from resshift_cli.errors import OutputError, ResShiftError, expected, memory_lim
 from resshift_cli.imaging import files
 from resshift_cli.imaging.files import Enlarge, Loaded, Result
 from resshift_cli.imaging.picture import Pixels
+from resshift_cli.restoration.crafts import Craft
 from resshift_cli.restoration.settings import Settings, single_tile
 from resshift_cli.restoration.size import target_size
 from resshift_cli.system import atomic
@@ -27,7 +28,7 @@ from resshift_cli.system.device import forget_peak, peak_memory
 from resshift_cli.system.digests import digest_of
 
 if TYPE_CHECKING:
-    from resshift_cli.restoration.upscaler import Upscaler
+    from resshift_cli.restoration.model import Model
 
 SPARE = 64 << 20  # bytes that have to be free on the disk beside the next result
 
@@ -47,9 +48,10 @@ class DiskFullError(OutputError):
 
 @dataclass(frozen=True, slots=True)
 class Read:
-    """A file that was read, and what the ledger is told of it."""
+    """A file that was read, what is done with it, and what the ledger is told of it."""
 
     loaded: Loaded
+    craft: Craft[Any]
     facts: Mapping[str, Any]
 
 
@@ -75,16 +77,16 @@ class Computed:
 
 
 class Worker:
-    """Reads, enlarges and writes images.
+    """Reads images, does what is to be done with them, and writes them.
 
     Args:
-        upscaler: the model.
+        model: that does it, as the recipe's craft loads it.
         recipe: how the results are made.
         output: where the results go, opened.
     """
 
-    def __init__(self, upscaler: Upscaler, recipe: Recipe, output: Place) -> None:
-        self.upscaler = upscaler
+    def __init__(self, model: Model, recipe: Recipe, output: Place) -> None:
+        self.model = model
         self.recipe = recipe
         self.output = output
 
@@ -93,27 +95,31 @@ class Worker:
         handling = self.recipe.handling
         try:
             with memory_limit(f"Reduce {job.source.name} first."):
+                craft = self.recipe.craft.of(job.input)
+                mask = self.recipe.craft.sha256_beside(job.input)
                 loaded = files.load(job.source.fetched(), handling)
                 sha256 = loaded.source.digest()
                 loaded.source.check_unchanged(loaded.state)
                 target, size = Path(job.output), self._target_size(loaded)
                 files.check(loaded, target, size=size, options=handling.options)
+                craft.refuse(loaded)
         except Exception as error:
             return expected(error)
-        facts: dict[str, Any] = {"input_sha256": sha256, "warnings": loaded.warnings or None}
+        facts: dict[str, Any] = {"input_sha256": sha256, "mask_sha256": mask}
+        facts["warnings"] = loaded.warnings or None
         facts["scale"] = self._settings(loaded).scale
         if loaded.state is not None:
             is_here = loaded.source.remote is None
             facts["input_bytes"] = loaded.state.size
             facts["input_mtime_ns"] = loaded.state.mtime_ns if is_here else None
             facts["input_version"] = loaded.state.version or None
-        return Read(loaded, facts)
+        return Read(loaded, craft, facts)
 
     def compute(
         self, group: Group, reads: Sequence[Read | ResShiftError], advance: Advance
     ) -> list[Computed]:
         """Enlarge the images of a group; what can't be at a time, after all, is one by one."""
-        device = self.upscaler.device
+        device = self.model.device
         forget_peak(device)
         started = time.monotonic()
         alike = self._together(group, reads, advance)
@@ -168,7 +174,7 @@ class Worker:
             raise expected(error) from None
         if computed.is_stream:
             facts["seconds"] = round(computed.seconds + time.monotonic() - started, 3)
-            facts["peak_bytes"] = peak_memory(self.upscaler.device)
+            facts["peak_bytes"] = peak_memory(self.model.device)
         return facts
 
     def _save(self, job: Job, result: Result, finished: Callable[[BinaryIO], None]) -> None:
@@ -202,12 +208,12 @@ class Worker:
             advance(place, whole - place)
 
         try:
-            larger = self.upscaler.together(
-                list(pixels.values()), self.recipe.settings, group.count, progress
+            larger = self.recipe.craft.together(
+                self.model, list(pixels.values()), self.recipe.settings, group.count, progress
             )
         except Exception as error:
             expected(error)  # what it holds is let go of; the images will tell what is wrong
-            self.upscaler.engine.tell(
+            self.model.engine.tell(
                 f"{group.count} images could not be computed at a time: going on one by one."
             )
             return {}
@@ -234,7 +240,7 @@ class Worker:
             with memory_limit(self._smaller(job)):
                 return files.enlarge(
                     read.loaded,
-                    run or self.upscaler.enlarging(self._settings(read.loaded)),
+                    run or read.craft.run(self.model, self._settings(read.loaded)),
                     lambda done, total: advance(done / total),
                     size=self._target_size(read.loaded),
                     note=self.recipe.note(),
@@ -243,7 +249,7 @@ class Worker:
                 )
         except Exception as error:
             failure = expected(error)
-        self.upscaler.release_memory()  # out here nothing holds what the failed image took
+        self.model.release_memory()  # out here nothing holds what the failed image took
         return failure
 
     def _target_size(self, loaded: Loaded) -> tuple[int, int]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -15,8 +16,9 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from resshift_cli.commands import choice, console, progress, proof, ready
+from resshift_cli.commands.crafts import What
 from resshift_cli.commands.engines import Workers
-from resshift_cli.commands.groups import Enlarging, Options, Reporting
+from resshift_cli.commands.groups import Enlarging, Making, Options, Reporting
 from resshift_cli.commands.options import (
     DryRunOption,
     ExcludeOption,
@@ -48,7 +50,7 @@ if TYPE_CHECKING:
     from resshift_cli.batch.shards import Shard
     from resshift_cli.batch.survey import Leftovers, Survey
     from resshift_cli.imaging import folders
-    from resshift_cli.imaging.files import Handling
+    from resshift_cli.restoration.crafts import Craft
     from resshift_cli.weights.registry import ModelEntry
 
 SHOWN = 10  # failures that are told of
@@ -65,15 +67,16 @@ class Inputs(Options):
     exclude: ExcludeOption = None
     hidden: HiddenOption = False
 
-    def tree(self, folder: str, results: str) -> folders.Inputs:
-        """The inputs in a folder, without its results.
+    def tree(self, folder: str, results: str, masks: Path | None = None) -> folders.Inputs:
+        """The inputs in a folder, without its results, or masks that lie in it.
 
         Raises:
             InputMissingError: there are none that --include asks for.
         """
         from resshift_cli.imaging import elsewhere, folders
 
-        selection = folders.Selection(self.include or (), self.exclude or (), self.hidden)
+        exclude = [*(self.exclude or ()), *_within(folder, masks)]
+        selection = folders.Selection(self.include or (), exclude, self.hidden)
         tree = elsewhere.inputs_at(folder, results, selection)
         if self.include and next(tree.images(), None) is None:
             patterns = " or ".join(f"'{printable(pattern)}'" for pattern in self.include)
@@ -133,6 +136,7 @@ def batch(
     folder: FolderArgument,
     *,
     output: ResultsOption = None,
+    what: What,
     course: Course,
     workers: Workers,
     inputs: Inputs,
@@ -140,6 +144,8 @@ def batch(
     reporting: Reporting,
 ) -> None:
     """Enlarge all images and animations of a folder, and of the folders in it.
+
+    Or, with --task, mend them at their own size, or fill holes in them.
 
     What is finished is entered in resshift-batch.jsonl among the results, and not done again: the
     same command goes on where an earlier one was stopped. An image that fails does not keep the
@@ -152,26 +158,27 @@ def batch(
     own = enlarging.model.weights
     model = replace(enlarging.model, weights=own and Path(workers.found(str(own))))
     enlarging = replace(enlarging, model=model)
+    craft = what.craft(folder)
+    find = partial(inputs.tree, masks=what.folder())
     if course.verify:
-        proof.verify(folder, output, inputs.tree, course.report, reporting)
+        proof.verify(folder, output, find, craft, course.report, reporting)
         return
-    handling = enlarging.handling()  # or it is refused now
-    enlarging.computation.box()  # likewise
-    entry = choice.choose(enlarging.model, enlarging.computation.steps)
+    making = what.making(enlarging)
+    entry = choice.choose(making.model, making.computation.steps)
     from resshift_cli.batch import names
     from resshift_cli.batch.report import Report
 
     keeps = reporting.as_json or course.report is not None
     report = Report(entry.name, names.said(folder), keeps=keeps)
     with _telling(report, reporting, summary=not course.dry_run):
-        recipe = _recipe(entry, handling, enlarging, course, workers, quiet=reporting.quiet)
+        recipe = _recipe(entry, craft, making, course, workers, quiet=reporting.quiet)
         report.settings = recipe.options()
         from resshift_cli.batch import ledger, places, table
 
         place = places.at(output or names.results_at(folder, recipe.mark))
-        tree, report.output = inputs.tree(folder, place.root), place.said
+        tree, report.output = find(folder, place.root), place.said
         names.check_apart(tree, place)
-        work = _Work(report, tree, place, recipe, course, workers, enlarging, reporting)
+        work = _Work(report, tree, place, recipe, course, workers, making, reporting)
         if course.dry_run:
             work.forecast(ledger.Ledger(place))
         elif work.is_empty():
@@ -185,6 +192,17 @@ def batch(
             table.write(course.report, report.rows(), f"resshift batch {report.folder}")
     if report.failed:
         raise typer.Exit(ResShiftError.exit_code)
+
+
+def _within(folder: str, masks: Path | None) -> Iterator[str]:
+    """What leaves out a folder of masks that lies within the one of the images."""
+    from resshift_cli.system.storage import is_url
+
+    if masks is None or is_url(folder):
+        return
+    whole, root = Path(os.path.realpath(masks)), Path(os.path.realpath(folder))
+    if whole.is_relative_to(root):
+        yield re.sub(r"[*?[]", "[\\g<0>]", whole.relative_to(root).as_posix())
 
 
 @contextmanager
@@ -236,8 +254,8 @@ def _check_folder(folder: str, output: str | None) -> None:
 
 def _recipe(
     entry: ModelEntry,
-    handling: Handling,
-    enlarging: Enlarging,
+    craft: Craft[Any],
+    making: Making,
     course: Course,
     workers: Workers,
     *,
@@ -246,7 +264,7 @@ def _recipe(
     """How the results are made; the model is fetched for that, unless nothing is to be done."""
     from resshift_cli.weights import store
 
-    machine, offline = enlarging.machine, enlarging.model.offline
+    machine, offline = making.machine, making.model.offline
     here = store.located(entry)
     files = here if course.dry_run else ready.fetch(entry, offline=offline, quiet=quiet)
     spec = (
@@ -257,13 +275,13 @@ def _recipe(
     with console.waiting(f"Checking {entry.name}", quiet=quiet):
         ready.import_torch()
         from resshift_cli.batch.recipe import Recipe
-        from resshift_cli.restoration import settings
 
-        chosen = settings.settings(spec, name=entry.name, **enlarging.computation.arguments())
+        craft.check(spec, entry.name)
+        chosen = craft.settings(spec, entry.name, making.computation.arguments())
         device, dtype = workers.place(machine)
         weights = "" if files is None else files.digest()
-    box = enlarging.computation.box()
-    return Recipe(entry, spec, chosen, handling, device, dtype, weights, box)
+    box, handling = making.computation.box(), making.handling()
+    return Recipe(entry, spec, chosen, handling, device, dtype, weights, box, craft)
 
 
 @dataclass
@@ -276,7 +294,7 @@ class _Work:
     recipe: Recipe
     course: Course
     workers: Workers
-    enlarging: Enlarging
+    making: Making
     reporting: Reporting
 
     def is_empty(self) -> bool:
@@ -294,9 +312,9 @@ class _Work:
         recipe = self.recipe
         at_once = partial(
             fitting.images_at_once,
-            *(recipe.spec, recipe.dtype, recipe.device, self.enlarging.machine.max_memory),
+            *(recipe.spec, recipe.dtype, recipe.device, self.making.machine.max_memory),
         )
-        overwrite, part = self.enlarging.writing.overwrite, self.course.part()
+        overwrite, part = self.making.writing.overwrite, self.course.part()
         made = plan.Plan(self.tree, book, recipe, at_once, overwrite, part)
         with console.waiting("Looking for what is to be done", quiet=self.reporting.quiet):
             self.report.survey = survey.survey(made, leftovers, keeps=self.report.keeps)
@@ -342,13 +360,16 @@ class _Work:
 
         # As in the ledger, whatever "auto" may mean by now.
         device, precision = plan.recipe.place()
-        machine = replace(self.enlarging.machine, device=device, precision=precision)
-        offline, quiet = self.enlarging.model.offline, self.reporting.quiet
+        machine = replace(self.making.machine, device=device, precision=precision)
+        offline, quiet = self.making.model.offline, self.reporting.quiet
         begin = self.workers.begin(
             plan, self.place, found.jobs, machine, offline=offline, quiet=quiet
         )
         if not quiet and self.workers.engine == "local":
-            job = choice.Job(found.frames, self.enlarging.computation, machine)
+            share = sum(found.computations.values()) / max(sum(found.frames.values()), 1)
+            job = choice.Job(
+                found.frames, self.making.computation, machine, lambda spec, settings: share
+            )
             choice.announce(plan.recipe.entry, plan.recipe.spec, plan.recipe.settings, job)
         with progress.bars(quiet=quiet) as bars:
             unknown = found.jobs - found.known

@@ -102,8 +102,8 @@ class Workers(Options):
         if self.engine == "local" and self.devices is None:
             from resshift_cli.batch.runner import Runner
 
-            upscaler = ready.load(recipe.entry, machine, offline=offline, quiet=quiet)
-            return partial(Runner, upscaler, recipe, plan.facts(), book)
+            model = ready.load_as(recipe.craft, recipe.entry, machine, offline=offline, quiet=quiet)
+            return partial(Runner, model, recipe, plan.facts(), book)
         tell = (lambda text: None) if quiet else console.warning
         task = _task(plan, place, machine, offline=offline, quiet=quiet)
         if self.engine == "ray":

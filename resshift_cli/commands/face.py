@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import typer
 
-from resshift_cli.commands import choice, making, pages, ready, values
-from resshift_cli.commands.groups import Machine, Making, Model, Options, Reporting, Tuning
-from resshift_cli.commands.making import Craft, Placing, Ready
+from resshift_cli.commands import choice, making, pages, values
+from resshift_cli.commands.groups import Making, Model, Options, Reporting, Tuning
+from resshift_cli.commands.making import Placing
 from resshift_cli.commands.options import (
     FaceModelOption,
     FacesOutputOption,
@@ -20,10 +19,6 @@ from resshift_cli.commands.options import (
 from resshift_cli.commands.values import BUNDLED_MODEL, FACE, Work
 
 if TYPE_CHECKING:
-    from resshift_cli.imaging.files import Enlarge, Loaded
-    from resshift_cli.restoration.face_restorer import FaceRestorer, Found, Which
-    from resshift_cli.restoration.settings import Settings
-    from resshift_cli.restoration.upscaler import Upscaler
     from resshift_cli.weights.registry import ModelEntry
 
 PHOTO_ITSELF = "none"  # in place of a model for the background
@@ -63,12 +58,6 @@ class Faces(Options):
         ),
     ] = 1.0
 
-    def told(self) -> Which:
-        """As `restoration.face_restorer` has it."""
-        from resshift_cli.restoration.face_restorer import Which
-
-        return Which(self.aligned, self.blend, self.min_size, self.only_largest)
-
 
 @dataclass(frozen=True)
 class Portraits(Tuning):
@@ -98,9 +87,11 @@ class Portraits(Tuning):
         """See `Sampling.factor`."""
         return self.scale
 
-    def of_faces(self) -> dict[str, Any]:
-        """As `FaceRestorer.settings` takes them."""
-        return {name: value for name, value in self.arguments().items() if name != "background"}
+    def arguments(self) -> dict[str, Any]:
+        """See `Sampling.arguments`; the background is another model's."""
+        values = super().arguments()
+        del values["background"]
+        return values
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,8 +140,12 @@ def face(
         from resshift_cli.imaging import detection
 
         detection.check_installed()
+    from resshift_cli.restoration.portraits import Portray
+
     computation = restoring.computation
-    craft = _Portray(computation, faces, _background(restoring, faces.aligned))
+    background = _background(restoring, faces.aligned)
+    tiles = {"tile": computation.tile, "overlap": computation.overlap}
+    craft = Portray(background, tiles, **asdict(faces))
     placing = Placing(output, skip_existing, compare)
     marks = {suffix: computation.seed}
     making.make(photos, lambda spec: marks, craft, restoring, placing, reporting)
@@ -169,73 +164,3 @@ def _background(restoring: Restoring, aligned: bool) -> ModelEntry | None:
     if name == PHOTO_ITSELF:
         return None
     return choice.candidate(Model(name, None, model.registry, model.offline))
-
-
-class _Portray(Craft):
-    """Restores faces over a background."""
-
-    foreseen = False  # how many faces there are shows when they are found
-
-    def __init__(self, computation: Portraits, faces: Faces, background: ModelEntry | None) -> None:
-        self.computation = computation
-        self.faces = faces
-        self.background = background
-        self.found: list[Found] = []  # in the image, or the frames, at hand
-        self.facts: dict[str, Any] = {}
-
-    def refuse(self, loaded: Loaded) -> None:
-        """See `Craft.refuse`."""
-        if self.faces.aligned:
-            from resshift_cli.imaging.faces import check_cut_out
-
-            check_cut_out(*loaded.size, loaded.source.name)
-
-    def ready(self, entry: ModelEntry, machine: Machine, *, offline: bool, quiet: bool) -> Ready:
-        """See `Craft.ready`."""
-        from resshift_cli.weights import registry
-
-        def kind() -> type[FaceRestorer]:
-            from resshift_cli.restoration.face_restorer import FaceRestorer
-
-            return FaceRestorer
-
-        aligned = self.faces.aligned
-        whole = replace(entry, detector=None) if aligned else registry.finding_faces(entry)
-        restorer = ready.load_as(kind, whole, machine, offline=offline, quiet=quiet)
-        settings = restorer.settings(aligned=aligned, **self.computation.of_faces())
-        upscaler: Upscaler | None = None
-        if self.background is not None:
-            upscaler = ready.load(self.background, machine, offline=offline, quiet=quiet)
-        run = self._run(restorer, upscaler)
-        return Ready(restorer, settings, run, self.facts, self._remark)
-
-    def _run(
-        self, restorer: FaceRestorer, upscaler: Upscaler | None
-    ) -> Callable[[Settings], Enlarge]:
-        from resshift_cli.restoration.face_restorer import Background
-
-        which, background = self.faces.told(), None
-        if upscaler is not None:
-            tile, overlap = self.computation.tile, self.computation.overlap
-            background = Background(upscaler, upscaler.settings(tile=tile, overlap=overlap))
-        name = PHOTO_ITSELF if self.background is None else self.background.name
-        told = {"aligned": which.aligned, "blend": which.blend, "background": name}
-
-        def run(settings: Settings) -> Enlarge:
-            self.found = []
-            self.facts.update(told)
-            return restorer.restoring(settings, which, background, self._tell)
-
-        return run
-
-    def _tell(self, found: Found) -> None:
-        """Remember the faces of an image, or of one more frame."""
-        self.found.append(found)
-        self.facts["faces"] = sum(len(found.restored) for found in self.found)
-        self.facts["turned"] = sum(found.turned for found in self.found)
-        self.facts["small"] = sum(found.small for found in self.found)
-
-    def _remark(self) -> str:
-        if len(self.found) == 1:
-            return str(self.found[0])
-        return f"{self.facts['faces']} faces in all frames" if self.found else ""

@@ -14,13 +14,14 @@ import typer
 from resshift_cli import __version__
 from resshift_cli.commands import choice, console, pages, progress, ready, tasks
 from resshift_cli.commands.exits import explain
-from resshift_cli.commands.groups import Machine, Making, Reporting
+from resshift_cli.commands.groups import Making, Reporting
 from resshift_cli.commands.tasks import Task, Wanted
 from resshift_cli.errors import ResShiftError, UsageError, memory_limit
 
 if TYPE_CHECKING:
     from resshift_cli.diffusion.specs import ModelSpec
-    from resshift_cli.imaging.files import Enlarge, Loaded, Loader, Result
+    from resshift_cli.imaging.files import Loaded, Loader, Result
+    from resshift_cli.restoration.crafts import Craft
     from resshift_cli.restoration.model import Model
     from resshift_cli.restoration.settings import Settings
     from resshift_cli.weights.registry import ModelEntry
@@ -33,47 +34,12 @@ class Ready:
     Attributes:
         model: it.
         settings: how, but for what each task has of its own.
-        run: what `imaging.files.enlarge` is handed, for settings.
-        facts: what --json says beside the settings of the result that was made last.
-        remark: what the line about that says besides, or "".
+        craft: what.
     """
 
     model: Model
     settings: Settings
-    run: Callable[[Settings], Enlarge]
-    facts: Mapping[str, Any] = field(default_factory=dict)
-    remark: Callable[[], str] = str
-
-
-class Craft:
-    """What a command does with images, where it differs from others.
-
-    Attributes:
-        beside: files that it reads beside them.
-        foreseen: whether the time that it takes shows before the work.
-    """
-
-    beside: tuple[Path, ...] = ()
-    foreseen: bool = True
-
-    def refuse(self, loaded: Loaded) -> None:
-        """Refuse an image that it can't be done with.
-
-        Raises:
-            ResShiftError: it can't.
-        """
-
-    def share(self, spec: ModelSpec, settings: Settings) -> float:
-        """What of an image's tiles is computed."""
-        return 1.0
-
-    def ready(self, entry: ModelEntry, machine: Machine, *, offline: bool, quiet: bool) -> Ready:
-        """The model, loaded.
-
-        Raises:
-            ResShiftError: as `ready.load_as`, or an option does not go with it.
-        """
-        raise NotImplementedError
+    craft: Craft[Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +72,7 @@ class Placing:
 def make(
     inputs: Sequence[str],
     marked: Callable[[ModelSpec], Mapping[str, int]],
-    craft: Craft,
+    craft: Craft[Any],
     asked: Making,
     placing: Placing,
     reporting: Reporting,
@@ -168,7 +134,7 @@ def make(
 class _Work:
     """What is done, how, and what is told."""
 
-    craft: Craft
+    craft: Craft[Any]
     asked: Making
     telling: Telling
 
@@ -196,10 +162,18 @@ class _Work:
             job = choice.Job(found.sizes, self.asked.computation, machine, self.craft.share)
             entry = choice.settle(entry, model, job)
             report.model = entry.name
-            made = self.craft.ready(entry, machine, offline=model.offline, quiet=quiet)
+            made = self._ready(entry)
             if self.craft.foreseen and not quiet:
                 choice.announce(entry, made.model.spec, made.settings, job)
             Run(entry, made, loader, self.telling).do_each(found.todo)
+
+    def _ready(self, entry: ModelEntry) -> Ready:
+        """The model, loaded."""
+        asked, quiet = self.asked, self.telling.reporting.quiet
+        offline = asked.model.offline
+        model = ready.load_as(self.craft, entry, asked.machine, offline=offline, quiet=quiet)
+        options = asked.computation.arguments()
+        return Ready(model, self.craft.settings(model.spec, model.name, options), self.craft)
 
 
 @dataclass
@@ -268,7 +242,7 @@ class Run:
             loaded = self.loader.take(task.source)
             result = files.enlarge(
                 loaded,
-                self.made.run(settings),
+                self.made.craft.run(model, settings),
                 progress.shares(bars(total=1, desc=title, unit="")),
                 size=target_size(*loaded.size, task.scale),
                 note=provenance.note(self.entry, settings, model.device, model.dtype),
@@ -318,7 +292,7 @@ class Run:
                 "input_width": width,
                 "input_height": height,
                 **asdict(settings),
-                **self.made.facts,
+                **self.made.craft.facts(),
                 "device": device,
                 "precision": precision,
                 "threads": provenance.threads(model.device),
@@ -331,7 +305,7 @@ class Run:
         for warning in loaded.warnings:
             console.warning(f"warning: {warning}")
         steps = f"{settings.steps} step{'s' * (settings.steps != 1)}"
-        said = ", ".join(filter(None, (self.entry.name, steps, self.made.remark())))
+        said = ", ".join(filter(None, (self.entry.name, steps, self.made.craft.remark())))
         console.note(
             f"{source} {width}x{height} -> {target} {wide}x{tall}, {said}, "
             f"{device} {precision}, {console.elapsed(seconds)}"

@@ -73,7 +73,15 @@ ResultsOption = Annotated[
         metavar="DIR",
         callback=values.place,
         help="The folder of the results, with the same folders in it, or its URL. By default "
-        "DIR_x4 beside DIR.",
+        "DIR_x4, or DIR_restored and the like, beside DIR.",
+    ),
+]
+StrengthOption = Annotated[
+    float,
+    typer.Option(
+        metavar="FACTOR",
+        callback=values.within(0, 1),
+        help="How far a photo is replaced by what the model makes of it, 0 to 1.",
     ),
 ]
 IncludeOption = Annotated[

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from resshift_cli.batch.places import Place
     from resshift_cli.batch.verify import Finding
     from resshift_cli.imaging.folders import Beside, Inputs
+    from resshift_cli.restoration.crafts import Craft
 
 SHOWN = 10  # problems that are told of
 
@@ -32,6 +33,7 @@ def verify(
     folder: str,
     output: str | None,
     find: Callable[[str, str], Inputs],
+    craft: Craft[Any],
     report: str | None,
     reporting: Reporting,
 ) -> None:
@@ -41,6 +43,7 @@ def verify(
         folder: of the inputs.
         output: folder of the results, or None for the one beside `folder`.
         find: gives the inputs in a folder, without that of the results.
+        craft: what was done, as far as it reads files beside the inputs.
         report: where the findings go, too.
         reporting: what is told.
 
@@ -65,7 +68,7 @@ def verify(
     told = _Told(keeps=report is not None)
     with progress.bars(quiet=reporting.quiet) as bars:
         bar = bars(total=images, desc=PurePath(tree.root).name, unit="image")
-        for finding in batch_verify.verify(tree, book, beside):
+        for finding in batch_verify.verify(tree, book, beside, craft.sha256_beside):
             told.add(finding)
             bar.update(not finding.is_gone)
         bar.close()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import asdict
 from typing import TYPE_CHECKING, TypeVar
 
@@ -12,6 +11,7 @@ from resshift_cli.errors import memory_limit
 
 if TYPE_CHECKING:
     from resshift_cli.diffusion.specs import ModelSpec
+    from resshift_cli.restoration.crafts import Craft
     from resshift_cli.restoration.model import Model
     from resshift_cli.restoration.upscaler import Upscaler
     from resshift_cli.weights.registry import ModelEntry
@@ -79,27 +79,18 @@ def load(entry: ModelEntry, machine: Machine, *, offline: bool, quiet: bool) -> 
     Raises:
         As `load_as`.
     """
+    from resshift_cli.restoration.crafts import Upscale
 
-    def kind() -> type[Upscaler]:
-        from resshift_cli.restoration.upscaler import Upscaler
-
-        return Upscaler
-
-    return load_as(kind, entry, machine, offline=offline, quiet=quiet)
+    return load_as(Upscale(), entry, machine, offline=offline, quiet=quiet)
 
 
 def load_as(
-    kind: Callable[[], type[ModelT]],
-    entry: ModelEntry,
-    machine: Machine,
-    *,
-    offline: bool,
-    quiet: bool,
+    craft: Craft[ModelT], entry: ModelEntry, machine: Machine, *, offline: bool, quiet: bool
 ) -> ModelT:
     """Fetch a model if need be, and load it; what it has to do otherwise goes to stderr.
 
     Args:
-        kind: what it becomes, imported when torch has been.
+        craft: what it is to do.
         entry: the model.
         machine: where it computes.
         offline: touch no network.
@@ -109,13 +100,16 @@ def load_as(
         ModelUnavailableError, OutputError: as `store.obtain` and `Model.load`.
         DeviceError, UsageError: as `Model`.
     """
+    entry = craft.needed(entry)
     files = fetch(entry, offline=offline, quiet=quiet)
+    for other in craft.others:
+        fetch(other, offline=offline, quiet=quiet)
     with (
         memory_limit("Close other programs, or use a smaller model."),
         console.waiting(f"Loading {entry.name}", quiet=quiet),
     ):
         import_torch()
-        model = kind().load(
+        model = craft.load(
             entry,
             files,
             **asdict(machine),

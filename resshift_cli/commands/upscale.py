@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from resshift_cli.commands import making, pages, ready
-from resshift_cli.commands.groups import Computation, Enlarging, Machine, Reporting
-from resshift_cli.commands.making import Craft, Placing, Ready
+from resshift_cli.commands import making, pages
+from resshift_cli.commands.groups import Enlarging, Reporting
+from resshift_cli.commands.making import Placing
 from resshift_cli.commands.options import (
     InputsArgument,
     OutputOption,
@@ -17,7 +16,6 @@ from resshift_cli.commands.options import (
 
 if TYPE_CHECKING:
     from resshift_cli.diffusion.specs import ModelSpec
-    from resshift_cli.weights.registry import ModelEntry
 
 
 def upscale(
@@ -43,6 +41,8 @@ def upscale(
     nothing else goes then: with `-o -` for any single input, without -o for an image from stdin.
     A file that is called - is given as ./-.
     """
+    from resshift_cli.restoration.crafts import Upscale
+
     computation = enlarging.computation
 
     def marked(spec: ModelSpec) -> dict[str, int]:
@@ -50,14 +50,4 @@ def upscale(
         return {usual if suffix is None else suffix: computation.seed}
 
     placing = Placing(output, skip_existing, compare)
-    making.make(inputs, marked, _Enlarge(computation), enlarging, placing, reporting)
-
-
-@dataclass(frozen=True, slots=True)
-class _Enlarge(Craft):
-    computation: Computation
-
-    def ready(self, entry: ModelEntry, machine: Machine, *, offline: bool, quiet: bool) -> Ready:
-        upscaler = ready.load(entry, machine, offline=offline, quiet=quiet)
-        settings = upscaler.settings(**self.computation.arguments())
-        return Ready(upscaler, settings, upscaler.enlarging)
+    making.make(inputs, marked, Upscale(), enlarging, placing, reporting)

@@ -126,7 +126,7 @@ def _task_number() -> int:
 
 def precision_name(name: str) -> str:
     """A precision, in small letters."""
-    return _one_of(PRECISIONS, name)
+    return one_of(PRECISIONS, name)
 
 
 def precision_names(names: list[str] | None) -> list[str] | None:
@@ -136,15 +136,16 @@ def precision_names(names: list[str] | None) -> list[str] | None:
 
 def colour_fix(name: str | None) -> str | None:
     """A colour fix, in small letters."""
-    return None if name is None else _one_of(COLOUR_FIXES, name)
+    return None if name is None else one_of(COLOUR_FIXES, name)
 
 
 def wrap(axes: str) -> str:
     """Axes, in small letters."""
-    return _one_of(WRAPS, axes)
+    return one_of(WRAPS, axes)
 
 
-def _one_of(values: Sequence[str], name: str) -> str:
+def one_of(values: Sequence[str], name: str) -> str:
+    """One of a few values, in small letters."""
     if name.lower() not in values:
         *others, last = values
         raise typer.BadParameter(f"'{name}' is none of {', '.join(others)} and {last}.")

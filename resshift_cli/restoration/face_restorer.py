@@ -125,6 +125,17 @@ class Background:
         return _gigaflops(self.upscaler.spec, self.of(settings), size)
 
 
+def settings(
+    spec: ModelSpec, name: str, *, aligned: bool = False, **options: Unpack[FaceOptions]
+) -> Settings:
+    """As `FaceRestorer.settings`, of a model that is called so."""
+    choosing.refuse_unknown(options, FaceOptions)
+    usual = None if aligned else "wavelet"
+    own = {k: v for k, v in options.items() if k not in ("tile", "overlap")}
+    own["color_fix"] = options.get("color_fix") or usual
+    return choosing.settings(spec, name=name, tile=SIDE, overlap=0, **own)  # type: ignore[arg-type]
+
+
 class FaceRestorer(Model):
     """A model that restores faces; see `Model` for how it is made.
 
@@ -288,11 +299,7 @@ class FaceRestorer(Model):
         Raises:
             UsageError: an argument outside its range.
         """
-        choosing.refuse_unknown(options, FaceOptions)
-        usual = None if aligned else "wavelet"
-        own = {k: v for k, v in options.items() if k not in ("tile", "overlap")}
-        own["color_fix"] = options.get("color_fix") or usual
-        return choosing.settings(self.spec, name=self.name, tile=SIDE, overlap=0, **own)  # type: ignore[arg-type]
+        return settings(self.spec, self.name, aligned=aligned, **options)
 
     def _at_once(self) -> int:
         return self.chosen_batch or self._budget().tiles_at_once(SIDE)

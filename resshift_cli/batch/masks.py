@@ -1,0 +1,72 @@
+"""Which pixels are to be filled of each image of a folder."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from resshift_cli.errors import InputMissingError, UsageError, printable
+from resshift_cli.imaging.folders import EXTENSIONS
+from resshift_cli.imaging.masks import Mask, Rectangle
+from resshift_cli.restoration.crafts import Filling, Inpaint
+
+
+@dataclass(frozen=True)
+class InpaintEach(Filling):
+    """Fills the holes of a folder's images.
+
+    Attributes:
+        folder: masks that are called as the images are, in folders of the same names; another
+            extension will do.
+        shape: what tells in place of a folder: see `Mask.shape`.
+        boxes: see `Mask`; the same in every image.
+        invert: likewise.
+        grow: likewise.
+        feather: likewise.
+    """
+
+    folder: Path | None = None
+    shape: str | None = None
+    boxes: tuple[Rectangle, ...] = ()
+    invert: bool = False
+    grow: int = 0
+    feather: int = 0
+
+    def facts(self) -> dict[str, Any]:
+        """See `Craft.facts`; where the folder lies makes no difference, and what is in it does."""
+        facts = self._mask(self.shape if self.folder is None else "files").facts()
+        return {"masks": facts.pop("mask"), **facts}
+
+    def of(self, place: str) -> Inpaint:
+        """See `Craft.of`.
+
+        Raises:
+            InputMissingError: the image has no mask.
+            UsageError: it has several.
+        """
+        if self.folder is None:
+            return Inpaint(self._mask(self.shape))
+        return Inpaint(self._mask(str(self._file(self.folder, place))))
+
+    def _mask(self, shape: str | None) -> Mask:
+        return Mask(shape, self.boxes, self.invert, self.grow, self.feather)
+
+    def _file(self, folder: Path, place: str) -> Path:
+        path = folder / place
+        if path.exists():
+            return path
+        endings = sorted({*EXTENSIONS, *map(str.upper, EXTENSIONS)} - {path.suffix})
+        found = [like for end in endings if (like := path.with_suffix(end)).exists()]
+        if not found:
+            raise InputMissingError(
+                f"There is no mask for {printable(place)} in {printable(self.folder)}.",
+                hint="It has the photo's name, with any extension; --exclude leaves photos out.",
+            )
+        if len(found) > 1 and not found[0].samefile(found[1]):  # as where .PNG is .png
+            raise UsageError(
+                f"{printable(found[0])} and {printable(found[1].name)} could both be the mask of "
+                f"{printable(place)}.",
+                hint="Move one of them away.",
+            )
+        return found[0]

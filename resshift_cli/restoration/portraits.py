@@ -1,0 +1,114 @@
+"""The faces of photos as a kind of work with images."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Unpack
+
+from resshift_cli.restoration.crafts import Craft
+
+if TYPE_CHECKING:
+    from resshift_cli.diffusion.specs import ModelSpec
+    from resshift_cli.imaging.files import Enlarge, Loaded
+    from resshift_cli.restoration.face_restorer import FaceRestorer, Found
+    from resshift_cli.restoration.model import Resources
+    from resshift_cli.restoration.settings import Settings
+    from resshift_cli.restoration.upscaler import Upscaler
+    from resshift_cli.weights.registry import ModelEntry
+    from resshift_cli.weights.store import Files
+
+
+@dataclass
+class Portray(Craft["FaceRestorer"]):
+    """Restores faces over a background.
+
+    Attributes:
+        background: the model that makes it; None for the photo itself.
+        tiles: tile and overlap of that.
+        aligned: see `face_restorer.Which`.
+        only_largest: likewise.
+        min_size: likewise.
+        blend: likewise.
+    """
+
+    background: ModelEntry | None
+    tiles: Mapping[str, Any]
+    aligned: bool
+    only_largest: bool
+    min_size: float
+    blend: float
+    _upscaler: Upscaler | None = field(default=None, init=False, repr=False)
+    _found: list[Found] = field(default_factory=list, init=False, repr=False)
+
+    task = "face"
+    mark = "_faces"
+    foreseen = False  # how many faces there are shows when they are found
+
+    @property
+    def others(self) -> tuple[ModelEntry, ...]:
+        """See `Craft.others`."""
+        return () if self.background is None else (self.background,)
+
+    def needed(self, entry: ModelEntry) -> ModelEntry:
+        """See `Craft.needed`."""
+        from resshift_cli.weights import registry
+
+        return replace(entry, detector=None) if self.aligned else registry.finding_faces(entry)
+
+    def facts(self) -> dict[str, Any]:
+        """See `Craft.facts`."""
+        name = "none" if self.background is None else self.background.name
+        told: dict[str, Any] = {"aligned": self.aligned, "blend": self.blend, "background": name}
+        if self._found:
+            told["faces"] = sum(len(found.restored) for found in self._found)
+            told["turned"] = sum(found.turned for found in self._found)
+            told["small"] = sum(found.small for found in self._found)
+        return told
+
+    def remark(self) -> str:
+        """See `Craft.remark`."""
+        if len(self._found) == 1:
+            return str(self._found[0])
+        return f"{self.facts()['faces']} faces in all frames" if self._found else ""
+
+    def refuse(self, loaded: Loaded) -> None:
+        """See `Craft.refuse`."""
+        if self.aligned:
+            from resshift_cli.imaging.faces import check_cut_out
+
+            check_cut_out(*loaded.size, loaded.source.name)
+
+    def load(self, entry: ModelEntry, files: Files, **resources: Unpack[Resources]) -> FaceRestorer:
+        """See `Craft.load`; the background's model has to be here."""
+        from resshift_cli.restoration.face_restorer import FaceRestorer
+        from resshift_cli.restoration.upscaler import Upscaler
+        from resshift_cli.weights import store
+
+        if self.background is not None:
+            here = store.obtain(self.background, offline=True)
+            self._upscaler = Upscaler.load(self.background, here, **resources)
+        return FaceRestorer.load(entry, files, **resources)
+
+    def check(self, spec: ModelSpec, name: str) -> None:
+        """See `Craft.check`."""
+        from resshift_cli.restoration.face_restorer import FaceRestorer
+
+        FaceRestorer.check(spec, name)
+
+    def settings(self, spec: ModelSpec, name: str, options: Mapping[str, Any]) -> Settings:
+        """See `Craft.settings`."""
+        from resshift_cli.restoration.face_restorer import settings
+
+        return settings(spec, name, aligned=self.aligned, **options)
+
+    def run(self, model: FaceRestorer, settings: Settings) -> Enlarge:
+        """See `Craft.run`."""
+        from resshift_cli.restoration.face_restorer import Background, Which
+
+        which, background = Which(self.aligned, self.blend, self.min_size, self.only_largest), None
+        if self._upscaler is not None:
+            usual = self._upscaler.settings(**self.tiles)
+            background = Background(self._upscaler, usual)
+        self._found = []  # those of the image, or the frames, at hand
+        return model.restoring(settings, which, background, self._found.append)

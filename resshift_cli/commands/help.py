@@ -23,6 +23,7 @@ EXAMPLES = {
         "resshift batch photos/ -o big/ --include '*.jpg' --exclude 'drafts/*'",
         "resshift batch photos/ --shard 3/8",
         "resshift batch s3://bucket/photos -o s3://bucket/large",
+        "resshift batch photos/ --task inpaint --masks holes/ --grow 2",
     ),
     "inpaint": (
         "resshift inpaint photo.jpg --mask holes.png",

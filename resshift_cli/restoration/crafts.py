@@ -195,7 +195,7 @@ class Restore(Craft["Restorer"]):
     """Takes damage away at an image's own size.
 
     Attributes:
-        strength: how far it is replaced, 0 to 1.
+        strength: how far it is replaced by what the model makes of it, 0 to 1.
     """
 
     strength: float = 1.0

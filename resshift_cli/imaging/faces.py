@@ -44,7 +44,7 @@ MIDDLE, INNER, OUTER = 256 + 272j, 180.0, 240.0
 
 _MIDST = complex(SIDE / 2, SIDE / 2)
 _REACH = 3  # pixels around a point that its colour is made of, with one to spare
-_CHUNK = 1 << 16  # points that are sampled at a time
+_CHUNK = 1 << 14  # points that are sampled at a time
 
 
 @dataclass(frozen=True, slots=True)
@@ -293,24 +293,29 @@ def sampled(pixels: Pixels, points: Points) -> Pixels:
         float32 (n, m, C).
     """
     result = np.empty((*points.shape, pixels.shape[2]), np.float32)
+    planes = [np.ascontiguousarray(plane) for plane in np.moveaxis(pixels, 2, 0)]
     rows = max(1, _CHUNK // points.shape[1])
     for top in range(0, len(points), rows):
-        result[top : top + rows] = _sampled(pixels, points[top : top + rows])
+        for channel, plane in enumerate(_sampled(planes, points[top : top + rows])):
+            result[top : top + rows, :, channel] = plane
     return result
 
 
-def _sampled(pixels: Pixels, points: Points) -> Pixels:
-    height, width, channels = pixels.shape
-    flat = pixels.reshape(-1, channels)
+def _sampled(planes: list[Pixels], points: Points) -> list[Pixels]:
+    """Of each plane (h, w) what lies at points."""
+    height, width = planes[0].shape
     columns, across = _taps(points.real - 0.5, width)
     rows, down = _taps(points.imag - 0.5, height)
-    total = np.zeros((*points.shape, channels), np.float32)
+    totals = [np.zeros(points.shape, np.float32) for _ in planes]
     for row, of_row in zip(rows, down, strict=True):
-        line = np.zeros_like(total)
+        lines = [np.zeros(points.shape, np.float32) for _ in planes]
         for column, of_column in zip(columns, across, strict=True):
-            line += flat[row * width + column] * of_column[..., None]
-        total += line * of_row[..., None]
-    return total
+            where = row * width + column
+            for line, plane in zip(lines, planes, strict=True):
+                line += plane.take(where) * of_column
+        for total, line in zip(totals, lines, strict=True):
+            total += line * of_row
+    return totals
 
 
 def _taps(at: NDArray[np.float64], length: int) -> tuple[list[NDArray[np.intp]], list[Pixels]]:

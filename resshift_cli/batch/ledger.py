@@ -246,6 +246,11 @@ def locked_part(place: Where, *parts: Shard) -> AbstractContextManager[object]:
     return _held(places.at(place), lock_name(*parts))
 
 
+def release(place: Where, *parts: Shard) -> None:
+    """Let go of what a process had by `locked_part` that has ended without doing so."""
+    places.at(place).journals.release(lock_name(*parts))
+
+
 def _held(place: Place, name: str, patience: float = 0) -> AbstractContextManager[object]:
     return place.journals.lock(
         name,

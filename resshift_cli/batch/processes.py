@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 
 from resshift_cli.batch.crew import ENDED, NEXT, Crew, Hand, Task, work
 from resshift_cli.batch.groups import Group
-from resshift_cli.batch.ledger import Ledger
+from resshift_cli.batch.ledger import Ledger, release
 from resshift_cli.batch.runner import Watch
 from resshift_cli.batch.shards import Shard
 from resshift_cli.errors import expected
@@ -111,6 +111,9 @@ class Processes(Crew):
             while True:
                 self.inbox.put((child, pickle.load(child.process.stdout)))
         child.process.wait()
+        release(
+            self.task.output, *self.task.parts, child.part
+        )  # before another one takes its place
         self.inbox.put((child, ENDED))
 
 

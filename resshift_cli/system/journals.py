@@ -71,6 +71,9 @@ class Journals(Protocol):
             OutputError: another process has it, or it can't be had.
         """
 
+    def release(self, name: str) -> None:
+        """Let go of the lock of a process that is known to have ended, if it is still held."""
+
 
 class FolderJournals:
     """`Journals` in a folder of this machine.
@@ -121,3 +124,6 @@ class FolderJournals:
     ) -> AbstractContextManager[object]:
         """As `Journals` says."""
         return locks.at_once(self.path / name, busy=busy, hint=hint, patience=patience)
+
+    def release(self, name: str) -> None:
+        """As `Journals` says: the system does that by itself."""

@@ -92,6 +92,10 @@ class StoreJournals:
         """As `Journals` says, and `leases`."""
         return leased(self.folder.below(name), busy=busy, hint=hint, patience=patience)
 
+    def release(self, name: str) -> None:
+        """As `Journals` says."""
+        self.folder.below(name).remove()
+
 
 class Segments:
     """A journal that grows in a store.

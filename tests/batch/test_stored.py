@@ -16,6 +16,7 @@ from stores import SECRET
 
 from resshift_cli.batch import ledger
 from resshift_cli.batch.ledger import Ledger
+from resshift_cli.batch.shards import Shard
 from resshift_cli.system import leases, patience
 
 IN, OUT = "s3://photos/in", "s3://photos/out"
@@ -222,6 +223,18 @@ def test_another_batch_at_work_in_a_store_is_not_disturbed(
         assert (ran.code, f"Another batch is at work in {OUT}." in ran.err) == (6, True)
     assert batch(folder, "-o", OUT).code == 0
     assert len(there(s3)) == 3
+
+
+def test_what_a_process_had_that_is_known_to_have_ended_is_free_at_once(
+    s3: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(leases, "DEAD", 1000.0)
+    parts = Shard(1, 2), Shard(3, 4)
+    s3.pipe_file(f"photos/out/{ledger.lock_name(*parts)}", b"of a process that was killed")
+    ledger.release(OUT, *parts)
+    with ledger.locked_part(OUT, *parts):
+        assert s3.find("photos/out") == [f"photos/out/{ledger.lock_name(*parts)}"]
+    assert s3.find("photos") == []
 
 
 def test_what_is_in_memory_of_this_process_is_a_store_too(batch: Run, folder: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +11,12 @@ import pytest
 from command_line import make_photo
 
 from resshift_cli.errors import InputMissingError
+from resshift_cli.imaging import elsewhere
 from resshift_cli.imaging.elsewhere import inputs_at
 from resshift_cli.imaging.files import Handling, load
 from resshift_cli.imaging.folders import Beside, Selection
 from resshift_cli.imaging.opening import read_header
+from resshift_cli.system import sorting
 from resshift_cli.system.storage import Remote
 
 NAMES = (
@@ -93,3 +97,31 @@ def test_what_is_gone_is_told_by_its_address(s3: Any) -> None:
     for read in (source.open, source.digest, source.fetched):
         with pytest.raises(InputMissingError, match="There is no s3://photos/in/a.png"):
             read()
+
+
+class Endless:
+    """A store of S3's kind whose only folder has so many files, by pages of a thousand."""
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+
+    def call_s3(self, method: str, **asked: str) -> dict[str, Any]:
+        first = int(asked.get("ContinuationToken", 0))
+        following = min(first + 1000, self.count)
+        keys = (f"{asked['Prefix']}{number:09}.jpg" for number in range(first, following))
+        page = [{"Key": key, "Size": 9, "ETag": f'"{key:>40}"'} for key in keys]
+        more = following < self.count
+        return {"Contents": page, "IsTruncated": more, "NextContinuationToken": str(following)}
+
+
+def test_memory_does_not_grow_with_the_number_of_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    def most(count: int) -> int:
+        monkeypatch.setattr(Remote, "system", lambda self: (Endless(count), "bucket/in"))
+        tracemalloc.start()
+        assert sum(1 for _ in inputs_at("s3://bucket/in").images()) == count
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return peak
+
+    monkeypatch.setattr(elsewhere, "in_order", partial(sorting.in_order, at_once=2000))
+    assert most(20_000) < most(10_000) + 500_000

@@ -427,19 +427,22 @@ def graphics(rng: np.random.Generator, fonts: dict[str, list[str]]) -> Image.Ima
 
 
 KINDS = [text_page, drawing, document, document, graphics]
+TEXT = [document, document, text_page]
 
 
 def main(
     folder: Path,
     count: Annotated[int, typer.Option(help="Pictures; three of five are text.")] = 60,
     seed: int = 0,
+    text: Annotated[bool, typer.Option("--text", help="Text alone.")] = False,
 ) -> None:
     """Draw them."""
+    kinds = TEXT if text else KINDS
     fonts = font_files()
     folder.mkdir(parents=True, exist_ok=True)
     for number in range(count):
         rng = np.random.default_rng([seed, number])
-        page = KINDS[number % len(KINDS)](rng, fonts)
+        page = kinds[number % len(kinds)](rng, fonts)
         page.save(folder / f"page-{number:02}.png")
 
 

@@ -220,6 +220,8 @@ class ModelSpec:
         mean: the file has two sets of weights: those of samples and, under the prefix `mean.`,
             those of the mean, see `denoiser.Denoiser.at`.
         detail: how far results are from the mean by default, 0 to 1.
+        flat: detail of the input, in levels of 255, below which hardly any is added, see
+            `restoration.colour.calm`; 0 is without, as the authors' models are.
 
     Raises:
         SpecError: the parts do not fit each other.
@@ -241,6 +243,7 @@ class ModelSpec:
     color_fix: Literal["none", "wavelet", "adain"] | None = None
     mean: bool = False
     detail: Annotated[float, Within(0, 1)] = 1.0
+    flat: Annotated[float, Within(0, 255)] = 0.0
 
     def __post_init__(self) -> None:
         """Refuse what would fail later, inside a network."""
@@ -300,7 +303,7 @@ def to_json(spec: ModelSpec) -> str:
     # Files of models without what came later stay what they were.
     if spec.denoiser.norm == "group":
         del table["denoiser"]["norm"]
-    absent: dict[str, object] = {"mean": False, "detail": 1.0}
+    absent: dict[str, object] = {"mean": False, "detail": 1.0, "flat": 0.0}
     table = {k: v for k, v in table.items() if v is not None and v != absent.get(k)}
     return json.dumps(table)
 

@@ -11,6 +11,8 @@ here brings a part of it back:
   that contrast is lost; here they are those of the neighbourhood, and of A(result).
 - `project`: all of it, so that A(result) becomes the input.
 
+And where the input has no detail of its own, `calm` takes what a network of little size draws there.
+
 All of them are local, so that results can come in bands: `reach` says how many rows of the input
 around its own a row depends on. A band with that many more rows at either side, or fewer where the
 image ends, gives the rows that the whole image gives; bit for bit if the factor is a power of two.
@@ -50,6 +52,9 @@ WAVELET_LEVELS = 5
 
 ADAIN_LEVELS = 4  # a window of about 6.5 input pixels' standard deviation
 ADAIN_FLOOR = (4 / 255) ** 2  # variance below which contrast is left alone
+
+CALM_LEVELS = 2  # a window of about 1.1 input pixels' standard deviation
+CALM_REACH = 1 + (2**CALM_LEVELS - 1) + ENLARGE_REACH
 
 # Steps of Richardson's iteration, at Chebyshev's points of the interval that holds the eigenvalues
 # of an enlargement followed by a reduction. Five leave 1% of the difference at most, unless that
@@ -122,14 +127,38 @@ def project(result: Tensor, lq: Tensor, consistency: float) -> Tensor:
     return torch.lerp(result, projected, consistency)
 
 
-def correct(result: Tensor, lq: Tensor, *, fix: ColourFix, consistency: float) -> Tensor:
-    """Do both as far as they are wanted, the colours first.
+def calm(result: Tensor, lq: Tensor, level: float) -> Tensor:
+    """Let what is flat stay flat: there the result becomes the enlarged input.
+
+    w result + (1 - w) U(lq), with w = e / (e + level^2), where e is the mean square, around every
+    pixel, of the finest detail of the input, in levels of 255, in that channel where it is largest.
+
+    Args:
+        result: the enlarged image.
+        lq: the input.
+        level: detail at which the result is half its own and half the enlarged input.
+
+    Raises:
+        ValueError: the sides of the result are not multiples of the input's.
+    """
+    factor = _factor(result, lq)
+    detail = (lq - _low_pass(lq, 1)) * (255 / 2)
+    energy = _low_pass(detail.square(), CALM_LEVELS).amax(dim=1, keepdim=True)
+    weight = enlarge(energy / (energy + level**2), factor).clamp(0, 1)
+    return torch.lerp(enlarge(lq, factor).clamp(-1, 1), result, weight)
+
+
+def correct(
+    result: Tensor, lq: Tensor, *, fix: ColourFix, consistency: float, flat: float = 0.0
+) -> Tensor:
+    """Do all of it as far as it is wanted, the colours first.
 
     Args:
         result: the enlarged image.
         lq: the input.
         fix: which correction of colours.
         consistency: see `project`.
+        flat: the level of `calm`; 0 is without.
 
     Raises:
         ValueError: the sides of the result are not multiples of the input's.
@@ -138,7 +167,9 @@ def correct(result: Tensor, lq: Tensor, *, fix: ColourFix, consistency: float) -
         result = wavelet(result, lq)
     elif fix == "adain":
         result = adain(result, lq)
-    return project(result, lq, consistency) if consistency > 0 else result
+    if consistency > 0:
+        result = project(result, lq, consistency)
+    return calm(result, lq, flat) if flat > 0 else result
 
 
 def faithful(
@@ -149,6 +180,7 @@ def faithful(
     *,
     fix: ColourFix,
     consistency: float,
+    flat: float = 0.0,
 ) -> Bands:
     """Enlarge images that come in bands, and `correct` them.
 
@@ -159,8 +191,9 @@ def faithful(
         factor: how many times larger they get.
         fix: which correction of colours.
         consistency: see `project`.
+        flat: the level of `calm`.
     """
-    around = reach(factor, fix=fix, consistency=consistency)
+    around = reach(factor, fix=fix, consistency=consistency, flat=flat)
     if around == 0:
         yield from enlarged(lq)
         return
@@ -176,14 +209,14 @@ def faithful(
             first, last = max(top - around, 0), min(bottom + around, height)
             rows = larger.rows(first * factor, last * factor)
             seen = to_device(own.rows(first, last), rows.device)
-            fixed = correct(rows, seen, fix=fix, consistency=consistency)
+            fixed = correct(rows, seen, fix=fix, consistency=consistency, flat=flat)
             yield fixed[..., (top - first) * factor : (bottom - first) * factor, :]
             larger.forget(max(bottom - around, 0) * factor)
             own.forget(max(bottom - around, 0))
             top = bottom
 
 
-def reach(factor: int, *, fix: ColourFix, consistency: float) -> int:
+def reach(factor: int, *, fix: ColourFix, consistency: float, flat: float = 0.0) -> int:
     """How many rows of the input at either side of its own a row of `correct` depends on."""
     between = []  # the reduction at the beginning and the enlargement at the end
     if fix != "none":
@@ -191,9 +224,11 @@ def reach(factor: int, *, fix: ColourFix, consistency: float) -> int:
         between.append(2**levels - 1)
     if consistency > 0:
         between.append((ITERATIONS - 1) * CYCLE_REACH)
+    least = CALM_REACH if flat > 0 else 0
     if not between:
-        return 0
-    return SHRINK_REACH + sum(between) + (len(between) - 1) * CYCLE_REACH + ENLARGE_REACH
+        return least
+    cycles = sum(between) + (len(between) - 1) * CYCLE_REACH
+    return max(least, SHRINK_REACH + cycles + ENLARGE_REACH)
 
 
 def _factor(result: Tensor, lq: Tensor) -> int:

@@ -142,6 +142,7 @@ def together(job: Job, images: Sequence[Pixels], count: int) -> list[Pixels]:
         tiles = grid(spec, low[0].shape[-2], low[0].shape[-1], settings)
         pipeline = Pipeline(Run(job.engine, job.tile_batch, bar), tiles, settings)
         restored = torch.cat(list(pipeline.restore([torch.cat(padded)])), dim=-2)
+    wanted = settings.faithfulness(spec)
     results = []
     for image, lq, around, whole in zip(images, low, frames, restored, strict=False):
         height, width, channels = image.shape
@@ -149,7 +150,7 @@ def together(job: Job, images: Sequence[Pixels], count: int) -> list[Pixels]:
         height, width = height * spec.scale, width * spec.scale
         top, left = around.top * spec.scale, around.left * spec.scale
         shown = whole[None, :, top : top + height, left : left + width]
-        shown = colour.correct(shown, to_device(lq, job.engine.device), **settings.faithfulness)
+        shown = colour.correct(shown, to_device(lq, job.engine.device), **wanted)
         band = (shown / 2 + 0.5).cpu()
         bands = lanczos(iter([band]), (height, width), target)
         pixels = np.concatenate([pixels_of(band) for band in bands])
@@ -175,10 +176,11 @@ class _Passes:
 
     def _pass(self, layer: Bands, size: tuple[int, int], settings: Settings) -> Bands:
         """One pass, its result made true to the layer as the settings want it."""
-        factor = self.run.engine.spec.scale
+        spec = self.run.engine.spec
+        factor, wanted = spec.scale, settings.faithfulness(spec)
         large = (size[0] * factor, size[1] * factor)
         # What a correction looks at beyond a border that meets the other one is there.
-        reach = colour.reach(factor, **settings.faithfulness)
+        reach = colour.reach(factor, **wanted)
         above, beside = (reach if axis in settings.wrap else 0 for axis in "yx")
         height, width = size[0] + 2 * above, size[1] + 2 * beside
         around = Frame(above, beside, height, width, settings.wrap)
@@ -191,7 +193,7 @@ class _Passes:
         lq: Bands = (band * 2 - 1 for band in layer)
         if above or beside:
             lq = framed(lq, size[0], around)
-        faithful = colour.faithful(lq, enlarged, height, factor, **settings.faithfulness)
+        faithful = colour.faithful(lq, enlarged, height, factor, **wanted)
         shown = unframed(faithful, large, around.scaled(factor))
         return ((band / 2 + 0.5).cpu() for band in shown)
 

@@ -87,6 +87,7 @@ class Faithfulness(TypedDict):
 
     fix: ColourFix
     consistency: float
+    flat: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,10 +120,9 @@ class Settings:
     keep_hidden: bool = False
     wrap: Wrap = "none"
 
-    @property
-    def faithfulness(self) -> Faithfulness:
-        """What `colour.correct` is told."""
-        return {"fix": self.color_fix, "consistency": self.consistency}
+    def faithfulness(self, spec: ModelSpec) -> Faithfulness:
+        """What `colour.correct` is told of a model's results."""
+        return {"fix": self.color_fix, "consistency": self.consistency, "flat": spec.flat}
 
     def sampler(self, spec: ModelSpec) -> Sampler:
         """How the chain of a model is walked."""

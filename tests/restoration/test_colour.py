@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Unpack
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from torch.testing import assert_close
 from resshift_cli.restoration import colour
 from resshift_cli.restoration.colour import ColourFix
 from resshift_cli.restoration.resize import enlarge
+from resshift_cli.restoration.settings import Faithfulness
 
 PHOTO = Path(__file__).parents[1] / "photos" / "dragonfly.png"
 FIXES: tuple[ColourFix, ...] = ("none", "wavelet", "adain")
@@ -135,6 +137,34 @@ def test_a_result_that_is_consistent_stays_as_it_is() -> None:
     assert_close(colour.project(photo(), reduced(photo()), 1.0), photo(), atol=1e-5, rtol=0)
 
 
+def test_what_is_flat_becomes_the_enlarged_input() -> None:
+    lq = torch.full((1, 3, 16, 12), 0.3)
+    lq[..., 8:, :] = -0.4
+    calm = colour.calm(enlarge(lq, 4) + 0.05 * noise(64, 48), lq, 0.5)
+    assert_close(calm[..., :12, :], enlarge(lq, 4)[..., :12, :], atol=1e-6, rtol=0)
+    assert_close(calm[..., -12:, :], enlarge(lq, 4)[..., -12:, :], atol=1e-6, rtol=0)
+
+
+def test_a_ramp_is_as_flat_as_a_plain_colour() -> None:
+    lq = torch.linspace(-0.8, 0.8, 32).expand(1, 3, 16, 32)
+    calm = colour.calm(enlarge(lq, 4) + 0.05 * noise(64, 128), lq, 0.5)
+    middle = (..., slice(24, -24))
+    assert_close(calm[middle], enlarge(lq, 4)[middle], atol=1e-5, rtol=0)
+
+
+def test_what_has_detail_stays_what_the_network_made_of_it() -> None:
+    lq = 0.5 * noise(16, 16)  # 64 levels
+    result = 0.9 * noise(64, 64, seed=1).clamp(-1, 1)
+    assert (colour.calm(result, lq, 0.5) - result).abs().max() < 0.01
+
+
+def test_detail_in_one_channel_counts_for_all() -> None:
+    lq = torch.zeros(1, 3, 16, 16)
+    lq[:, 1] = 0.5 * noise(16, 16)[:, 1]
+    result = 0.9 * noise(64, 64, seed=1).clamp(-1, 1)
+    assert (colour.calm(result, lq, 0.5) - result).abs().mean() < 0.01
+
+
 def test_nothing_wanted_is_nothing_done() -> None:
     result = strayed(photo())
     assert colour.correct(result, reduced(photo()), fix="none", consistency=0.0) is result
@@ -206,48 +236,52 @@ def test_a_result_of_another_shape_is_refused(size: tuple[int, int]) -> None:
 
 
 def banded(
-    result: Tensor, lq: Tensor, top: int, bottom: int, halo: int, fix: ColourFix, consistency: float
+    result: Tensor, lq: Tensor, top: int, bottom: int, halo: int, **wanted: Unpack[Faithfulness]
 ) -> Tensor:
     """Rows `top` to `bottom` of the input, corrected from a band with a halo."""
     factor = result.shape[-2] // lq.shape[-2]
     first, last = max(top - halo, 0), min(bottom + halo, lq.shape[-2])
     band = result[..., factor * first : factor * last, :]
-    fixed = colour.correct(band, lq[..., first:last, :], fix=fix, consistency=consistency)
+    fixed = colour.correct(band, lq[..., first:last, :], **wanted)
     return fixed[..., factor * (top - first) : factor * (bottom - first), :]
 
 
 @pytest.mark.parametrize("factor", [2, 4])
 @pytest.mark.parametrize("fix", FIXES)
 @pytest.mark.parametrize("consistency", [0.0, 0.7])
+@pytest.mark.parametrize("flat", [0.0, 9.0])
 def test_bands_with_their_halo_give_the_rows_of_the_whole_image(
-    factor: int, fix: ColourFix, consistency: float
+    factor: int, fix: ColourFix, consistency: float, flat: float
 ) -> None:
+    wanted: Faithfulness = {"fix": fix, "consistency": consistency, "flat": flat}
     lq = noise(110, 9).clamp(-1, 1)
     result = noise(110 * factor, 9 * factor, seed=1).clamp(-1, 1)
-    whole = colour.correct(result, lq, fix=fix, consistency=consistency)
-    halo = colour.reach(factor, fix=fix, consistency=consistency)
+    whole = colour.correct(result, lq, **wanted)
+    halo = colour.reach(factor, **wanted)
     for top, bottom in [(0, 1), (0, 40), (40, 47), (47, 109), (109, 110)]:
-        band = banded(result, lq, top, bottom, halo, fix, consistency)
+        band = banded(result, lq, top, bottom, halo, **wanted)
         assert torch.equal(band, whole[..., factor * top : factor * bottom, :])
 
 
 @pytest.mark.parametrize(
-    ("fix", "consistency", "expected"),
+    ("fix", "consistency", "flat", "expected"),
     [
-        ("none", 0.0, 0),
-        ("wavelet", 0.0, 11),
-        ("adain", 0.0, 19),
-        ("none", 1.0, 16),
-        ("wavelet", 1.0, 26),
+        ("none", 0.0, 0.0, 0),
+        ("none", 0.0, 9.0, 6),
+        ("wavelet", 0.0, 0.0, 11),
+        ("adain", 0.0, 0.0, 19),
+        ("none", 1.0, 0.0, 16),
+        ("wavelet", 1.0, 0.0, 26),
     ],
 )
 def test_the_reach_at_x4_is_no_longer_than_it_has_to_be(
-    fix: ColourFix, consistency: float, expected: int
+    fix: ColourFix, consistency: float, flat: float, expected: int
 ) -> None:
-    assert colour.reach(4, fix=fix, consistency=consistency) == expected
+    wanted: Faithfulness = {"fix": fix, "consistency": consistency, "flat": flat}
+    assert colour.reach(4, **wanted) == expected
     if expected:
         lq = 0.1 * noise(110, 3).double()  # float32 can't hold what comes from so far
         result = 0.1 * noise(440, 12, seed=1).double()
-        whole = colour.correct(result, lq, fix=fix, consistency=consistency)
-        band = banded(result, lq, 50, 55, expected - 1, fix, consistency)
+        whole = colour.correct(result, lq, **wanted)
+        band = banded(result, lq, 50, 55, expected - 1, **wanted)
         assert not torch.equal(band, whole[..., 200:220, :])

@@ -11,7 +11,7 @@ here brings a part of it back:
   that contrast is lost; here they are those of the neighbourhood, and of A(result).
 - `project`: all of it, so that A(result) becomes the input.
 
-And where the input has no detail of its own, `calm` takes what a network of little size draws there.
+And where the input has no detail of its own, `calm` takes away what a small network draws there.
 
 All of them are local, so that results can come in bands: `reach` says how many rows of the input
 around its own a row depends on. A band with that many more rows at either side, or fewer where the

@@ -30,8 +30,8 @@ EXAMPLE = Path(__file__).parents[2] / "examples" / "kitten.jpg"
 
 
 @cache
-def model(name: str) -> Upscaler:
-    return Upscaler.from_pretrained(name, device="cpu", precision="fp32")
+def model(name: str, precision: str = "fp32") -> Upscaler:
+    return Upscaler.from_pretrained(name, device="cpu", precision=precision)
 
 
 def picture(name: str) -> Tensor:
@@ -188,12 +188,26 @@ def with_seams(image: NDArray[Any]) -> NDArray[Any]:
 TILES = [(32, 8), (64, 16), (96, 8)]
 
 
-@pytest.mark.parametrize("level", [0, 37, 90, 255])
-def test_what_is_flat_stays_flat_borders_included(level: int) -> None:
-    image = np.full((60, 70, 3), level, dtype=np.uint8)
-    off = np.abs(model("tiny-x4")(image).astype(int) - level)
-    assert off.mean() <= 0.5
-    assert off.max() <= 3
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize(
+    ("name", "steps", "size"),
+    [
+        ("tiny-x4", 1, (60, 70)),
+        ("chain-x4", 1, (60, 70)),
+        ("chain-x4", 4, (30, 100)),
+        ("chain-x4", 15, (24, 24)),
+    ],
+)
+def test_what_is_flat_stays_flat_borders_included(
+    name: str, steps: int, precision: str, size: tuple[int, int]
+) -> None:
+    for level in (0, 37, 128, 200, 255):
+        colour = np.array([level, 255 - level, 128], np.uint8)
+        image = np.broadcast_to(colour, (*size, 3)).copy()
+        result = model(name, precision)(image, steps=steps).astype(int)
+        off = np.abs(result - colour)
+        assert off.mean() <= 0.5
+        assert off.max() <= 3
 
 
 @every_model

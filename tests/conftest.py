@@ -49,9 +49,9 @@ pytest_plugins = [
     "browser_pages",
     "download_bench",
     "model_hosts",
-    "ray_nodes",
     "serving_bench",
     "stores",
+    "ray_nodes",  # which imports the one before
 ]
 
 NOBODY = 65534  # a user who is not root

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+import stores
 
 # What begins the cluster in a process of its own: a line of stdin is the working folder of one more
 # node, whose process' number goes to stdout, and the end of stdin is the end of all.
@@ -21,7 +22,7 @@ import json, os, sys
 from ray.cluster_utils import Cluster
 
 node = {"num_cpus": 1, "object_store_memory": 80 << 20}
-quick = {"health_check_initial_delay_ms": 0, "health_check_period_ms": 500}
+quick = {"health_check_period_ms": 500, "health_check_failure_threshold": 20}
 head = {"include_dashboard": False, "_system_config": quick}
 cluster = Cluster(initialize_head=True, head_node_args=node | head)
 said = {"address": cluster.address, "logs": cluster.head_node.get_logs_dir_path()}
@@ -96,36 +97,44 @@ def _title(process: psutil.Process) -> str:
 
 
 @pytest.fixture(scope="session")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nodes]:
-    """A cluster of its head alone; nothing of it is left in the end."""
+def cluster(
+    tmp_path_factory: pytest.TempPathFactory, s3_server: tuple[str, int]
+) -> Iterator[Nodes]:
+    """A cluster of its head alone, which knows of the store; nothing of it is left in the end."""
     if find_spec("ray") is None:
         pytest.skip("Ray is not installed")
     place, home = tmp_path_factory.mktemp("hook"), tmp_path_factory.mktemp("home")
     (place / "sitecustomize.py").write_text(_HOOK)
+    host, port = s3_server
     environment = os.environ | {
+        **stores.environment(f"http://{host}:{port}"),
         "PYTHONPATH": os.pathsep.join([str(place), os.getcwd()]),
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_raylet_start_wait_time_s": "120",
         "OMP_NUM_THREADS": "1",
     }
-    host = subprocess.Popen(
-        [sys.executable, "-c", _PROGRAM],
-        env=environment,
-        cwd=home,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-    )
-    assert host.stdin is not None and host.stdout is not None
-    said = json.loads(host.stdout.readline())
-    every = psutil.Process(host.pid)
-    nodes = Nodes(host, home, said["address"], Path(said["logs"]))
-    yield nodes
-    left = every.children(recursive=True)
-    host.stdin.close()
-    host.wait(timeout=60)
-    host.stdout.close()
-    for process in left:
-        if process.is_running():
+    with (home / "errors").open("w") as errors:
+        process = subprocess.Popen(
+            [sys.executable, "-c", _PROGRAM],
+            env=environment,
+            cwd=home,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+        )
+    try:
+        assert process.stdin is not None and process.stdout is not None
+        line = process.stdout.readline()
+        assert line, (home / "errors").read_text()
+        said = json.loads(line)
+        yield Nodes(process, home, said["address"], Path(said["logs"]))
+    finally:
+        left = psutil.Process(process.pid).children(recursive=True)
+        try:
+            process.communicate(timeout=60)  # which ends its stdin
+        finally:
             process.kill()
+            for each in left:
+                if each.is_running():
+                    each.kill()

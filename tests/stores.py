@@ -22,17 +22,22 @@ def s3_server() -> Iterator[tuple[str, int]]:
     server.stop()
 
 
-def connected(monkeypatch: pytest.MonkeyPatch, url: str) -> Any:
-    """What speaks to it, as a command that is started now will do."""
-    import s3fs
-
-    for name, value in {
+def environment(url: str) -> dict[str, str]:
+    """What a process has to have that is to speak to a server."""
+    return {
         "AWS_ENDPOINT_URL": url,
         "AWS_ACCESS_KEY_ID": "key",
         "AWS_SECRET_ACCESS_KEY": SECRET,
         "AWS_DEFAULT_REGION": "us-east-1",
         "AWS_EC2_METADATA_DISABLED": "true",
-    }.items():
+    }
+
+
+def connected(monkeypatch: pytest.MonkeyPatch, url: str) -> Any:
+    """What speaks to it, as a command that is started now will do."""
+    import s3fs
+
+    for name, value in environment(url).items():
         monkeypatch.setenv(name, value)
     s3fs.S3FileSystem.clear_instance_cache()
     return s3fs.S3FileSystem(use_listings_cache=False)

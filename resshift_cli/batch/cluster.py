@@ -13,6 +13,7 @@ import os
 import pickle
 import queue
 import signal
+import socket
 import threading
 import time
 from collections import Counter
@@ -51,10 +52,12 @@ from resshift_cli.imaging.sources import Source, State
 from resshift_cli.restoration import provenance
 from resshift_cli.weights import store
 
+USUAL_PORT = 6379  # of a cluster's head
+ANSWER = 10.0  # seconds that it has to answer
 LOCAL_STORE = 80 << 20  # bytes of Ray's store of objects, of a cluster that is begun here
 MOST_STARTS = 3  # workers that may die as they begin, before their node is left alone
 PATIENCE = 300.0  # seconds in which a node may come back after the last one is gone
-SETTLE = 1.0  # seconds between two looks at the nodes
+SETTLE = 1.0  # seconds between two looks at the nodes, and of a worker at its own
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +101,7 @@ def connected(address: str | None) -> Iterator[None]:
     """Be at work in a cluster.
 
     Args:
-        address: host:port, `auto` for the one that this machine belongs to; without it what
+        address: host or host:port, `auto` for the one that this machine belongs to; without it what
             $RAY_ADDRESS says, or a cluster of this machine alone, for as long as this takes.
 
     Raises:
@@ -108,24 +111,16 @@ def connected(address: str | None) -> Iterator[None]:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_raylet_start_wait_time_s", "120")  # of a busy machine
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # as later versions have it
-    address = address or os.environ.get("RAY_ADDRESS") or "local"
-    if "://" in address:
-        raise UsageError(
-            f"{printable(address)} is a client's address, and batch works within the cluster.",
-            hint="Start it on one of the nodes, with --address auto or HOST:PORT.",
-        )
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "error")
+    address = _found(address or os.environ.get("RAY_ADDRESS") or "local")
     begun = {"include_dashboard": False, "object_store_memory": LOCAL_STORE}
     options = begun if address == "local" else {}
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         ray.init(address, log_to_driver=False, logging_level=logging.ERROR, **options)
     except (OSError, RuntimeError, ValueError) as error:
-        where = "here" if address in ("auto", "local") else f"at {printable(address)}"
-        why = printable(str(error).strip().partition("\n")[0]).rstrip(".")
-        raise DeviceError(
-            f"There is no Ray cluster {where} that could be joined: {why}.",
-            hint="`ray start --head` begins one, and `ray status` shows what there is.",
-        ) from error
+        why = str(error).strip().partition("\n")[0]
+        raise _no_cluster(address, why) from error
     finally:
         if threading.current_thread() is threading.main_thread():
             for number, handler in handlers.items():
@@ -134,6 +129,32 @@ def connected(address: str | None) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def _found(address: str) -> str:
+    """An address as Ray takes it, where somebody answers: Ray itself would ask for minutes."""
+    if address in ("auto", "local"):
+        return address
+    if "://" in address:
+        raise UsageError(
+            f"{printable(address)} is a client's address, and batch works within the cluster.",
+            hint="Start it on one of the nodes, with --address auto or HOST:PORT.",
+        )
+    host, _, port = address.partition(":")
+    try:
+        number = int(port or USUAL_PORT)
+        socket.create_connection((host, number), timeout=ANSWER).close()
+    except (OSError, ValueError, OverflowError) as error:
+        raise _no_cluster(address, str(error)) from error
+    return f"{host}:{number}"
+
+
+def _no_cluster(address: str, why: str) -> DeviceError:
+    where = "here" if address in ("auto", "local") else f"at {printable(address)}"
+    return DeviceError(
+        f"There is no Ray cluster {where} that could be joined: {printable(why).rstrip('.')}.",
+        hint="`ray start --head` begins one, and `ray status` shows what there is.",
+    )
 
 
 @dataclass(eq=False)
@@ -319,6 +340,7 @@ class Worker:
 
     def run(self) -> Iterator[object]:
         """Say what is to be said, until there is no more work."""
+        threading.Thread(target=_leave_with, args=(os.getppid(),), daemon=True).start()
         thread = threading.Thread(target=self._run, daemon=True)
         thread.start()
         while (message := self._go.get()) is not ENDED:
@@ -373,6 +395,13 @@ class Worker:
     def _told(self, record: Record) -> None:
         logging.info("%s: %s", printable(record.input), record.error or record.status)
         self._go.put(record)
+
+
+def _leave_with(node: int) -> None:
+    """End with the process that stands for the node: others get the work, and Ray waits for it."""
+    while os.getppid() == node:
+        time.sleep(SETTLE)
+    os._exit(1)
 
 
 class _Told(Gauge):

@@ -24,6 +24,7 @@ from resshift_cli.batch.record import Record
 from resshift_cli.batch.resume import Job, Judge
 from resshift_cli.batch.runner import Runner, Watch, failed_record
 from resshift_cli.batch.shards import Shard
+from resshift_cli.batch.survey import Leftovers
 from resshift_cli.errors import ResShiftError
 from resshift_cli.imaging.elsewhere import inputs_at
 from resshift_cli.weights.store import Files
@@ -133,6 +134,7 @@ class Crew(ABC):
         self._stops = False
         self._deaths = 0  # of hands, since the last result, but of those with something on trial
         self._lost: deque[Group] = deque()
+        self._leftovers = Leftovers(task.output)
         self._died_of: Counter[str] = Counter()  # by inputs
 
     @abstractmethod
@@ -169,7 +171,8 @@ class Crew(ABC):
                 if hand.is_idle:
                     self._hand_out(hand, groups)
             if self._is_over(groups):
-                return self._dismiss()
+                self._dismiss()
+                return self._leftovers.remove()
             if not self._stops:
                 self.hands += self.hire()
             try:
@@ -264,6 +267,8 @@ class Crew(ABC):
 
     def _lose(self, group: Group) -> None:
         """Have a group done again whose hand has died."""
+        for job in group.jobs:
+            self._leftovers.add(job.output)
         self._died_of.update(job.input for job in group.jobs)
         deaths = max(self._died_of[job.input] for job in group.jobs)
         if deaths >= TRIES:

@@ -150,9 +150,9 @@ EngineOption = Annotated[
 AddressOption = Annotated[
     str | None,
     typer.Option(
-        metavar="auto|HOST:PORT",
-        help="Where the cluster is; auto: the one that this machine belongs to. Without it, "
-        "$RAY_ADDRESS, or else one of this machine alone.",
+        metavar="auto|HOST",
+        help="Where the cluster's head is, with its port or 6379; auto: the cluster that this "
+        "machine belongs to. Without it, $RAY_ADDRESS, or else one of this machine alone.",
     ),
 ]
 VerifyOption = Annotated[

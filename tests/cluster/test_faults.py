@@ -7,6 +7,7 @@ import signal
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -48,8 +49,8 @@ def slow(tmp_path: Path) -> Path:
 def batch_on(cluster: Nodes, tiny_weights: Path) -> Start:
     """Begins a batch on the cluster, in a process of its own."""
 
-    def begin(folder: Path, *options: object) -> subprocess.Popen[str]:
-        mine = ("--weights", tiny_weights, "-o", folder.with_name("out"), *options)
+    def begin(folder: Path | str, *options: object) -> subprocess.Popen[str]:
+        mine = ("--weights", tiny_weights, "-o", Path(folder).with_name("out"), *options)
         where = ("--engine", "ray", "--address", cluster.address)
         environment = {"PYTHONPATH": os.getcwd()}
         return start(
@@ -60,10 +61,10 @@ def batch_on(cluster: Nodes, tiny_weights: Path) -> Start:
 
 
 @pytest.fixture
-def two(cluster: Nodes, tmp_path: Path) -> Nodes:
+def two(cluster: Nodes, tmp_path_factory: pytest.TempPathFactory) -> Nodes:
     """The cluster with a second node."""
     if not cluster.others:
-        cluster.add(tmp_path)
+        cluster.add(tmp_path_factory.mktemp("node"))
     return cluster
 
 
@@ -92,6 +93,21 @@ def check(batch: Run, folder: Path) -> None:
     assert "16 proven, 0 problems" in ran.err
 
 
+@pytest.mark.parametrize(
+    "address, code, words",
+    [
+        ("127.0.0.1:1", 8, "no Ray cluster at 127.0.0.1:1 that could be joined"),
+        ("ray://127.0.0.1:1", 2, "is a client's address"),
+    ],
+)
+def test_an_address_where_no_cluster_is_costs_no_time(
+    folder: Path, tiny_weights: Path, address: str, code: int, words: str
+) -> None:
+    mine = ("--weights", tiny_weights, "--engine", "ray", "--address", address)
+    ran = ended(start("batch", folder, *mine))
+    assert (ran.code, words in ran.err, len(ran.err.splitlines())) == (code, True, 1)
+
+
 def test_a_cluster_makes_what_one_machine_makes_and_its_logs_name_the_images(
     batch: Run, batch_on: Start, two: Nodes, slow: Path
 ) -> None:
@@ -101,6 +117,19 @@ def test_a_cluster_makes_what_one_machine_makes_and_its_logs_name_the_images(
     logs = "".join(path.read_text() for path in two.logs.glob("worker-*.err"))
     assert "large3.png: begun" in logs and "large3.png: done" in logs
     assert two.workers() == []
+
+
+def test_a_cluster_takes_images_from_a_store_and_puts_results_there(
+    batch: Run, batch_on: Start, two: Nodes, folder: Path, s3: Any
+) -> None:
+    s3.put(str(folder), "photos/in", recursive=True)
+    ran = ended(batch_on("s3://photos/in", "-o", "s3://photos/out"))
+    assert (ran.code, "3 done, 0 finished before, 0 failed" in ran.err) == (0, True), ran.err
+    batch(folder)
+    for name in ("a.png", "b.jpg", "sub/c.png"):
+        assert s3.cat(f"photos/out/{name}") == (folder.with_name("in_x4") / name).read_bytes()
+    ran = batch("s3://photos/in", "-o", "s3://photos/out", "--verify")
+    assert "3 proven, 0 problems" in ran.err
 
 
 def test_a_worker_that_is_killed_costs_nothing(
@@ -152,7 +181,7 @@ def test_the_same_command_goes_on_when_the_driver_is_ended(
 def test_a_node_that_has_another_file_or_folder_of_the_name_is_left_alone(
     batch_on: Start, two: Nodes, slow: Path, tiny_weights: Path, option: str, name: str, words: str
 ) -> None:
-    other = Path(two.others[-1].cwd())
+    other = Path(two.others[-1].cwd())  # where its workers are, too
     (two.home / "tiny.safetensors").write_bytes(tiny_weights.read_bytes())
     (other / "tiny.safetensors").write_bytes(tiny_weights.read_bytes() + b" ")
     (other / "results").mkdir(exist_ok=True)

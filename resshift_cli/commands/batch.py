@@ -145,7 +145,7 @@ def batch(
 ) -> None:
     """Enlarge all images and animations of a folder, and of the folders in it.
 
-    Or, with --task, mend them at their own size, or fill holes in them.
+    Or, with --task, mend them at their own size, fill holes in them, or restore faces.
 
     What is finished is entered in resshift-batch.jsonl among the results, and not done again: the
     same command goes on where an earlier one was stopped. An image that fails does not keep the
@@ -158,13 +158,13 @@ def batch(
     own = enlarging.model.weights
     model = replace(enlarging.model, weights=own and Path(workers.found(str(own))))
     enlarging = replace(enlarging, model=model)
-    craft = what.craft(folder)
+    craft = what.craft(folder, enlarging)
     find = partial(inputs.tree, masks=what.folder())
     if course.verify:
         proof.verify(folder, output, find, craft, course.report, reporting)
         return
     making = what.making(enlarging)
-    entry = choice.choose(making.model, making.computation.steps)
+    entry = craft.needed(choice.choose(making.model, making.computation.steps))
     from resshift_cli.batch import names
     from resshift_cli.batch.report import Report
 
@@ -267,6 +267,10 @@ def _recipe(
     machine, offline = making.machine, making.model.offline
     here = store.located(entry)
     files = here if course.dry_run else ready.fetch(entry, offline=offline, quiet=quiet)
+    others = [
+        store.located(other) if course.dry_run else ready.fetch(other, offline=offline, quiet=quiet)
+        for other in craft.others
+    ]
     spec = (
         ready.spec_of(entry, offline=offline, quiet=quiet)
         if files is None
@@ -279,7 +283,9 @@ def _recipe(
         craft.check(spec, entry.name)
         chosen = craft.settings(spec, entry.name, making.computation.arguments())
         device, dtype = workers.place(machine)
-        weights = "" if files is None else files.digest()
+        every = [files, *others]
+        weights = "+".join(each.digest() for each in every if each is not None)
+        weights = "" if None in every else weights
     box, handling = making.computation.box(), making.handling()
     return Recipe(entry, spec, chosen, handling, device, dtype, weights, box, craft)
 

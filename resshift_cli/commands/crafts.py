@@ -24,6 +24,7 @@ from resshift_cli.commands.groups import (
 )
 from resshift_cli.commands.holes import Holes
 from resshift_cli.commands.options import StrengthOption
+from resshift_cli.commands.portraits import FaceModel, Faces, Portraits
 from resshift_cli.errors import InputMissingError, UsageError, printable
 
 if TYPE_CHECKING:
@@ -67,18 +68,20 @@ class What(Options):
             metavar="NAME",
             callback=_task,
             autocompletion=_tasks,
-            help="upscale; restore, which mends at the image's own size; or inpaint, which fills "
-            "what --masks and --box tell.",
+            help="upscale; restore, which mends at the image's own size; inpaint, which fills "
+            "what --masks and --box tell; or face, which restores faces.",
         ),
     ] = "upscale"
     strength: StrengthOption = 1.0
     where: Masks = field(default_factory=Masks)
+    faces: Faces = field(default_factory=Faces)
 
-    def craft(self, folder: str) -> Craft[Any]:
+    def craft(self, folder: str, enlarging: Enlarging) -> Craft[Any]:
         """As the rooms below have it.
 
         Args:
             folder: of the images.
+            enlarging: how results are made.
 
         Raises:
             UsageError: an option does not go with the task, or one that does is missing.
@@ -89,10 +92,10 @@ class What(Options):
             if name not in row.options and value != usual:
                 able = next(task for task, other in TASKS.items() if name in other.options)
                 raise UsageError(
-                    f"--{name} does not go with --task {self.task}.",
+                    f"--{name.replace('_', '-')} does not go with --task {self.task}.",
                     hint=f"Leave it out, or use --task {able}.",
                 )
-        return row.craft(self, folder)
+        return row.craft(self, folder, enlarging)
 
     def folder(self) -> Path | None:
         """Of the masks, if they are in one."""
@@ -130,31 +133,31 @@ class Row:
     """A task.
 
     Attributes:
-        craft: what it is, of the options and the folder of images.
+        craft: what it is, of the options, the folder of images, and how results are made.
         options: those of `What` that go with it.
         model: the options for its model.
         computation: what may be asked of that.
     """
 
-    craft: Callable[[What, str], Craft[Any]]
+    craft: Callable[[What, str, Enlarging], Craft[Any]]
     options: tuple[str, ...] = ()
     model: type[Model] = Model
     computation: type[Sampling] = Computation
 
 
-def _upscale(what: What, folder: str) -> Craft[Any]:
+def _upscale(what: What, folder: str, enlarging: Enlarging) -> Craft[Any]:
     from resshift_cli.restoration.crafts import Upscale
 
     return Upscale()
 
 
-def _restore(what: What, folder: str) -> Craft[Any]:
+def _restore(what: What, folder: str, enlarging: Enlarging) -> Craft[Any]:
     from resshift_cli.restoration.crafts import Restore
 
     return Restore(what.strength)
 
 
-def _inpaint(what: What, folder: str) -> Craft[Any]:
+def _inpaint(what: What, folder: str, enlarging: Enlarging) -> Craft[Any]:
     from resshift_cli.batch.masks import InpaintEach
     from resshift_cli.imaging.masks import Mask
 
@@ -182,10 +185,17 @@ def _inpaint(what: What, folder: str) -> Craft[Any]:
     return InpaintEach(masks.absolute(), None, *options)
 
 
+def _face(what: What, folder: str, enlarging: Enlarging) -> Craft[Any]:
+    return what.faces.craft(enlarging.computation, enlarging.model)
+
+
+_FACES = ("aligned", "only_largest", "min_size", "blend", "background")
+
 TASKS: Mapping[str, Row] = {
     "upscale": Row(_upscale),
     "restore": Row(_restore, ("strength",), RestoringModel, Tuning),
     "inpaint": Row(_inpaint, ("masks", "box", "invert", "grow", "feather"), FillingModel, Sampling),
+    "face": Row(_face, _FACES, FaceModel, Portraits),
 }
 
 

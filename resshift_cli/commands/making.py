@@ -293,6 +293,7 @@ class Run:
                 "input_height": height,
                 **asdict(settings),
                 **self.made.craft.facts(),
+                **self.made.craft.found(),
                 "device": device,
                 "precision": precision,
                 "threads": provenance.threads(model.device),

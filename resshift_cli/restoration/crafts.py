@@ -51,11 +51,11 @@ class Craft(Generic[ModelT]):
         return ()
 
     def facts(self) -> dict[str, Any]:
-        """What was asked of it besides the model's settings, by name, as JSON has it.
+        """What was asked of it besides the model's settings, by name, as JSON has it."""
+        return {}
 
-        Where what it found in the image that was done last is told as well, a result does not
-        depend on that.
-        """
+    def found(self) -> dict[str, Any]:
+        """What it found in the image that was done last, likewise."""
         return {}
 
     def remark(self) -> str:

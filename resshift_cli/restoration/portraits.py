@@ -6,11 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Unpack
 
+from resshift_cli.imaging.faces import check_cut_out
 from resshift_cli.restoration.crafts import Craft
 
 if TYPE_CHECKING:
     from resshift_cli.diffusion.specs import ModelSpec
     from resshift_cli.imaging.files import Enlarge, Loaded
+    from resshift_cli.imaging.opening import Header
     from resshift_cli.restoration.face_restorer import FaceRestorer, Found
     from resshift_cli.restoration.model import Resources
     from resshift_cli.restoration.settings import Settings
@@ -58,26 +60,45 @@ class Portray(Craft["FaceRestorer"]):
 
     def facts(self) -> dict[str, Any]:
         """See `Craft.facts`."""
-        name = "none" if self.background is None else self.background.name
-        told: dict[str, Any] = {"aligned": self.aligned, "blend": self.blend, "background": name}
-        if self._found:
-            told["faces"] = sum(len(found.restored) for found in self._found)
-            told["turned"] = sum(found.turned for found in self._found)
-            told["small"] = sum(found.small for found in self._found)
+        told: dict[str, Any] = {
+            "aligned": self.aligned,
+            "only_largest": self.only_largest,
+            "min_size": self.min_size,
+            "blend": self.blend,
+            "background": "none" if self.background is None else self.background.name,
+        }
+        if self.background is not None:
+            told |= {f"background_{name}": value for name, value in self.tiles.items()}
         return told
+
+    def found(self) -> dict[str, Any]:
+        """See `Craft.found`."""
+        if self.aligned:
+            return {}
+        return {
+            "faces": sum(len(found.restored) for found in self._found),
+            "turned": sum(found.turned for found in self._found),
+            "small": sum(found.small for found in self._found),
+        }
 
     def remark(self) -> str:
         """See `Craft.remark`."""
         if len(self._found) == 1:
             return str(self._found[0])
-        return f"{self.facts()['faces']} faces in all frames" if self._found else ""
+        return f"{self.found()['faces']} faces in all frames" if self._found else ""
 
     def refuse(self, loaded: Loaded) -> None:
         """See `Craft.refuse`."""
         if self.aligned:
-            from resshift_cli.imaging.faces import check_cut_out
-
             check_cut_out(*loaded.size, loaded.source.name)
+
+    def computed(self, header: Header, spec: ModelSpec, settings: Settings) -> float:
+        """See `Craft.computed`: as if each had one face, and the background took nothing."""
+        from resshift_cli.restoration.settings import grid
+
+        if self.aligned:
+            check_cut_out(header.height, header.width, "The photo")
+        return header.frames / len(grid(spec, header.height, header.width, settings))
 
     def load(self, entry: ModelEntry, files: Files, **resources: Unpack[Resources]) -> FaceRestorer:
         """See `Craft.load`; the background's model has to be here."""

@@ -218,7 +218,7 @@ def test_small_holes_are_forecast_to_take_less(inpaint: Run, folder: Path, masks
 @pytest.mark.parametrize(
     ("options", "code", "said"),
     [
-        ("--task paint", 2, "'paint' is none of upscale, restore and inpaint"),
+        ("--task paint", 2, "'paint' is none of upscale, restore, inpaint and face"),
         ("--task inpaint", 2, "Nothing says which pixels are to be filled. Give a folder of masks"),
         ("--task inpaint --masks none", 3, "none is no folder of masks"),
         ("--task inpaint --masks in/a.png", 2, "in/a.png is no folder of masks"),

@@ -13,7 +13,8 @@ from resshift_cli.imaging.folders import ALL_IMAGES, Beside, Inputs, Selection, 
 from resshift_cli.imaging.sources import Source
 from resshift_cli.system import listing
 from resshift_cli.system.sorting import in_order
-from resshift_cli.system.storage import Known, Remote, is_url
+from resshift_cli.system.storage import Remote, is_url
+from resshift_cli.system.versions import Known
 
 REMEMBERED = 4096
 """Files whose size and version are remembered from their folder's list."""

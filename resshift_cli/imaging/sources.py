@@ -23,7 +23,8 @@ from resshift_cli.errors import (
     printable,
 )
 from resshift_cli.system.digests import digest, digest_of
-from resshift_cli.system.storage import Known, Remote
+from resshift_cli.system.storage import Remote
+from resshift_cli.system.versions import Known
 
 _BLOCK = 1 << 20  # bytes
 MOST_STDIN = 4 << 30

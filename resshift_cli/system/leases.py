@@ -13,7 +13,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from resshift_cli.errors import OutputError, ResShiftError
-from resshift_cli.system.storage import Known, Remote
+from resshift_cli.system.storage import Remote
+from resshift_cli.system.versions import Known
 
 RENEWED = 10.0  # seconds between two signs of life
 DEAD = 45.0  # seconds without one, by the store's own clock, after which a lock is nobody's
@@ -51,14 +52,16 @@ def leased(file: Remote, *, busy: str, hint: str, patience: float = 0) -> Iterat
 
 def _take(file: Remote, mark: str, busy: str, hint: str, patience: float) -> None:
     last: Known | None = None
-    ends = time.monotonic() + patience
+    began = time.monotonic()
+    ends = began + patience
     while not file.write(_sign(mark), create=True):
         there = file.known()
         if there is None:
             continue  # gone meanwhile
         if last is not None and there.version != last.version and time.monotonic() >= ends:
             raise OutputError(busy, hint=f"Wait for it. {hint}")
-        if _now(file) - there.changed > DEAD:
+        silence = _now(file) - there.changed if there.changed else time.monotonic() - began
+        if silence > DEAD:
             file.remove()
             continue
         last = last or there
@@ -77,7 +80,7 @@ def _renew(file: Remote, mark: str, ended: threading.Event) -> None:
 
 def _has(file: Remote, mark: str) -> bool:
     try:
-        return b"".join(file.blocks()).startswith(mark.encode())
+        return (file.read() or b"").startswith(mark.encode())
     except ResShiftError:
         return False
 

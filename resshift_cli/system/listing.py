@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from resshift_cli.errors import InputMissingError, UsageError
 from resshift_cli.system.patience import patiently
-from resshift_cli.system.storage import HEAD, WEB, Known, Remote, known, told
+from resshift_cli.system.storage import HEAD, WEB, Remote, told
+from resshift_cli.system.versions import Known, known
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem

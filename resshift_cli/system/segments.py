@@ -27,6 +27,7 @@ LINES = 512  # of a piece; it is put as often, 90 bytes a line
 SEGMENT = r"\.\d{8}T\d{6}-[0-9a-f]{8}\.\d{6}"
 """What is in a piece's name before its extension: when its writer began, who, and which one."""
 
+_PIECE = re.compile(rf"{SEGMENT}\.jsonl")
 _HINT = "Check that this machine may write there, then run the same command again: it goes on."
 _FAST = 1  # level of compression
 _MOST = 1 << 40  # bytes of a journal
@@ -58,12 +59,15 @@ class StoreJournals:
         return 0 if found is None else found.size
 
     def lines(self, name: str) -> Iterator[dict[str, Any]]:
-        """As `Journals` says."""
+        """As `Journals` says; a piece that somebody is at work on is read as it was last put."""
         file = self.folder.below(name)
-        if file.known() is None:
-            return
         with tempfile.TemporaryFile(prefix="resshift-") as spool:
-            file.fetch(spool, _MOST)
+            if _PIECE.search(name):
+                spool.write(file.read() or b"")
+            elif file.known() is not None:
+                file.fetch(spool, _MOST)
+            if not spool.tell():
+                return
             spool.seek(0)
             try:
                 yield from objects(spool, name)

@@ -15,13 +15,12 @@ import io
 import os
 import re
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from datetime import datetime
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
+from typing import TYPE_CHECKING, Any, BinaryIO
 from urllib.parse import unquote, urlsplit
 
 from resshift_cli.errors import (
@@ -34,6 +33,7 @@ from resshift_cli.errors import (
 )
 from resshift_cli.system.digests import digest
 from resshift_cli.system.patience import Answer, patiently
+from resshift_cli.system.versions import Known, known
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
@@ -182,6 +182,18 @@ class Remote:
             for start in range(0, size, BLOCK):
                 yield patiently(partial(_block, system, path, start, min(start + BLOCK, size)))
 
+    def read(self) -> bytes | None:
+        """A small file in one request, as it is at one time; None if there is none.
+
+        Raises:
+            InputMissingError: that can't be told.
+        """
+        with told(self, "read", InputMissingError):
+            system, path = self.system()
+            with suppress(FileNotFoundError):
+                return bytes(patiently(lambda: system.cat_file(path)))
+            return None
+
     def digest(self) -> str:
         """The SHA-256 of its content.
 
@@ -224,7 +236,7 @@ class Remote:
                 _pipe(system, path, content, create=create, by_rename=self.scheme in _RENAMED)
             except FileExistsError:
                 # As in `_Sending`: it may be this very one.
-                return b"".join(self.blocks()) == content
+                return self.read() == content
             return True
 
     def remove(self) -> None:
@@ -438,45 +450,6 @@ def _kind_of(error: Exception) -> str:
         return "no permission"
     words = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", type(error).__name__)
     return (error.strerror if isinstance(error, OSError) and error.errno else None) or words.lower()
-
-
-class Known(NamedTuple):
-    """What a store says of a file without sending it.
-
-    Attributes:
-        size: bytes.
-        version: what tells this content from others; "" if nothing does.
-        changed: when it was written, by the store's clock, in seconds; 0 if nobody knows.
-    """
-
-    size: int
-    version: str
-    changed: float
-
-
-def known(found: Mapping[str, Any]) -> Known:
-    """The same of what fsspec has of a file, listed or asked for alone."""
-    times = (_seconds(found.get(name)) for name in _TIMES)
-    changed = next((time for time in times if time), 0.0)
-    tags = (str(found.get(name) or "").strip('"') for name in _TAGS)
-    version = next((tag for tag in tags if tag), f"{changed:.6f}" if changed else "")
-    return Known(int(found["size"] or 0), version, changed)
-
-
-# What fsspec's packages call them, the same in lists as of one file.
-_TAGS = ("ETag", "etag", "generation", "blob_id")
-_TIMES = ("LastModified", "last_modified", "updated", "mtime", "created")
-
-
-def _seconds(time: object) -> float:
-    if isinstance(time, str):
-        try:
-            time = datetime.fromisoformat(time)
-        except ValueError:
-            return 0.0
-    if isinstance(time, datetime):
-        return time.timestamp()
-    return float(time) if isinstance(time, int | float) else 0.0
 
 
 def _check_size(remote: Remote, size: int, most: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 import lossy_proxy
@@ -38,6 +39,24 @@ def test_writers_of_one_name_lose_nothing_of_each_other(s3: Any) -> None:
         other.append({"n": -number})
     assert sorted(lines()) == [-3, -2, -1, 0, 0, 1, 2, 3]
     assert lines("book.jsonl") == [] and list(JOURNALS.lines("none.jsonl")) == []
+
+
+def test_who_reads_while_another_writes_gets_whole_lines(s3: Any) -> None:
+    book, ended = JOURNALS.growing(NAME), threading.Event()
+    book.append({"n": 0})
+
+    def write() -> None:
+        number = 0
+        while not ended.is_set():
+            book.append({"n": (number := number + 1)})
+
+    writing = threading.Thread(target=write)
+    writing.start()
+    seen = [lines() for _ in range(10)]
+    ended.set()
+    writing.join()
+    assert all(some == list(range(len(some))) for some in seen)
+    assert [len(some) for some in seen] == sorted(len(some) for some in seen)
 
 
 def test_a_store_that_lies_has_every_line_once(

@@ -251,9 +251,18 @@ def _obtain(entry: ModelEntry, file: WeightFile, offline: bool, progress: Bars) 
 
 
 def _fetch(entry: ModelEntry, file: WeightFile, offline: bool, progress: Bars) -> Fetched:
+    known = _pulled_with(entry, file)
     return download.fetch(
-        file, model=entry.name, task=entry.task, offline=offline, progress=progress
+        file, model=known.name, task=known.task, offline=offline, progress=progress
     )
+
+
+def _pulled_with(entry: ModelEntry, file: WeightFile) -> ModelEntry:
+    """The model by whose name a file is fetched; a weight file of the user's own has none."""
+    if not isinstance(entry.weights.sources[0], LocalSource) or entry.name != entry.weights.name:
+        return entry
+    named = registry.shipped().values()
+    return next((model for model in named if file.key in {f.key for f in model.files}), entry)
 
 
 def _convert(entry: ModelEntry, file: WeightFile, fetched: Fetched, target: Path) -> None:

@@ -4,14 +4,27 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from resshift_cli.diffusion.specs import TileSpec, VQSpec
-from resshift_cli.errors import InputMissingError, UnknownModelError, UsageError
-from resshift_cli.weights import registry
-from resshift_cli.weights.registry import BundledSource, HubSource, LocalSource, ReleaseSource
+from resshift_cli.errors import (
+    InputMissingError,
+    ModelUnavailableError,
+    UnknownModelError,
+    UsageError,
+)
+from resshift_cli.weights import registry, store
+from resshift_cli.weights.registry import (
+    BundledSource,
+    HubSource,
+    LocalSource,
+    ReleaseSource,
+    WeightFile,
+)
+from resshift_cli.weights.store import Files
 
 # Every checkpoint there is: scale, steps, steps of the schedule, and how windows shift.
 PUBLISHED = {
@@ -92,6 +105,27 @@ def test_what_finds_faces_is_known_by_its_checksum_and_comes_with_any_model_for_
     assert registry.finding_faces(face) is face
     assert registry.finding_faces(mine).detector == face.detector
     assert [licence.id for licence in face.licences] == ["S-Lab-1.0", "S-Lab-1.0", "MIT"]
+
+
+def test_files_of_one_s_own_are_found_with_what_finds_faces_and_checked(tmp_path: Path) -> None:
+    for name in ("mine.safetensors", "finds.onnx"):
+        (tmp_path / name).write_bytes(name.encode())
+    finder = WeightFile((LocalSource(str(tmp_path / "finds.onnx")),), "MIT", "", 0)
+    entry = registry.of_file(tmp_path / "mine.safetensors")
+    found = store.located(replace(entry, detector=finder))
+    assert found == Files(tmp_path / "mine.safetensors", None, tmp_path / "finds.onnx")
+    wrong = replace(finder, sha256="0" * 64)
+    assert store.located(replace(entry, detector=wrong)) is None
+
+
+def test_what_is_missing_of_a_file_of_one_s_own_is_fetched_by_the_name_of_a_model(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "mine.safetensors").touch()
+    entry = registry.finding_faces(registry.of_file(tmp_path / "mine.safetensors"))
+    with pytest.raises(ModelUnavailableError, match="face_detection_yunet") as caught:
+        store.obtain(entry, offline=True)
+    assert caught.value.hint == "Run `resshift models pull face` when there is a network."
 
 
 def test_what_others_host_is_pinned_where_a_revision_is_known() -> None:

@@ -63,8 +63,10 @@ def check_format(path: str | Path) -> None:
     """Find out before the work whether a table can be written.
 
     Raises:
-        UsageError: its extension is neither .csv nor .html.
+        UsageError: its extension is neither .csv nor .html, or nothing can be written there.
     """
+    if is_url(str(path)):
+        Remote(str(path)).check_writable()
     if PurePath(path).suffix.lower() not in FORMATS:
         raise UsageError(
             f"{_shown(path)} is neither a .csv nor an .html file.",

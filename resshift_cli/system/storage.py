@@ -47,6 +47,9 @@ _EXTRAS = {
 """Schemes, and the extra that knows each."""
 
 _OTHERS = ("hf", "memory")
+_OF_AZURE = ("az", "abfs", "abfss")
+"""Where container@account is a place, and no login."""
+
 _RENAMED = ("sftp", "ssh")
 """Where a file that is being written can be seen, so that it gets its name in the end."""
 
@@ -78,6 +81,8 @@ class Remote:
     @property
     def shown(self) -> str:
         """The URL without login and signature."""
+        if self.scheme in _OF_AZURE:
+            return printable(self.url)
         if self.scheme not in WEB:
             return printable(re.sub(r"://[^/@]*@", "://", self.url))
         parts = urlsplit(self.url)

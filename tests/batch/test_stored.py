@@ -185,6 +185,7 @@ def test_names_that_lead_elsewhere_fail_by_name_and_the_others_are_done(
         (["s3://missing/in"], 3, "There is no s3://missing/in."),
         ([IN, "-o", "s3://missing/out"], 6, "There is no s3://missing/out."),
         ([IN, "-o", "https://host/out"], 2, "Nothing can be written to https://host/out."),
+        ([IN, "-o", OUT, "--report", "https://host/a.csv"], 2, "Nothing can be written to https:"),
         ([IN, "-o", "hf://datasets/a/b"], 2, "Nothing can be written to hf://datasets/a/b."),
         (["https://host/in"], 2, "https://host/in"),
         (["gopher://host/in"], 2, "There is no way to gopher://host/in"),

@@ -43,6 +43,7 @@ def test_a_url_is_no_path(name: str, told: bool) -> None:
         ("sftp://me:secret@host/d/a.png", "sftp://host/d/a.png", "a.png"),
         ("s3://bucket/d/a?b.png", "s3://bucket/d/a?b.png", "a?b.png"),
         ("s3://bucket/d/", "s3://bucket/d/", ""),
+        ("abfs://box@account.net/a.png", "abfs://box@account.net/a.png", "a.png"),
         ("https://host/a\x1b.png", "https://host/a\\x1b.png", "a\x1b.png"),
     ],
 )

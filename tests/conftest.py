@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,11 +21,12 @@ from faults import COUNTS, make, options
 from image_files import half_floats
 from pictures import made_up_photo
 from PIL import Image
-from tiny_model import tiny_networks, tiny_spec
+from tiny_model import tiny_fills, tiny_networks, tiny_spec
 from tiny_run import VQ_RUN, Start, write_config
 
 from resshift_cli.commands import app as cli
 from resshift_cli.diffusion import autoencoder
+from resshift_cli.diffusion.specs import ModelSpec
 from resshift_cli.training import train
 from resshift_cli.weights import checkpoint
 
@@ -60,8 +62,23 @@ NOBODY = 65534  # a user who is not root
 @pytest.fixture(scope="session")
 def tiny_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A whole weight file of `tiny_model`."""
-    path = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
-    spec = tiny_spec()
+    return saved(tmp_path_factory.mktemp("weights") / "tiny.safetensors", tiny_spec())
+
+
+@pytest.fixture(scope="session")
+def fills(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same of one that fills holes."""
+    return saved(tmp_path_factory.mktemp("weights") / "fills.safetensors", tiny_fills())
+
+
+@pytest.fixture(scope="session")
+def mends(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same of one that mends."""
+    spec = replace(tiny_fills(), denoiser=replace(tiny_fills().denoiser, lq_mask=False))
+    return saved(tmp_path_factory.mktemp("weights") / "mends.safetensors", spec)
+
+
+def saved(path: Path, spec: ModelSpec) -> Path:
     denoiser, _ = tiny_networks(spec)
     checkpoint.save_model(path, spec, denoiser.network)
     return path

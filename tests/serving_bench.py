@@ -24,8 +24,11 @@ Serve = Callable[..., httpx2.Client]
 
 
 @contextmanager
-def service(limits: Limits | None = None, root: Path | None = None) -> Iterator[Service]:
-    models = Models(registry.find("tiny-x4"), offline=True, resources={"device": "cpu"})
+def service(
+    limits: Limits | None = None, root: Path | None = None, more: Path | None = None
+) -> Iterator[Service]:
+    """A service; `more` is a registry of further models."""
+    models = Models(registry.find("tiny-x4"), more, offline=True, resources={"device": "cpu"})
     made = Service(models, Root(root), limits or Limits())
     try:
         yield made
@@ -55,9 +58,12 @@ def serve() -> Iterator[Serve]:
     with ExitStack() as stack:
 
         def serve(
-            limits: Limits | None = None, root: Path | None = None, token: str | None = None
+            limits: Limits | None = None,
+            root: Path | None = None,
+            token: str | None = None,
+            more: Path | None = None,
         ) -> httpx2.Client:
-            made = stack.enter_context(service(limits, root))
+            made = stack.enter_context(service(limits, root, more))
             way = stack.enter_context(listening(made, token))
             return stack.enter_context(httpx2.Client(base_url=way, timeout=60))
 
@@ -65,14 +71,38 @@ def serve() -> Iterator[Serve]:
 
 
 @pytest.fixture(scope="module")
-def client() -> Iterator[httpx2.Client]:
+def client(more: Path) -> Iterator[httpx2.Client]:
     """A client of a service that several tests share."""
     with (
-        service() as made,
+        service(more=more) as made,
         listening(made) as way,
         httpx2.Client(base_url=way, timeout=60) as found,
     ):
         yield found
+
+
+@pytest.fixture(scope="session")
+def more(tmp_path_factory: pytest.TempPathFactory, fills: Path, mends: Path) -> Path:
+    """A registry with models that fill and mend, of random weights."""
+    path = tmp_path_factory.mktemp("registry") / "models.toml"
+    tables = (("fills", "inpainting", fills), ("mends", "deblurring", mends))
+    path.write_text("".join(_table(*told) for told in tables))
+    return path
+
+
+def _table(name: str, task: str, weights: Path) -> str:
+    return f"""
+[models.{name}]
+description = "tiny"
+task = "{task}"
+homepage = ""
+citation = ""
+[models.{name}.weights]
+sources = [{{ kind = "local", path = "{weights.as_posix()}" }}]
+licence = "Apache-2.0"
+sha256 = ""
+bytes = 0
+"""
 
 
 def sent(path: Path) -> dict[str, tuple[str, bytes]]:

@@ -101,11 +101,14 @@ class Mask:
 
     Attributes:
         shape: an image that is white, or light, where they are; `alpha` for what is transparent in
-            the photo itself; a colour such as `#ff00ff` that the photo has there; or None.
+            the photo itself; a colour such as `#ff00ff` that the photo has there; or None. Where
+            `light` is given, what that is called.
         boxes: rectangles of them, besides.
-        invert: whether all that is told is what is known instead.
-        grow: see `Hole.of`.
-        feather: likewise.
+        invert: whether to fill all else: what is told is what is known.
+        grow: how many pixels around it are taken for unknown as well.
+        feather: along how many pixels from the edge inwards the photo goes over into what is
+            filled.
+        light: where an image is light that was read already.
     """
 
     shape: str | None = None
@@ -113,6 +116,7 @@ class Mask:
     invert: bool = False
     grow: int = 0
     feather: int = 0
+    light: Unknown | None = field(default=None, repr=False, compare=False)
     _read: dict[str, Unknown] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -122,7 +126,7 @@ class Mask:
                 "Nothing says which pixels are to be filled.",
                 hint="Give a mask (--mask FILE, alpha or '#rrggbb'), or rectangles (--box).",
             )
-        if self.shape == ALPHA and self.feather > self.grow:
+        if self.is_alpha and self.feather > self.grow:
             raise UsageError(
                 "A feathered edge shows the photo's own pixels, and there are none where it is "
                 "transparent.",
@@ -130,16 +134,23 @@ class Mask:
             )
 
     @property
+    def is_alpha(self) -> bool:
+        """Whether it is the photo's own transparency."""
+        return self.light is None and self.shape == ALPHA
+
+    @property
     def file(self) -> Path | None:
         """The mask's image, if it is one."""
-        if self.shape is None or self.shape == ALPHA or self.shape.startswith("#"):
+        if self.shape is None or self.light is not None:
+            return None
+        if self.shape == ALPHA or self.shape.startswith("#"):
             return None
         return Path(self.shape)
 
     @property
     def looks_at_photo(self) -> bool:
         """Whether the photo's own pixels tell."""
-        return self.shape is not None and self.file is None
+        return self.shape is not None and self.light is None and self.file is None
 
     def facts(self) -> dict[str, Any]:
         """What reports say of it."""
@@ -174,7 +185,7 @@ class Mask:
             ~unknown if self.invert else unknown,
             grow=self.grow,
             feather=self.feather,
-            opaque=self.shape == ALPHA,
+            opaque=self.is_alpha,
         )
 
     @staticmethod
@@ -194,17 +205,17 @@ class Mask:
 
     def _told(self, rows: Iterable[Pixels], shape: tuple[int, int, int], name: str) -> Unknown:
         assert self.shape is not None
-        if self.shape == ALPHA:
+        if self.is_alpha:
             if shape[2] % 2:
                 raise UsageError(
                     f"{name} has no alpha that could say what is to be filled.",
                     hint="Give a mask's file, or a colour, with --mask.",
                 )
             return np.concatenate([band[..., -1] < 1 for band in rows])
-        if self.shape.startswith("#"):
+        if self.looks_at_photo:
             colour = colour_of(self.shape)
             return np.concatenate([_has_colour(band, colour) for band in rows])
-        unknown = self._read.get(self.shape)
+        unknown = self._read.get(self.shape) if self.light is None else self.light
         if unknown is None:
             most = max(MAX_PIXELS, shape[0] * shape[1])
             picture = read.read(Path(self.shape), max_pixels=most)

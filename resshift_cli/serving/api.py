@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
+from functools import partial
 from http import HTTPStatus
 from importlib.resources import files
 from typing import Any
@@ -28,7 +29,7 @@ from starlette.routing import Route
 
 from resshift_cli.errors import ResShiftError, UsageError
 from resshift_cli.imaging.formats import FORMATS
-from resshift_cli.serving import inputs, openapi
+from resshift_cli.serving import asking, inputs, openapi
 from resshift_cli.serving.guards import Guard, Rules, refused
 from resshift_cli.serving.jobs import Job
 from resshift_cli.serving.problems import Refusal
@@ -46,6 +47,7 @@ _SITE = {
     "/site.js": ("serving", "site/site.js"),
     "/settings.js": ("serving", "site/settings.js"),
     "/jobs.js": ("serving", "site/jobs.js"),
+    "/mask.js": ("serving", "site/mask.js"),
     "/api.js": ("serving", "site/api.js"),
     "/viewer.css": ("viewing", "viewer/viewer.css"),
 }
@@ -81,7 +83,10 @@ def routes(service: Service) -> list[Route]:
         Route("/api/photos/{id}", answers.photo),
         Route("/api/photos/{id}/small", answers.small),
         Route("/api/estimate", answers.estimate, methods=["POST"]),
-        Route("/api/upscale", answers.upscale, methods=["POST"]),
+        *(
+            Route(f"/api/{task}", partial(answers.make, task), methods=["POST"])
+            for task in asking.TASKS
+        ),
         Route("/api/preview", answers.preview, methods=["POST"]),
         Route("/api/events", answers.all_events),
         Route("/api/folders", answers.folders),
@@ -148,14 +153,14 @@ class Answers:
     async def estimate(self, request: Request) -> Response:
         """What it would take."""
         async with inputs.values(request) as given:
-            photo = await inputs.photo(self.service, given)
-        return JSONResponse(await run_in_threadpool(self.service.estimate, photo, given))
+            wish = await inputs.wish(self.service, given)
+        return JSONResponse(await run_in_threadpool(self.service.estimate, wish))
 
-    async def upscale(self, request: Request) -> Response:
-        """Enlarge a photo: at once if it takes a moment, else as a job."""
+    async def make(self, task: str, request: Request) -> Response:
+        """Do something with a photo: at once if it takes a moment, else as a job."""
         async with inputs.values(request) as given:
-            photo = await inputs.photo(self.service, given)
-        job = await run_in_threadpool(self.service.enlarge, photo, given, _client(request))
+            wish = await inputs.wish(self.service, given, task)
+        job = await run_in_threadpool(self.service.make, wish, _client(request))
         if not await self._awaited(request, job, _patience(request, job)):
             return _accepted(job)
         if "application/json" in request.headers.get("accept", ""):
@@ -163,29 +168,33 @@ class Answers:
         return await self._file(job)
 
     async def preview(self, request: Request) -> Response:
-        """Enlarge one crop, as a job."""
+        """Do it with one crop, as a job."""
         async with inputs.values(request) as given:
             x, y, size = inputs.whole_numbers(given, ("x", "y", "size"))
-            photo = await inputs.photo(self.service, given)
+            wish = await inputs.wish(self.service, given)
         at = None if x is None or y is None else (x, y)
         side = 128 if size is None else size
 
         def begin() -> Job:
-            return self.service.preview(photo, given, _client(request), at=at, side=side)
+            return self.service.preview(wish, _client(request), at=at, side=side)
 
         return _accepted(await run_in_threadpool(begin))
 
     async def folders(self, request: Request) -> Response:
-        """Folders that may be enlarged."""
+        """Folders that may be done."""
         return JSONResponse(await run_in_threadpool(self.service.batches.offered))
 
     async def batch(self, request: Request) -> Response:
-        """Enlarge a folder, as a job."""
+        """Do a folder, as a job."""
         async with inputs.values(request) as given:
-            folder = given.pop("folder", None)
-        if not isinstance(folder, str):
+            names = (given.pop(name, None) or None for name in ("folder", "masks", "task"))
+            folder, masks, task = names
+        if not isinstance(folder, str) or not isinstance(masks, str | None):
             raise UsageError("No folder is named.", hint="`/api/folders` lists some.")
-        job = await run_in_threadpool(self.service.batch, folder, given, _client(request))
+        task = task or "upscale"
+        asking.kind(task)
+        client = _client(request)
+        job = await run_in_threadpool(self.service.batch, folder, given, client, task, masks)
         return _accepted(job)
 
     async def job(self, request: Request) -> Response:

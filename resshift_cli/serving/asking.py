@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from functools import cache
@@ -18,6 +18,9 @@ from typing import Any, SupportsFloat, SupportsIndex, cast, get_args, get_type_h
 from resshift_cli.errors import UsageError, printable
 from resshift_cli.imaging.files import Handling
 from resshift_cli.imaging.formats import FORMATS, SaveOptions
+from resshift_cli.imaging.masks import Mask, Unknown
+from resshift_cli.restoration import settings as choosing
+from resshift_cli.restoration.crafts import Craft, Inpaint, Restore, Upscale
 from resshift_cli.restoration.settings import COLOUR_FIXES, Options, Sampling, Tuning
 from resshift_cli.restoration.size import Box
 from resshift_cli.restoration.wrapping import WRAPS
@@ -27,6 +30,7 @@ _TYPES = {
     SupportsIndex: "integer",
     int: "integer",
     SupportsFloat: "number",
+    float: "number",
     str: "string",
 }
 _CHOICES = {
@@ -90,7 +94,7 @@ class Option:
 
     def _way_out(self) -> str:
         if self.choices:
-            return f"Choose one of {', '.join(self.choices)}."
+            return f"Choose one of {_all(self.choices)}."
         kinds = {"boolean": "true or false", "integer": "a whole number", "number": "a number"}
         return f"Give {kinds.get(self.type, 'a text')}."
 
@@ -100,52 +104,135 @@ class Asked:
     """What a client asks for.
 
     Attributes:
+        task: what is to be done, one of `TASKS`.
         model: by name; None for the default one.
-        options: how the image is enlarged.
+        options: how the model does it.
+        own: what is asked of the task besides.
         box: what the result is to fill, in place of a scale.
         handling: how files are read and written.
     """
 
+    task: str
     model: str | None
     options: Options
+    own: dict[str, Any]
     box: Box | None
     handling: Handling
 
+    def craft(self, mask: Told | None = None) -> Craft[Any]:
+        """What is done, where it may need a mask.
+
+        Raises:
+            UsageError: it can't be done so.
+        """
+        return TASKS[self.task].craft(self.own, mask)
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """A mask.
+
+    Attributes:
+        shape: `alpha` or a colour, or what an image is called.
+        light: where that is light.
+    """
+
+    shape: str
+    light: Unknown | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A kind of work that may be asked for.
+
+    Attributes:
+        craft: makes it, of `own` and a mask.
+        options: what its models take.
+        own: names of what is asked of it besides, which are fields of `type`.
+        type: see there.
+        is_masked: whether it takes a mask.
+    """
+
+    craft: Callable[[Mapping[str, Any], Told | None], Craft[Any]]
+    options: tuple[type, ...]
+    own: tuple[str, ...] = ()
+    type: type = object
+    is_masked: bool = False
+
+
+def _inpaint(own: Mapping[str, Any], mask: Told | None) -> Craft[Any]:
+    if mask is None:
+        raise UsageError(
+            "Nothing says which pixels are to be filled.",
+            hint="Give a mask: an image as large as the photo that is white there, alpha, or a "
+            "colour such as #ff00ff.",
+        )
+    return Inpaint(Mask(mask.shape, light=mask.light, **own))
+
+
+def _restore(own: Mapping[str, Any], mask: Told | None) -> Craft[Any]:
+    strength = choosing.strength(own.get("strength", 1.0))
+    return Restore(strength)
+
+
+TASKS: Mapping[str, Kind] = {
+    "upscale": Kind(lambda own, mask: Upscale(), (Options, Sampling, Tuning)),
+    "restore": Kind(_restore, (Tuning, Sampling), ("strength",), Restore),
+    "inpaint": Kind(_inpaint, (Sampling,), ("grow", "feather", "invert"), Mask, is_masked=True),
+}
+"""By what commands and routes call them."""
+
+
+def kind(task: object) -> Kind:
+    """A kind of work by its name.
+
+    Raises:
+        UsageError: there is none of that name.
+    """
+    if not isinstance(task, str) or task not in TASKS:
+        raise UsageError(f"'task' can't be {_shown(task)}.", hint=f"Choose one of {_all(TASKS)}.")
+    return TASKS[task]
+
 
 @cache
-def options() -> dict[str, Option]:
-    """All that there are, by name."""
+def options(task: str = "upscale") -> dict[str, Option]:
+    """All that there are for a task, by name."""
+    asked = TASKS[task]
     found = [Option("model", "string", "one of the models that `/api/models` lists.")]
-    found += _of(Options, Sampling, Tuning)
-    found += _of(Box)
+    found += [option for option in _of(asked.type) if option.name in asked.own]
+    found += _of(*asked.options)
+    if Options in asked.options:
+        found += _of(Box)
     found += _of(SaveOptions)
     found += [option for option in _of(Handling) if option.name in _OF_HANDLING]
     return {option.name: option for option in found}
 
 
-def schema() -> dict[str, Any]:
+def schema(task: str = "upscale") -> dict[str, Any]:
     """All of them as an object of JSON Schema."""
     return {
         "type": "object",
         "additionalProperties": False,
-        "properties": {name: option.schema() for name, option in options().items()},
+        "properties": {name: option.schema() for name, option in options(task).items()},
     }
 
 
-def read(values: Mapping[str, object], common: Handling) -> Asked:
+def read(values: Mapping[str, object], common: Handling, task: str = "upscale") -> Asked:
     """What some values ask for; those that are null are left to the model and the format.
 
     Args:
         values: by the names of `options`, of JSON or as texts.
         common: how files are handled where nothing is said.
+        task: what is to be done.
 
     Raises:
-        UsageError: a name that there is not, a value that can't be, or two sizes.
+        UsageError: a task or name that there is not, a value that can't be, or two sizes.
     """
-    known = options()
+    work = kind(task)
+    known = options(task)
     for name in values.keys() - known.keys():
         near = get_close_matches(name, known, n=1)
-        hint = f"Did you mean '{near[0]}'?" if near else f"There are {', '.join(known)}."
+        hint = f"Did you mean '{near[0]}'?" if near else f"There are {_all(known)}."
         raise UsageError(f"There is no option '{printable(name)}'.", hint=hint)
     given = {
         name: known[name].read(value)
@@ -165,7 +252,12 @@ def read(values: Mapping[str, object], common: Handling) -> Asked:
     writing = {name: given.pop(name) for name in _names(SaveOptions) if name in given}
     handling = replace(common, options=SaveOptions(**cast(Any, writing)), **cast(Any, reading))
     box = Box(*cast(Any, sides)) if any(sides) else None
-    return Asked(cast("str | None", model), cast(Options, given), box, handling)
+    own = {name: given.pop(name) for name in work.own if name in given}
+    return Asked(task, cast("str | None", model), cast(Options, given), own, box, handling)
+
+
+def _all(names: Iterable[str]) -> str:
+    return ", ".join(names)
 
 
 def _names(kind: type) -> list[str]:

@@ -1,4 +1,4 @@
-"""A folder below the root, enlarged as `resshift batch` does it: with a ledger, to be resumed."""
+"""A folder below the root, done as `resshift batch` does it: with a ledger, to be resumed."""
 
 from __future__ import annotations
 
@@ -14,18 +14,21 @@ from typing import Any
 from resshift_cli.batch import ledger, names, places, runner, survey
 from resshift_cli.batch.gauge import Gauge
 from resshift_cli.batch.ledger import Ledger
+from resshift_cli.batch.masks import InpaintEach
 from resshift_cli.batch.plan import Plan
 from resshift_cli.batch.recipe import Recipe
 from resshift_cli.batch.record import Record
 from resshift_cli.batch.runner import Runner, Watch
 from resshift_cli.errors import InputMissingError, UsageError, printable
 from resshift_cli.imaging.folders import Selection, Tree
+from resshift_cli.imaging.masks import ALPHA
 from resshift_cli.restoration import fitting
-from resshift_cli.restoration.upscaler import Upscaler
-from resshift_cli.serving.asking import Asked
+from resshift_cli.restoration.crafts import Craft, Inpaint
+from resshift_cli.restoration.model import Model
+from resshift_cli.serving.asking import TASKS, Asked, Told
 from resshift_cli.serving.jobs import Job
 from resshift_cli.serving.photos import Root
-from resshift_cli.serving.work import Workshop
+from resshift_cli.serving.work import STAGES, Workshop
 from resshift_cli.system import held
 from resshift_cli.system.digests import digest
 from resshift_cli.system.progress import Bar
@@ -42,17 +45,41 @@ class Unlinked(Selection):
 
     Attributes:
         folder: it.
+        aside: another one that is left out where it lies in that.
     """
 
     folder: Path = Path()
+    aside: Path | None = None
 
     def leaves_out(self, place: str) -> bool:
         """As `Selection` says; and all links."""
-        return Selection.leaves_out(self, place) or os.path.islink(self.folder / place)
+        path = self.folder / place
+        return Selection.leaves_out(self, place) or path == self.aside or os.path.islink(path)
+
+
+@dataclass(frozen=True)
+class UnlinkedMasks(InpaintEach):
+    """Masks that lie in their folder themselves, likewise."""
+
+    def of(self, place: str) -> Inpaint:
+        """As `InpaintEach` says; a link is none.
+
+        Raises:
+            InputMissingError: likewise.
+            UsageError: likewise.
+        """
+        found, folder = super().of(place), self.folder
+        for path in found.beside:
+            if folder is not None and path.resolve() != folder.resolve() / path.relative_to(folder):
+                raise InputMissingError(
+                    f"The mask of {printable(place)} is behind a link.",
+                    hint="Put it into the folder of masks itself.",
+                )
+        return found
 
 
 @dataclass(slots=True)
-class Enlarged:
+class Finished:
     """What has become of a folder.
 
     Attributes:
@@ -98,7 +125,7 @@ class Enlarged:
 
 @dataclass(frozen=True, slots=True)
 class Batches:
-    """Enlarges folders.
+    """Does folders.
 
     Attributes:
         workshop: what it works with.
@@ -127,20 +154,37 @@ class Batches:
                 break
         return found[:LISTED]
 
-    def enlarging(self, name: str, entry: ModelEntry, asked: Asked) -> Callable[[Job], Enlarged]:
-        """What enlarges a folder.
+    def making(
+        self, name: str, entry: ModelEntry, asked: Asked, masks: str | None
+    ) -> Callable[[Job], Finished]:
+        """What does a folder.
 
         Args:
             name: of it, as seen from the root.
             entry: the model.
             asked: how.
+            masks: a folder of masks, as seen from there, or `alpha` or a colour.
 
         Raises:
             UsageError: there is no root, or the name leads out of it.
             InputMissingError: there is no such folder, or it is behind a link.
         """
         folder = self._folder(name)
-        return lambda job: self._enlarge(folder, entry, asked, job)
+        craft = self._craft(folder, asked, masks)
+        return lambda job: self._make(folder, entry, asked, craft, job)
+
+    def _craft(self, folder: Path, asked: Asked, masks: str | None) -> Craft[Any]:
+        if masks is not None and not TASKS[asked.task].is_masked:
+            raise UsageError("There is no option 'masks'.", hint='It goes with "task": "inpaint".')
+        if masks is None or masks == ALPHA or masks.startswith("#"):
+            shape = None if masks is None else asked.craft(Told(masks)).facts()["mask"]
+            return asked.craft() if shape is None else InpaintEach(None, shape, **asked.own)
+        there = self._folder(masks)
+        if there == folder:
+            raise UsageError(
+                "The folder of masks is that of the photos themselves.", hint="Name another one."
+            )
+        return UnlinkedMasks(there, None, **asked.own)
 
     def _folder(self, name: str) -> Path:
         parts = self.root.parts(name)
@@ -154,9 +198,11 @@ class Batches:
                 hint="Check its name; links are not followed.",
             ) from error
 
-    def _enlarge(self, folder: Path, entry: ModelEntry, asked: Asked, job: Job) -> Enlarged:
-        upscaler = self.workshop.upscaler(entry, job)
-        recipe = _recipe(upscaler, entry, asked)
+    def _make(
+        self, folder: Path, entry: ModelEntry, asked: Asked, craft: Craft[Any], job: Job
+    ) -> Finished:
+        model = self.workshop.model(entry, craft, job)
+        recipe = _recipe(model, entry, asked, craft)
         output = names.results_folder(folder, recipe.mark)
         found = held.state(output)
         if found is not None and not stat.S_ISDIR(found.st_mode):
@@ -164,18 +210,19 @@ class Batches:
                 f"{printable(output.name)} is no folder, and results would go there.",
                 hint="Move it away.",
             )
-        tree = Tree(folder, output, Unlinked(folder=folder))
+        aside = craft.folder if isinstance(craft, InpaintEach) else None
+        tree = Tree(folder, output, Unlinked(folder=folder, aside=aside))
         names.check_apart(tree, places.at(output))
         assert self.root.path is not None  # or there were no folder
-        made = Enlarged(output.relative_to(self.root.path).as_posix())
+        made = Finished(output.relative_to(self.root.path).as_posix())
         job.begin_stage("looking for what is to be done")
         if next(tree.images(), None) is None:
             return made
         with ledger.opened(output) as book, self.workshop.turns:
-            self._do(Plan(tree, book, recipe, _at_once(upscaler)), book, upscaler, made, job)
+            self._do(Plan(tree, book, recipe, _at_once(model)), book, model, made, job)
         return made
 
-    def _do(self, plan: Plan, book: Ledger, upscaler: Upscaler, made: Enlarged, job: Job) -> None:
+    def _do(self, plan: Plan, book: Ledger, model: Model, made: Finished, job: Job) -> None:
         leftovers = survey.Leftovers(plan.output)
         for begun in book.begun.values():
             leftovers.add(begun.output)
@@ -183,17 +230,18 @@ class Batches:
         leftovers.remove()
         made.found, made.before = found.images, found.finished
         runner.enter_others(plan, found.beside.others, book)
-        job.begin_stage("enlarging")
+        stage = STAGES[plan.recipe.craft.task]
+        job.begin_stage(stage)
         work = found.work + (found.jobs - found.known) * found.usual
         gauge = Gauge(
-            _Bars(job, self.workshop.turns.step_aside),
+            _Bars(job, stage, self.workshop.turns.step_aside),
             jobs=found.jobs,
             work=work,
             usual=found.usual,
             failed=found.failed,
         )
         watch = Watch(made.add, gauge)
-        Runner(upscaler, plan.recipe, plan.facts(), book, watch).run(
+        Runner(model, plan.recipe, plan.facts(), book, watch).run(
             runner.groups(plan, book, made.add)
         )
 
@@ -201,8 +249,8 @@ class Batches:
 class _Bars:
     """`Bars` by which a job hears how far its batch is, and a batch that it is to end."""
 
-    def __init__(self, job: Job, meanwhile: Callable[[], object]) -> None:
-        self.job, self.meanwhile = job, meanwhile
+    def __init__(self, job: Job, stage: str, meanwhile: Callable[[], object]) -> None:
+        self.job, self.stage, self.meanwhile = job, stage, meanwhile
         self.thread = threading.get_ident()
 
     def __call__(
@@ -233,30 +281,31 @@ class _Bar:
         self.bars.meanwhile()
 
     def set_postfix_str(self, s: str = "") -> None:
-        self.bars.job.stage = f"enlarging {s}"
+        self.bars.job.stage = f"{self.bars.stage} {s}"
 
     def close(self) -> None:
         pass
 
 
-def _recipe(upscaler: Upscaler, entry: ModelEntry, asked: Asked) -> Recipe:
+def _recipe(model: Model, entry: ModelEntry, asked: Asked, craft: Craft[Any]) -> Recipe:
     """As the command has it, so that either goes on where the other was."""
     files = store.located(entry)
     paths = () if files is None else (files.weights, files.autoencoder)
     return Recipe(
         entry,
-        upscaler.spec,
-        upscaler.settings(**asked.options),
+        model.spec,
+        craft.settings(model.spec, entry.name, asked.options),
         asked.handling,
-        upscaler.device,
-        upscaler.dtype,
+        model.device,
+        model.dtype,
         "+".join(digest(path) for path in paths if path is not None),
         asked.box,
+        craft,
     )
 
 
-def _at_once(upscaler: Upscaler) -> Callable[[tuple[int, int]], int]:
+def _at_once(model: Model) -> Callable[[tuple[int, int]], int]:
     return partial(
         fitting.images_at_once,
-        *(upscaler.spec, upscaler.dtype, upscaler.device, upscaler.max_memory),
+        *(model.spec, model.dtype, model.device, model.max_memory),
     )

@@ -1,4 +1,4 @@
-"""What a request brings: an image, or the name of one, and how it is to be enlarged."""
+"""What a request brings: an image, or the name of one, and what is to be done with it."""
 
 from __future__ import annotations
 
@@ -14,19 +14,21 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 
 from resshift_cli.errors import UsageError
+from resshift_cli.imaging.masks import ALPHA
+from resshift_cli.serving import asking
 from resshift_cli.serving.photos import Photo
 from resshift_cli.serving.problems import Refusal
-from resshift_cli.serving.service import Service
+from resshift_cli.serving.service import Service, Wish
 
 MOST_JSON = 1 << 16  # bytes
-MOST_FIELDS = 64
+MOST_FIELDS, MOST_FILES = 64, 2
 SOURCES = ("image", "path", "photo")
 """Fields that say which photo: itself, its path under the root, or its id; one of them."""
 
 
 @asynccontextmanager
 async def values(request: Request) -> AsyncIterator[dict[str, Any]]:
-    """The fields of a request, JSON or a form; one may be a file, which is there until the end.
+    """The fields of a request, JSON or a form; files among them are there until the end.
 
     Raises:
         UsageError: it is neither, or can't be read.
@@ -52,7 +54,7 @@ async def _form(request: Request) -> FormData:
     parser = MultiPartParser(
         request.headers,
         request.stream(),
-        max_files=1,
+        max_files=MOST_FILES,
         max_fields=MOST_FIELDS,
         max_part_size=MOST_JSON,
     )
@@ -106,6 +108,41 @@ async def photo(service: Service, given: dict[str, Any]) -> Photo:
     if named[0] == "path":
         return await run_in_threadpool(service.shelf.open, found)
     return service.shelf.photo(found)
+
+
+async def wish(service: Service, given: dict[str, Any], task: str | None = None) -> Wish:
+    """What some fields ask for, which lose all that are no options.
+
+    Args:
+        service: what is asked.
+        given: the fields.
+        task: what is to be done; if it is None, a field says so, or the photo is enlarged.
+
+    Raises:
+        UsageError: no photo is named, or more than one, or there is no such task.
+        ResShiftError: something is no image, or not there.
+    """
+    if task is None:
+        task = given.pop("task", None) or "upscale"
+    masked = asking.kind(task).is_masked
+    where = await _mask(service, given) if masked else None
+    return Wish(await photo(service, given), given, task, where)
+
+
+async def _mask(service: Service, given: dict[str, Any]) -> Photo | str | None:
+    """The mask that some fields tell, which lose it."""
+    found, path = given.pop("mask", None), given.pop("mask_path", None)
+    if found and path:
+        raise UsageError("'mask' and 'mask_path' both tell a mask.", hint="Give one of them.")
+    if isinstance(found, UploadFile):
+        return await run_in_threadpool(service.shelf.receive, found.file, found.filename or "")
+    for name, value in (("mask", found), ("mask_path", path)):
+        if not isinstance(value, str | None):
+            raise UsageError(f"The field '{name}' is no text.", hint="Give a text.")
+    if path:
+        return await run_in_threadpool(service.shelf.open, path)
+    is_photo = found and found != ALPHA and not found.startswith("#")
+    return service.shelf.photo(found) if is_photo else found or None
 
 
 def whole_numbers(given: dict[str, Any], names: Iterable[str]) -> list[int | None]:

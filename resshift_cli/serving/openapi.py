@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from resshift_cli import __version__
 from resshift_cli.serving import asking, problems
+from resshift_cli.serving.asking import TASKS
 
 _ID = {"name": "id", "in": "path", "required": True, "schema": {"type": "string"}}
 _PLACE = {**_ID, "name": "place", "description": "picture-level-column-row"}
@@ -16,6 +18,21 @@ _PREFER = {
     "description": "`respond-async`: 202 in any case; `wait=SECONDS`: how long to wait.",
 }
 _TEXT, _NUMBER, _WHOLE = {"type": "string"}, {"type": "number"}, {"type": "integer"}
+_TASK = {"enum": [*TASKS], "default": "upscale"}
+_MASK = {
+    "mask": {
+        **_TEXT,
+        "description": "where the photo is unknown: an image (a file, or the id of one that is "
+        "kept) as large as it is and white there; or alpha; or a colour such as #ff00ff.",
+    },
+    "mask_path": {**_TEXT, "description": "a mask under the service's folder (--root)."},
+}
+_MASKS = {**_TEXT, "description": "for inpaint: a folder of masks below the root, or as `mask`."}
+_SUMMARIES = {
+    "upscale": "Enlarge a photo",
+    "restore": "Mend a photo at its own size",
+    "inpaint": "Fill holes in a photo",
+}
 _IMAGE = {"200": {"description": "The result.", "content": {"image/*": {}}}}
 _PROBLEM = {
     "description": "What went wrong, with the exit code of `resshift` and a way out.",
@@ -30,7 +47,7 @@ def document() -> dict[str, Any]:
         "info": {
             "title": "resshift",
             "version": __version__,
-            "summary": "Enlarge photos with ResShift, a diffusion model.",
+            "summary": "Enlarge and mend photos with ResShift, a diffusion model.",
         },
         "paths": {**_of_the_service(), **_of_photos(), **_of_jobs()},
         "components": {
@@ -62,7 +79,7 @@ def _of_photos() -> dict[str, Any]:
             "post": _operation(
                 "Keep a photo for what is asked of it later.",
                 {"201": _answer("It is kept.", "Photo")},
-                body=_body(image=True, options=False),
+                body=_body(image=True),
             )
         },
         "/api/photos/{id}": {"get": _operation("A photo.", {"200": _answer("It.", "Photo")}, _ID)},
@@ -71,25 +88,18 @@ def _of_photos() -> dict[str, Any]:
         },
         "/api/estimate": {
             "post": _operation(
-                "About what it takes to enlarge a photo, and how large the result is.",
+                "About what a task takes with a photo, and how large the result is.",
                 {"200": _answer("An estimate.", "Estimate")},
-                body=_body(image=True, options=True),
+                body=_body(image=True, options=TASKS, task=_TASK, **_MASK),
             )
         },
-        "/api/upscale": {
-            "post": _operation(
-                "Enlarge a photo: at once if it takes a moment, else as a job. With `Accept: "
-                "application/json` the job is told in place of the result.",
-                {**_IMAGE, **accepted},
-                _PREFER,
-                body=_body(image=True, options=True),
-            )
-        },
+        **{f"/api/{task}": {"post": _making(task, accepted)} for task in TASKS},
         "/api/preview": {
             "post": _operation(
-                "Enlarge one crop of a photo, the busiest or that around x, y, beside bicubic.",
+                "Do one crop of a photo, the busiest or that around x, y, beside what it is "
+                "without. Not of inpaint.",
                 accepted,
-                body=_body(image=True, options=True, x=_WHOLE, y=_WHOLE, size=_WHOLE),
+                body=_body(image=True, options=TASKS, task=_TASK, x=_WHOLE, y=_WHOLE, size=_WHOLE),
             )
         },
         "/api/folders": {
@@ -97,13 +107,23 @@ def _of_photos() -> dict[str, Any]:
         },
         "/api/batch": {
             "post": _operation(
-                "Enlarge a folder below the root, as `resshift batch` does: what is finished is "
-                "entered in a ledger, and not done again.",
+                "Do a folder below the root, as `resshift batch` does: what is finished is entered "
+                "in a ledger, and not done again.",
                 accepted,
-                body=_body(image=False, options=True, folder=_TEXT),
+                body=_body(image=False, options=TASKS, folder=_TEXT, task=_TASK, masks=_MASKS),
             )
         },
     }
+
+
+def _making(task: str, accepted: dict[str, Any]) -> dict[str, Any]:
+    return _operation(
+        f"{_SUMMARIES[task]}: at once if it takes a moment, else as a job. With `Accept: "
+        "application/json` the job is told in place of the result.",
+        {**_IMAGE, **accepted},
+        _PREFER,
+        body=_body(image=True, options=(task,), **(_MASK if TASKS[task].is_masked else {})),
+    )
 
 
 def _of_jobs() -> dict[str, Any]:
@@ -163,13 +183,17 @@ def _answer(text: str, schema: str) -> dict[str, Any]:
     return {"description": text, "content": {"application/json": found}}
 
 
-def _body(*, image: bool, options: bool, **more: dict[str, Any]) -> dict[str, Any]:
+def _body(*, image: bool, options: Iterable[str] = (), **more: dict[str, Any]) -> dict[str, Any]:
     """What is sent: as a form, or as JSON without an image."""
     named = {
         "path": {**_TEXT, "description": "a file under the service's folder (--root)."},
         "photo": {**_TEXT, "description": "the id of a photo that is kept."},
     }
-    known = asking.schema()["properties"] if options else {}
+    known = {
+        name: option
+        for task in options
+        for name, option in asking.schema(task)["properties"].items()
+    }
     sent = {"image": {**_TEXT, "contentMediaType": "application/octet-stream"}} if image else {}
     named = named if image else {}
 
@@ -191,6 +215,7 @@ def _schemas() -> dict[str, Any]:
 
     return {
         "Options": asking.schema(),
+        **{f"{task}-options": asking.schema(task) for task in TASKS},
         "Photo": of(
             id=_TEXT,
             name=_TEXT,
@@ -211,7 +236,8 @@ def _schemas() -> dict[str, Any]:
         ),
         "Job": of(
             id=_TEXT,
-            kind={"enum": ["upscale", "preview", "batch"]},
+            kind={"enum": [*TASKS, "preview", "batch"]},
+            task=_TASK,
             state={"enum": ["queued", "running", "done", "failed", "cancelled"]},
             stage=_TEXT,
             progress={**_NUMBER, "minimum": 0, "maximum": 1},

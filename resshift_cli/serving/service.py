@@ -8,10 +8,12 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
 
 from resshift_cli import __version__
+from resshift_cli.errors import UsageError
 from resshift_cli.restoration.size import target_size
 from resshift_cli.serving import asking, work
 from resshift_cli.serving.batches import Batches
@@ -27,11 +29,28 @@ from resshift_cli.serving.work import Made, Order, Shown, Workshop
 SWEEP = 1.0  # seconds between looks for what has had its time
 
 
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What a client wants of a photo.
+
+    Attributes:
+        photo: it.
+        values: how, see `asking`.
+        task: what.
+        mask: where it is unknown: an image, `alpha` or a colour.
+    """
+
+    photo: Photo
+    values: Mapping[str, object]
+    task: str = "upscale"
+    mask: Photo | str | None = None
+
+
 class Service:
     """All of it; close it in the end.
 
     Args:
-        models: what it enlarges with.
+        models: what it works with.
         root: files that clients may name.
         limits: what it takes on.
 
@@ -114,13 +133,14 @@ class Service:
             )
         return self.views.of(name, outcome)
 
-    def estimate(self, photo: Photo, values: Mapping[str, object]) -> dict[str, Any]:
-        """About what it takes to enlarge a photo.
+    def estimate(self, wish: Wish) -> dict[str, Any]:
+        """About what something takes.
 
         Raises:
             ResShiftError: what is asked for can't be.
         """
-        order = self._order(photo, values)
+        order = self._order(wish)
+        photo = order.photo
         seconds, scale = work.seconds(self.models, order), order.scale
         spec = self.models.spec(order.entry)
         if scale is None and spec is not None:
@@ -133,64 +153,75 @@ class Service:
             "height": None if size is None else size[0],
         }
 
-    def enlarge(self, photo: Photo, values: Mapping[str, object], client: str) -> Job:
-        """Have a photo enlarged.
+    def make(self, wish: Wish, client: str) -> Job:
+        """Have something made of a photo.
 
         Args:
-            photo: it.
-            values: how, see `asking`.
+            wish: what.
             client: who asks: clients take turns.
 
         Raises:
             BusyError: there is too much to do.
             ResShiftError: what is asked for can't be.
         """
-        order = self._order(photo, values)
+        order = self._order(wish)
         expected = self._expected(order)
-        return self._add("upscale", order, self.workshop.enlarging(order), expected, client)
+        return self._add(wish.task, order, self.workshop.making(order), expected, client)
 
     def preview(
-        self,
-        photo: Photo,
-        values: Mapping[str, object],
-        client: str,
-        *,
-        at: tuple[int, int] | None = None,
-        side: int = 128,
+        self, wish: Wish, client: str, *, at: tuple[int, int] | None = None, side: int = 128
     ) -> Job:
-        """Have one crop of a photo enlarged, beside bicubic.
+        """Have it made of one crop, beside what that is without.
 
         Raises:
-            As `enlarge`.
+            As `make`.
         """
-        order = self._order(photo, values)
+        order = self._order(wish)
         work = self.workshop.previewing(order, at, side)
         expected = self._expected(order)
         if expected is not None:
-            height, width = photo.size
+            height, width = order.photo.size
             expected *= min(1.0, side * side / (height * width))
         return self._add("preview", order, work, expected, client)
 
-    def batch(self, folder: str, values: Mapping[str, object], client: str) -> Job:
-        """Have a folder below the root enlarged, as `resshift batch` does.
+    def batch(
+        self, folder: str, wish: Mapping[str, object], client: str, task: str, masks: str | None
+    ) -> Job:
+        """Have a folder below the root done, as `resshift batch` does.
+
+        Args:
+            folder: it, as seen from the root.
+            wish: how, see `asking`.
+            client: as `make`.
+            task: what is to be done.
+            masks: a folder of masks, likewise, or `alpha` or a colour.
 
         Raises:
-            As `enlarge`.
+            As `make`.
         """
-        asked = asking.read(values, self.shelf.handling)
-        entry = self.models.find(asked.model)
-        work = self.batches.enlarging(folder, entry, asked)
+        asked = asking.read(wish, self.shelf.handling, task)
+        entry = self.models.find(asked.model, task)
+        work = self.batches.making(folder, entry, asked, masks)
         facts = {"kind": "batch", "folder": folder, "input": folder, "model": entry.name}
         return self.jobs.add(Job(work, facts, client, None, self.limits.seconds))
 
     def _add(self, kind: str, order: Order, work: Any, expected: float | None, client: str) -> Job:
         facts = {"kind": kind, "photo": order.photo.id, "input": order.photo.name}
-        facts["model"] = order.entry.name
+        facts |= {"task": order.asked.task, "model": order.entry.name}
+        if isinstance(order.mask, Photo):
+            facts["mask"] = order.mask.id
         return self.jobs.add(Job(work, facts, client, expected, self.limits.seconds))
 
-    def _order(self, photo: Photo, values: Mapping[str, object]) -> Order:
-        asked = asking.read(values, self.shelf.handling)
-        return Order(photo, self.models.find(asked.model), asked)
+    def _order(self, wish: Wish) -> Order:
+        photo, mask = wish.photo, wish.mask
+        asked = asking.read(wish.values, self.shelf.handling, wish.task)
+        if isinstance(mask, Photo) and mask.size != photo.size:
+            (tall, wide), (height, width) = mask.size, photo.size
+            raise UsageError(
+                f"The mask {mask.name} is {wide}x{tall}, and {photo.name} is {width}x{height}.",
+                hint="A mask has a pixel for every pixel of the photo, seen upright.",
+            )
+        return Order(photo, self.models.find(asked.model, wish.task), asked, mask)
 
     def _expected(self, order: Order) -> float | None:
         seconds = work.seconds(self.models, order)
@@ -216,7 +247,8 @@ class Service:
                 self.jobs.cancel(job)
             if job.ended and job.touched < due:
                 self._forget(job)
-        wanted = {job.facts.get("photo", "") for job in list(self.jobs.known.values())}
+        known = list(self.jobs.known.values())
+        wanted = {job.facts.get(name, "") for job in known for name in ("photo", "mask")}
         self.shelf.forget(due, wanted)
 
     def _sweep_on(self) -> None:

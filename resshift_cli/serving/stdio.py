@@ -19,11 +19,13 @@ from typing import Any, BinaryIO, TextIO
 
 from resshift_cli.errors import OutputError, UsageError, expected
 from resshift_cli.imaging import targets
+from resshift_cli.imaging.masks import ALPHA
 from resshift_cli.imaging.sources import Source
+from resshift_cli.serving import asking
 from resshift_cli.serving.jobs import Job
 from resshift_cli.serving.photos import Photo
 from resshift_cli.serving.problems import CancelledError
-from resshift_cli.serving.service import Service
+from resshift_cli.serving.service import Service, Wish
 from resshift_cli.serving.work import Made
 
 LONGEST = 1 << 20  # characters of a request
@@ -44,7 +46,7 @@ class Pipes:
         self._jobs: dict[str, Job] = {}
         self._watching: list[threading.Thread] = []
         self._actions: dict[str, Callable[[Any, dict[str, Any]], None]] = {
-            "upscale": self._upscale,
+            **{task: partial(self._make, task) for task in asking.TASKS},
             "estimate": self._estimate,
             "models": lambda key, given: self._answer(key, service.models.documents()),
             "version": lambda key, given: self._answer(key, service.version()),
@@ -74,8 +76,8 @@ class Pipes:
         except Exception as error:
             self._fail(key, error)
 
-    def _upscale(self, key: Any, given: dict[str, Any]) -> None:
-        photo, output = self._photo(given), given.pop("output", None)
+    def _make(self, task: str, key: Any, given: dict[str, Any]) -> None:
+        wish, output = self._wish(task, given), given.pop("output", None)
         if not isinstance(output, str) or not output:
             raise UsageError("No output is named.", hint='Add "output": a file to be written.')
         overwrite = given.pop("overwrite", False) is True
@@ -83,7 +85,7 @@ class Pipes:
         if self.service.shelf.root.path is None:
             targets.check_writable(target, overwrite=overwrite)
         given.setdefault("format", target.suffix[1:].lower() or None)
-        job = self.service.enlarge(photo, given, "stdio")
+        job = self.service.make(wish, "stdio")
         self._jobs[json.dumps(key)] = job
         save = partial(self._save, target, overwrite)
         watching = threading.Thread(target=self._watch, args=(key, job, save), daemon=True)
@@ -124,8 +126,8 @@ class Pipes:
         self.service.drop(job)
 
     def _estimate(self, key: Any, given: dict[str, Any]) -> None:
-        photo = self._photo(given)
-        self._answer(key, self.service.estimate(photo, given))
+        wish = self._wish(given.pop("task", "upscale"), given)
+        self._answer(key, self.service.estimate(wish))
 
     def _cancel(self, key: Any, given: dict[str, Any]) -> None:
         job = self._jobs.get(json.dumps(given.get("of")))
@@ -134,10 +136,20 @@ class Pipes:
         self.service.jobs.cancel(job)
         self._answer(key, {})
 
-    def _photo(self, given: dict[str, Any]) -> Photo:
-        path = given.pop("input", None)
+    def _wish(self, task: str, given: dict[str, Any]) -> Wish:
+        """What is asked for by values, which lose what are no options."""
+        path, mask = given.pop("input", None), None
         if not isinstance(path, str) or not path:
             raise UsageError("No input is named.", hint='Add "input": an image file.')
+        if asking.kind(task).is_masked:
+            mask = given.pop("mask", None)
+            if not isinstance(mask, str | None):
+                raise UsageError("The mask is no text.", hint='Add "mask": an image file.')
+            if mask and mask != ALPHA and not mask.startswith("#"):
+                mask = self._photo(mask)
+        return Wish(self._photo(path), given, task, mask or None)
+
+    def _photo(self, path: str) -> Photo:
         if self.service.shelf.root.path is not None:
             return self.service.shelf.open(path)
         source = Source(Path(path))

@@ -6,18 +6,21 @@ import threading
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from resshift_cli.diffusion.specs import ModelSpec
 from resshift_cli.errors import UsageError, memory_limit
 from resshift_cli.restoration import rates
-from resshift_cli.restoration.model import Resources
+from resshift_cli.restoration.crafts import Craft
+from resshift_cli.restoration.model import Model, Resources
 from resshift_cli.restoration.rates import Machine
-from resshift_cli.restoration.upscaler import Upscaler
+from resshift_cli.serving import asking
 from resshift_cli.system.device import choose_device, choose_dtype
 from resshift_cli.system.progress import Bars
 from resshift_cli.weights import registry, store
 from resshift_cli.weights.registry import ModelEntry
+
+ModelT = TypeVar("ModelT", bound=Model)
 
 MOST = 2
 """Models that stay loaded; the one that was used the longest ago is let go of."""
@@ -28,7 +31,7 @@ class Models:
     """What can be asked for.
 
     Attributes:
-        default: the model that nobody named.
+        default: the model that enlarges where none is named.
         registry: a file with more models.
         offline: touch no network.
         resources: where to compute and with how much.
@@ -38,31 +41,32 @@ class Models:
     registry: Path | None = None
     offline: bool = False
     resources: Resources = field(default_factory=lambda: Resources())
-    _loaded: dict[str, Upscaler] = field(default_factory=dict, init=False)
+    _loaded: dict[str, Model] = field(default_factory=dict, init=False)
     _loading: threading.Lock = field(default_factory=threading.Lock, init=False)
 
-    def all(self) -> dict[str, ModelEntry]:
-        """Those that enlarge, the default one first."""
+    def all(self, task: str = "upscale") -> dict[str, ModelEntry]:
+        """Those for a task, the default one first."""
         known = registry.models(self.registry).values()
-        fitting = {entry.name: entry for entry in known if entry.task in registry.RUN_BY["upscale"]}
-        return {self.default.name: self.default} | fitting
+        fitting = {entry.name: entry for entry in known if entry.task in registry.RUN_BY[task]}
+        return {self.default.name: self.default} | fitting if task == "upscale" else fitting
 
-    def find(self, name: str | None) -> ModelEntry:
-        """A model by name, or the default one.
+    def find(self, name: str | None, task: str = "upscale") -> ModelEntry:
+        """A model by name, or the default one for a task.
 
         Raises:
             UnknownModelError: there is none.
-            UsageError: it does not enlarge.
+            UsageError: it is for another task.
         """
-        if name is None or name == self.default.name:
-            return self.default
-        entry = registry.find(name, self.registry)
-        if entry.task not in registry.RUN_BY["upscale"]:
-            raise UsageError(
-                f"'{entry.name}' is for {entry.task}, and does not enlarge.",
-                hint="`/api/models` lists those that do.",
-            )
-        return entry
+        fitting = self.all(task)
+        if name is None and fitting:
+            return next(iter(fitting.values()))
+        if name in fitting:
+            return fitting[name]
+        entry = registry.find(name or "", self.registry)
+        raise UsageError(
+            f"'{entry.name}' is for {entry.task}, and not for what is asked for.",
+            hint=f"`/api/models` lists those whose task is {task}.",
+        )
 
     def spec(self, entry: ModelEntry) -> ModelSpec | None:
         """How a model is run, if that can be known without fetching it."""
@@ -73,24 +77,25 @@ class Models:
             return store.spec_of(entry, files.weights)
         return entry.spec
 
-    def warm(self, entry: ModelEntry, fetching: Bars) -> Upscaler:
-        """A model that is loaded; it is fetched if need be.
+    def warm(self, entry: ModelEntry, craft: Craft[ModelT], fetching: Bars) -> ModelT:
+        """A model that is loaded for a task; it is fetched if need be.
 
         Raises:
-            ModelUnavailableError, OutputError: as `store.obtain` and `Upscaler.load`.
-            DeviceError, UsageError: as `Upscaler`.
+            ModelUnavailableError, OutputError: as `store.obtain` and `Craft.load`.
+            DeviceError, UsageError: as `Model`.
         """
         # Out here nobody waits for what is fetched but who needs it.
         files = store.obtain(entry, offline=self.offline, progress=fetching)
         with self._loading:
-            upscaler = self._loaded.pop(entry.name, None)
-            if upscaler is None:
+            model: Any = self._loaded.pop(entry.name, None)
+            if model is None:
                 while len(self._loaded) >= MOST:
                     del self._loaded[next(iter(self._loaded))]
                 with memory_limit("Use a smaller model."):
-                    upscaler = Upscaler.load(entry, files, **self.resources)
-            self._loaded[entry.name] = upscaler
-            return upscaler
+                    model = craft.load(entry, files, **self.resources)
+            self._loaded[entry.name] = model
+            loaded: ModelT = model
+            return loaded
 
     def is_here(self, entry: ModelEntry) -> bool:
         """Whether nothing has to be fetched for it."""
@@ -110,12 +115,17 @@ class Models:
 
     def documents(self) -> list[dict[str, Any]]:
         """What clients are told of all of them."""
-        return [self._document(entry) for entry in self.all().values()]
+        return [
+            self._document(entry, task, is_default=not place)
+            for task in asking.TASKS
+            for place, entry in enumerate(self.all(task).values())
+        ]
 
-    def _document(self, entry: ModelEntry) -> dict[str, Any]:
+    def _document(self, entry: ModelEntry, task: str, *, is_default: bool) -> dict[str, Any]:
         spec = self.spec(entry)
         told: dict[str, Any] = {
             "name": entry.name,
+            "task": task,
             "description": entry.description,
             "homepage": entry.homepage,
             "licence": entry.licence,
@@ -124,7 +134,7 @@ class Models:
             "here": self.is_here(entry),
             "loaded": entry.name in self._loaded,
             "bytes": sum(file.bytes for file in entry.files),
-            "default": entry.name == self.default.name,
+            "default": is_default,
         }
         if spec is not None:
             dial = spec.mean or spec.steps > 1

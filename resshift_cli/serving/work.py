@@ -1,4 +1,4 @@
-"""What jobs do: enlarge a photo as the command does, or one crop of it to see how it will be."""
+"""What jobs do: a photo as the commands do it, or one crop of it to see how it will be."""
 
 from __future__ import annotations
 
@@ -7,22 +7,29 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+import numpy as np
 
 from resshift_cli.errors import UsageError, memory_limit
 from resshift_cli.imaging import files, targets
 from resshift_cli.imaging.files import Handling, Loaded
+from resshift_cli.imaging.masks import light
+from resshift_cli.imaging.opening import Header
 from resshift_cli.imaging.sources import Source
 from resshift_cli.restoration import estimate, provenance
-from resshift_cli.restoration.settings import Options, Settings, settings
+from resshift_cli.restoration.crafts import Craft
+from resshift_cli.restoration.model import Model
+from resshift_cli.restoration.settings import Options, Settings
 from resshift_cli.restoration.size import target_size
-from resshift_cli.restoration.upscaler import Upscaler
-from resshift_cli.serving.asking import Asked
+from resshift_cli.serving import asking
+from resshift_cli.serving.asking import Asked, Told
 from resshift_cli.serving.jobs import Job
 from resshift_cli.serving.photos import Photo
 from resshift_cli.serving.turns import Turns
 from resshift_cli.serving.warm import Models
 from resshift_cli.system.device import precision_name
+from resshift_cli.system.memory import collected
 from resshift_cli.system.progress import Bar, Bars, calling, silent
 from resshift_cli.viewing import crops, exhibits, preview
 from resshift_cli.viewing.crops import Crop, Sight
@@ -31,6 +38,14 @@ from resshift_cli.weights.registry import ModelEntry
 
 PREVIEW_SIDES = (16, 1024)
 """The least and the most pixels a side of a crop."""
+
+STAGES = {"upscale": "enlarging", "restore": "mending", "inpaint": "filling"}
+"""What is said while a task is done."""
+
+PLAIN = {"upscale": "bicubic"}
+"""What a crop is shown beside, where that is not the crop itself."""
+
+ModelT = TypeVar("ModelT", bound=Model)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,11 +56,26 @@ class Order:
         photo: the input.
         entry: the model.
         asked: how.
+        mask: what says where the photo is unknown: another one, alpha or a colour.
     """
 
     photo: Photo
     entry: ModelEntry
     asked: Asked
+    mask: Photo | str | None = None
+
+    def craft(self) -> Craft[Any]:
+        """What is done; a mask's image is read for it.
+
+        Raises:
+            ResShiftError: it can't be, or not so.
+        """
+        if not isinstance(self.mask, Photo):
+            return self.asked.craft(None if self.mask is None else Told(self.mask))
+        with self.mask.source() as source:
+            loaded = files.load(source, replace(self.asked.handling, first_frame=True))
+            unknown = np.concatenate([light(band) for band in loaded.rows])
+        return self.asked.craft(Told(self.mask.name, unknown))
 
     @property
     def scale(self) -> float | None:
@@ -70,9 +100,9 @@ class Order:
         found["scale"] = self.scale
         return found
 
-    def result_name(self, scale: float) -> str:
-        """What the command would call the result."""
-        mark = f"_x{scale:g}" if self.asked.box is None else f"_{self.asked.box}"
+    def result_name(self, mark: str, scale: float) -> str:
+        """What the command would call the result; `mark` is its own, see `Craft.mark`."""
+        mark = mark or (f"_x{scale:g}" if self.asked.box is None else f"_{self.asked.box}")
         name = Path(self.photo.name)
         return targets.output_path(name, mark=mark, options=self.asked.handling.options).name
 
@@ -157,14 +187,15 @@ class Workshop:
     turns: Turns
     folder: Path
 
-    def enlarging(self, order: Order) -> Callable[[Job], Made]:
+    def making(self, order: Order) -> Callable[[Job], Made]:
         """What makes a result."""
-        return lambda job: self._enlarge(order, job)
+        return lambda job: self._make(order, job)
 
-    def _enlarge(self, order: Order, job: Job) -> Made:
-        upscaler = self.upscaler(order.entry, job)
-        settings, handling = upscaler.settings(**order.options), order.asked.handling
-        name = order.result_name(settings.scale)
+    def _make(self, order: Order, job: Job) -> Made:
+        craft, handling = order.craft(), order.asked.handling
+        model = self.model(order.entry, craft, job)
+        settings = craft.settings(model.spec, order.entry.name, order.options)
+        name = order.result_name(craft.mark, settings.scale)
         target = Path(name)
         path = self.folder / f"{job.id}{target.suffix}"
         job.begin_stage("reading")
@@ -173,14 +204,15 @@ class Workshop:
             loaded = files.load(source, handling)
             size = target_size(*loaded.size, settings.scale)
             files.check(loaded, target, size=size, options=handling.options)
+            craft.refuse(loaded)
             with self.turns:
-                job.begin_stage("enlarging")
+                job.begin_stage(STAGES[craft.task])
                 result = files.enlarge(
                     loaded,
-                    upscaler.enlarging(settings),
+                    craft.run(model, settings),
                     self._advancing(job),
                     size=size,
-                    note=provenance.note(order.entry, settings, upscaler.device, upscaler.dtype),
+                    note=provenance.note(order.entry, settings, model.device, model.dtype),
                     target=target,
                     options=handling.options,
                 )
@@ -189,7 +221,8 @@ class Workshop:
             if result.stream is None:
                 job.begin_stage("writing")
                 targets.save(result.content(), path, overwrite=False)
-        told = _told(loaded, size, settings, upscaler, time.monotonic() - started)
+        told = _told(loaded, size, settings, model, time.monotonic() - started)
+        told |= {"task": craft.task, **craft.facts()}
         return Made(path, name, told, order.photo, handling)
 
     def previewing(
@@ -198,8 +231,14 @@ class Workshop:
         """What makes a preview of the square of so many pixels around a place, or the busiest.
 
         Raises:
-            UsageError: the square is too small or large, or the place not in the photo.
+            UsageError: the square is too small or large, the place not in the photo, or the task
+                has no use for it.
         """
+        if asking.TASKS[order.asked.task].is_masked:
+            raise UsageError(
+                "There is no preview of what is filled.",
+                hint="Have it filled: what the hole does not touch is not computed.",
+            )
         least, most = PREVIEW_SIDES
         if not least <= side <= most:
             raise UsageError(
@@ -215,34 +254,38 @@ class Workshop:
         return lambda job: self._preview(order, at, side, job)
 
     def _preview(self, order: Order, at: tuple[int, int] | None, side: int, job: Job) -> Shown:
-        upscaler = self.upscaler(order.entry, job)
-        settings = replace(upscaler.settings(**order.options), wrap="none")
+        craft = order.craft()
+        model = self.model(order.entry, craft, job)
+        settings = craft.settings(model.spec, order.entry.name, order.options)
+        settings = replace(settings, wrap="none")
         job.begin_stage("reading")
         with order.photo.source() as source:
             loaded = files.load(source, replace(order.asked.handling, first_frame=True))
             crop = crops.chosen(loaded.rows, at, side, loaded.size)
             sight = Sight.of(crop, loaded.rows, loaded.size)
         with memory_limit("Choose a smaller crop."), self.turns:
-            job.begin_stage("enlarging")
-            started = time.monotonic()
-            large = upscaler.enlarge(sight.pixels, settings, self._advancing(job))
+            job.begin_stage(STAGES[craft.task])
+            started, shape = time.monotonic(), sight.pixels.shape
+            bands = craft.run(model, settings)([sight.pixels], shape, self._advancing(job))
+            size = target_size(shape[0], shape[1], settings.scale)
+            large = collected(bands, (*size, shape[2]))
             seconds = time.monotonic() - started
         plain, icc = preview.bicubic(sight.pixels, settings.scale), loaded.picture.icc
         title = f"{order.entry.name}, detail {settings.detail:g}, seed {settings.seed}"
         shown = [
             _exhibit(name, sight.of_enlarged(pixels, settings.scale), icc)
-            for name, pixels in (("bicubic", plain), (title, large))
+            for name, pixels in ((PLAIN.get(craft.task, "as it is"), plain), (title, large))
         ]
         return Shown(_told_of_crop(crop, settings, seconds), shown)
 
-    def upscaler(self, entry: ModelEntry, job: Job) -> Upscaler:
+    def model(self, entry: ModelEntry, craft: Craft[ModelT], job: Job) -> ModelT:
         """A model for a job, fetched and loaded if need be.
 
         Raises:
             ResShiftError: as `Models.warm`.
         """
         job.begin_stage("loading")
-        return self.models.warm(entry, self._fetching(job))
+        return self.models.warm(entry, craft, self._fetching(job))
 
     def _advancing(self, job: Job) -> Callable[[int, int], None]:
         """What is told of every tile: whoever waits for its turn then gets it."""
@@ -280,11 +323,14 @@ def seconds(models: Models, order: Order) -> float | None:
     spec = models.spec(order.entry)
     if spec is None:
         return None
-    how = settings(spec, name=order.entry.name, **order.options)
+    craft = order.craft()
+    craft.check(spec, order.entry.name)
+    how = craft.settings(spec, order.entry.name, order.options)
     height, width = order.photo.size
     one = estimate.estimate(spec, models.machine, how, height=height, width=width).seconds
     frames = 1 if order.asked.handling.first_frame else order.photo.facts["frames"]
-    return one * frames * (2 if order.photo.facts["alpha"] else 1)
+    header = Header(height, width, order.photo.facts["alpha"], frames)
+    return one * craft.computed(header, spec, how)
 
 
 def _exhibit(title: str, pixels: Any, icc: bytes | None) -> Exhibit:
@@ -292,7 +338,7 @@ def _exhibit(title: str, pixels: Any, icc: bytes | None) -> Exhibit:
 
 
 def _told(
-    loaded: Loaded, size: tuple[int, int], settings: Settings, upscaler: Upscaler, took: float
+    loaded: Loaded, size: tuple[int, int], settings: Settings, model: Model, took: float
 ) -> dict[str, Any]:
     """What --json of the command tells of a result, too."""
     return {
@@ -301,9 +347,9 @@ def _told(
         "input_width": loaded.size[1],
         "input_height": loaded.size[0],
         **asdict(settings),
-        "device": str(upscaler.device),
-        "precision": precision_name(upscaler.dtype),
-        "threads": provenance.threads(upscaler.device),
+        "device": str(model.device),
+        "precision": precision_name(model.dtype),
+        "threads": provenance.threads(model.device),
         "seconds": round(took, 3),
         "warnings": loaded.warnings,
     }

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from shutil import copy
@@ -13,27 +12,8 @@ import pytest
 from batch_folder import lines, make_animation, results
 from command_line import Run, files, make_photo
 from PIL import Image, ImageSequence
-from tiny_model import tiny_fills, tiny_networks
 
 from resshift_cli.batch import ledger, names
-from resshift_cli.weights import checkpoint
-
-
-@pytest.fixture(scope="module")
-def fills(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A weight file of a tiny model that fills holes."""
-    path, spec = tmp_path_factory.mktemp("weights") / "fills.safetensors", tiny_fills()
-    checkpoint.save_model(path, spec, tiny_networks(spec)[0].network)
-    return path
-
-
-@pytest.fixture(scope="module")
-def mends(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The same of one that mends."""
-    spec = replace(tiny_fills(), denoiser=replace(tiny_fills().denoiser, lq_mask=False))
-    path = tmp_path_factory.mktemp("weights") / "mends.safetensors"
-    checkpoint.save_model(path, spec, tiny_networks(spec)[0].network)
-    return path
 
 
 @pytest.fixture

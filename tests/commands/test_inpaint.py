@@ -13,21 +13,12 @@ import pytest
 from command_line import Ran, Run, files
 from numpy.typing import NDArray
 from PIL import Image, ImageSequence
-from tiny_model import tiny_fills, tiny_networks
 
 from resshift_cli.commands import values
 from resshift_cli.imaging import read
-from resshift_cli.weights import checkpoint, store
+from resshift_cli.weights import store
 
 Pixels = NDArray[Any]
-
-
-@pytest.fixture(scope="module")
-def fills(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A weight file of a tiny model that fills holes."""
-    path, spec = tmp_path_factory.mktemp("weights") / "fills.safetensors", tiny_fills()
-    checkpoint.save_model(path, spec, tiny_networks(spec)[0].network)
-    return path
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -11,19 +10,9 @@ import numpy as np
 import pytest
 from command_line import Run, files, make_photo
 from PIL import Image
-from tiny_model import tiny_fills, tiny_networks
 
 from resshift_cli.commands import values
-from resshift_cli.weights import checkpoint, store
-
-
-@pytest.fixture(scope="module")
-def mends(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A weight file of a tiny model that mends."""
-    spec = replace(tiny_fills(), denoiser=replace(tiny_fills().denoiser, lq_mask=False))
-    path = tmp_path_factory.mktemp("weights") / "mends.safetensors"
-    checkpoint.save_model(path, spec, tiny_networks(spec)[0].network)
-    return path
+from resshift_cli.weights import store
 
 
 @pytest.fixture

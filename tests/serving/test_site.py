@@ -9,8 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
+import numpy as np
 import pytest
 from command_line import Run, make_photo
+from numpy.typing import NDArray
+from PIL import Image
 from playwright.sync_api import Browser, ConsoleMessage, Page, Response, expect
 from serving_bench import Serve
 
@@ -201,3 +204,70 @@ def test_a_folder_is_enlarged_where_the_service_has_a_root(
     done = "folder trip: 1 images, 1 done, 0 finished before, 0 failed. In trip_x4"
     expect(page.locator("#jobs")).to_contain_text(done, timeout=SOON)
     page.close()
+
+
+def test_a_hole_is_painted_on_the_photo_and_filled(visit: Visit, tmp_path: Path) -> None:
+    photo = make_photo(tmp_path / "photo.png", 40, 30)
+    page = visit(accept_downloads=True)
+    drop(page, photo)
+    page.get_by_label("Task").select_option("Fill holes")
+    page.get_by_label("Model", exact=True).select_option("fills")
+    page.get_by_label("Steps").fill("1")
+    fill = page.get_by_role("button", name="Fill", exact=True)
+    expect(fill).to_be_disabled()
+    expect(page.get_by_role("button", name="Preview a crop")).to_be_hidden()
+    page.get_by_label("Brush").fill("4")
+    page.locator("#paint").hover(position={"x": 10, "y": 10})
+    page.mouse.down()
+    page.mouse.move(*corner(page, 20, 10))
+    page.mouse.up()
+    fill.click()
+    with page.expect_download() as download:
+        page.locator("#download").click()
+    assert download.value.suggested_filename == "photo_filled.png"
+    before, after = pixels(photo), pixels(download.value.path())
+    assert (before[20:] == after[20:]).all() and (before[8:13, 10:20] != after[8:13, 10:20]).any()
+
+
+def corner(page: Page, x: int, y: int) -> tuple[float, float]:
+    box = page.locator("#paint").bounding_box()
+    assert box is not None
+    return box["x"] + x, box["y"] + y
+
+
+def pixels(path: Path) -> NDArray[np.uint8]:
+    with Image.open(path) as image:
+        return np.asarray(image.convert("RGB"))
+
+
+def test_painting_is_undone_and_a_mask_chosen_in_its_place(visit: Visit, tmp_path: Path) -> None:
+    photo = make_photo(tmp_path / "photo.png", 40, 30)
+    Image.new("L", (8, 8), 255).save(tmp_path / "wrong.png")
+    page = visit(refused=(400,))
+    drop(page, photo)
+    page.get_by_label("Task").select_option("Fill holes")
+    page.get_by_label("Model", exact=True).select_option("fills")
+    page.locator("#paint").click(position={"x": 10, "y": 10})
+    fill = page.get_by_role("button", name="Fill", exact=True)
+    expect(fill).to_be_enabled()
+    page.get_by_role("button", name="Undo").click()
+    expect(fill).to_be_disabled()
+    page.get_by_label("Choose a mask").set_input_files(tmp_path / "wrong.png")
+    words = "The mask wrong.png is 8x8, and photo.png is 40x30."
+    expect(page.get_by_role("alert")).to_contain_text(words)
+
+
+def test_each_task_has_models_and_settings_of_its_own(visit: Visit, photo: Path) -> None:
+    page = visit()
+    drop(page, photo)
+    page.get_by_label("Task").select_option("Mend at its own size")
+    expect(page.get_by_label("Model", exact=True).locator("option")).to_have_text(
+        ["deblur", "mends"]
+    )
+    expect(page.get_by_label("Size", exact=True)).to_be_hidden()
+    page.get_by_text("More", exact=True).click()
+    expect(page.get_by_label("strength")).to_be_visible()
+    expect(page.get_by_role("button", name="Mend")).to_be_enabled()
+    page.get_by_label("Task").select_option("Enlarge")
+    expect(page.get_by_label("strength")).to_have_count(0)
+    expect(page.get_by_label("Size", exact=True)).to_be_visible()

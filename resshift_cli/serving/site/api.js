@@ -50,11 +50,17 @@ const post = (path, fields) =>
 
 export const version = () => ask("/api/version");
 export const models = () => ask("/api/models");
-export const options = async () =>
-  (await ask("/api/openapi.json")).components.schemas.Options.properties;
+/** What may be asked for, by task. */
+export const options = async () => {
+  const { schemas } = (await ask("/api/openapi.json")).components;
+  const names = Object.keys(schemas).filter((name) => name.endsWith("-options"));
+  return Object.fromEntries(
+    names.map((name) => [name.replace("-options", ""), schemas[name].properties]),
+  );
+};
 export const estimate = (fields) => post("/api/estimate", fields);
 export const preview = (fields) => post("/api/preview", fields);
-export const upscale = (fields) => post("/api/upscale", fields);
+export const make = ({ task, ...fields }) => post(`/api/${task}`, fields);
 export const folders = () => ask("/api/folders");
 export const batch = (fields) => post("/api/batch", fields);
 export const job = (id) => ask(`/api/jobs/${id}`);

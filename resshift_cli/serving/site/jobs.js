@@ -59,7 +59,7 @@ export class Jobs {
   show(job) {
     const place = `/api/jobs/${job.id}`;
     const { result } = job;
-    const whole = job.kind === "upscale";
+    const whole = isWhole(job);
     byId("title").textContent = whole ? result.name : `A crop of ${job.input}`;
     byId("download").hidden = !whole;
     byId("download").href = `${place}/result`;
@@ -67,6 +67,7 @@ export class Jobs {
       ? [`${result.width} × ${result.height}`, size(result.bytes)]
       : [`${result.crop.width} × ${result.crop.height} at ${result.crop.left}, ${result.crop.top}`];
     const steps = `${result.steps} step${result.steps === 1 ? "" : "s"}`;
+    if (result.strength !== undefined) facts.push(`strength ${result.strength}`);
     facts.push(job.model, steps, `detail ${result.detail}`, `seed ${result.seed}`);
     byId("told").textContent = [...facts, `${result.seconds.toFixed(1)} s`].join(", ");
     for (const each of result.warnings ?? []) byId("told").append(` ${each}`);
@@ -79,6 +80,9 @@ export class Jobs {
     byId("result").scrollIntoView({ block: "start", behavior: "smooth" });
   }
 }
+
+/** Whether a job is a whole photo's. */
+const isWhole = ({ kind }) => kind !== "preview" && kind !== "batch";
 
 /** What became of a folder. */
 function told({ output, found, skipped, done, failed, failures }) {
@@ -110,7 +114,7 @@ class Row {
 
   _what() {
     const { kind, input } = this.job;
-    return { upscale: input, preview: `crop of ${input}`, batch: `folder ${input}` }[kind];
+    return { preview: `crop of ${input}`, batch: `folder ${input}` }[kind] ?? input;
   }
 
   _state() {
@@ -120,7 +124,7 @@ class Row {
     if (state === "cancelled") return "cancelled";
     if (state === "done" && this.job.kind === "batch") return told(result);
     if (state === "done") {
-      return [model, this.job.kind === "upscale" ? `${result.width} × ${result.height}` : "preview"].join(", ");
+      return [model, isWhole(this.job) ? `${result.width} × ${result.height}` : "preview"].join(", ");
     }
     const share = progress > 0 ? ` ${Math.floor(progress * 100)}%` : "";
     const rest = left === null ? "" : `, about ${duration(left)} left`;
@@ -140,7 +144,7 @@ class Row {
     }
     const offered = [];
     if (state === "done" && kind !== "batch") offered.push(button("Show", () => this.jobs.show(this.job)));
-    if (state === "done" && kind === "upscale") {
+    if (state === "done" && isWhole(this.job)) {
       const href = `/api/jobs/${id}/result`;
       offered.push(element("a", { className: "button", href, textContent: "Download" }));
     }

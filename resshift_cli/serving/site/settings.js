@@ -4,7 +4,9 @@ import * as api from "./api.js";
 
 const byId = (id) => document.getElementById(id);
 const OWN = ["model", "scale", "width", "height", "detail", "steps", "seed"];
-const FIRST = ["format", "quality", "depth", "lossless", "strip_metadata"]; // of the others
+// Of the others.
+const FIRST = ["strength", "grow", "feather", "format", "quality", "depth", "lossless", "strip_metadata"];
+const VERBS = { upscale: "Enlarge", restore: "Mend", inpaint: "Fill" };
 const OFTEN = 300; // milliseconds without a change, before an estimate is asked for
 
 export function size(bytes) {
@@ -20,31 +22,47 @@ export function duration(seconds) {
 
 export class Settings {
   /** @param models   as the API lists them
-   *  @param options  as the API describes them, by name
-   *  @param photo    gives the photo that is chosen, or null
+   *  @param options  as the API describes them, by task and name
+   *  @param given    whether a photo is chosen, and the fields that name it
    *  @param complain told of what can't be, or null */
-  constructor(models, options, photo, complain) {
-    this.models = new Map(models.map((model) => [model.name, model]));
-    this.photo = photo;
+  constructor(models, options, given, complain) {
+    this.models = models;
+    this.options = options;
+    this.given = given;
     this.complain = complain;
     this.dialled = false; // whether a person has set the detail
     this.asked = 0;
-    for (const model of models) byId("model").add(new Option(model.name, model.name));
-    const others = Object.entries(options).filter(([name]) => !OWN.includes(name));
-    const rank = ([name]) => (FIRST.includes(name) ? FIRST.indexOf(name) : FIRST.length);
-    others.sort((one, other) => rank(one) - rank(other));
-    byId("more").append(...others.map(([name, option]) => this._field(name, option)));
+    byId("task").addEventListener("change", () => this._showTask());
     byId("detail").addEventListener("input", () => {
       this.dialled = true;
       this._showDial();
     });
     byId("model").addEventListener("change", () => this._showModel());
     byId("settings").addEventListener("input", () => this.changed());
-    this._showModel();
+    this._showTask();
+  }
+
+  get task() {
+    return byId("task").value;
   }
 
   get model() {
-    return this.models.get(byId("model").value);
+    return this.models.find(({ name, task }) => task === this.task && name === byId("model").value);
+  }
+
+  _showTask() {
+    const { task } = this;
+    const options = this.options[task];
+    const able = this.models.filter((model) => model.task === task);
+    byId("model").replaceChildren(...able.map(({ name }) => new Option(name, name)));
+    const others = Object.entries(options).filter(([name]) => !OWN.includes(name));
+    const rank = ([name]) => (FIRST.includes(name) ? FIRST.indexOf(name) : FIRST.length);
+    others.sort((one, other) => rank(one) - rank(other));
+    byId("more").replaceChildren(...others.map(([name, option]) => this._field(name, option)));
+    byId("sizes").hidden = !("scale" in options);
+    byId("make").textContent = VERBS[task];
+    byId("preview").hidden = task === "inpaint";
+    this._showModel();
   }
 
   _field(name, option) {
@@ -93,10 +111,10 @@ export class Settings {
 
   /** What is asked for, by the names of the API; what is left to the model is left out. */
   fields() {
-    const found = { model: this.model.name };
+    const found = { task: this.task, model: this.model.name };
     const number = byId("size").value;
     const measure = byId("measure").value;
-    if (number !== "") {
+    if (number !== "" && !byId("sizes").hidden) {
       const names = measure === "side" ? ["width", "height"] : [measure];
       for (const name of names) found[name] = Number(number);
     }
@@ -111,8 +129,8 @@ export class Settings {
 
   /** Something is asked for otherwise: say what it would take. */
   changed() {
-    const ready = this.photo() !== null;
-    byId("enlarge").disabled = !ready;
+    const ready = this.given.isThere;
+    byId("make").disabled = !ready;
     byId("preview").disabled = !ready;
     clearTimeout(this.timer);
     if (ready) this.timer = setTimeout(() => this._estimate(), OFTEN);
@@ -123,7 +141,7 @@ export class Settings {
     let words = "";
     let trouble = null;
     try {
-      const told = await api.estimate({ ...this.fields(), photo: this.photo().id });
+      const told = await api.estimate({ ...this.fields(), ...(await this.given.fields()) });
       const time = told.seconds === null ? "" : `, about ${duration(told.seconds)}`;
       words = told.width === null ? "" : `${told.width} × ${told.height}${time}`;
     } catch (error) {

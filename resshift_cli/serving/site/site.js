@@ -2,6 +2,7 @@
 
 import * as api from "./api.js";
 import { Jobs } from "./jobs.js";
+import { Mask } from "./mask.js";
 import { Settings } from "./settings.js";
 
 const byId = (id) => document.getElementById(id);
@@ -137,19 +138,39 @@ async function begin() {
   const [version, models, options, folders] = told;
   byId("about").textContent = version.version;
   const jobs = new Jobs(attempt);
-  const settings = new Settings(models, options, () => photos.chosen, complain);
-  const photos = new Photos(() => settings.changed());
+  const mask = new Mask(attempt, () => settings.changed());
+  const given = {
+    get isThere() {
+      return photos.chosen !== null && !(settings.task === "inpaint" && mask.isEmpty);
+    },
+    async fields() {
+      const photo = photos.chosen.id;
+      return settings.task === "inpaint" ? { photo, mask: await mask.id() } : { photo };
+    },
+  };
+  const photos = new Photos(() => {
+    mask.begin(photos.chosen, settings.task === "inpaint");
+    settings.changed();
+  });
+  const settings = new Settings(models, options, given, complain);
+  byId("task").addEventListener("change", () => {
+    const fills = settings.task === "inpaint";
+    mask.begin(photos.chosen, fills);
+    byId("pointing").hidden = fills;
+    byId("maskfolder").hidden = !fills;
+    settings.changed();
+  });
   byId("preview").addEventListener("click", () =>
     attempt(async () => {
       const place = photos.at === null ? {} : photos.at;
-      const asked = { ...settings.fields(), photo: photos.chosen.id, size: SIDE, ...place };
+      const asked = { ...settings.fields(), ...(await given.fields()), size: SIDE, ...place };
       jobs.add(await api.preview(asked));
     }),
   );
   byId("settings").addEventListener("submit", (event) => {
     event.preventDefault();
     attempt(async () => {
-      jobs.add(await api.upscale({ ...settings.fields(), photo: photos.chosen.id }));
+      jobs.add(await api.make({ ...settings.fields(), ...(await given.fields()) }));
     });
   });
   byId("folders").hidden = folders.length === 0;
@@ -157,7 +178,8 @@ async function begin() {
   byId("folders").addEventListener("submit", (event) => {
     event.preventDefault();
     attempt(async () => {
-      jobs.add(await api.batch({ ...settings.fields(), folder: byId("folder").value }));
+      const masks = settings.task === "inpaint" ? { masks: byId("folderofmasks").value } : {};
+      jobs.add(await api.batch({ ...settings.fields(), ...masks, folder: byId("folder").value }));
     });
   });
   jobs.resume();

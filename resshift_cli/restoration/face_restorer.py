@@ -171,7 +171,10 @@ class FaceRestorer(Model):
         self,
         image: ImageT,
         *,
-        which: Which | None = None,
+        aligned: bool = False,
+        blend: float = 1.0,
+        min_size: float = SMALLEST,
+        only_largest: bool = False,
         background: Upscaler | None = None,
         progress: Progress = None,
         **options: Unpack[FaceOptions],
@@ -180,7 +183,10 @@ class FaceRestorer(Model):
 
         Args:
             image: as `Upscaler.__call__` takes it.
-            which: of its faces, and how far; all that can be, by default.
+            aligned: see `Which`, as the next three.
+            blend: how far faces are replaced.
+            min_size: of the smallest face.
+            only_largest: leave all others.
             background: what enlarges, or cleans, all that is no face; by default that is the image
                 itself, enlarged by Lanczos' kernel if at all.
             progress: see `Upscaler.__call__`.
@@ -196,8 +202,8 @@ class FaceRestorer(Model):
             UnsupportedImageError: a PIL image of a mode that is not handled.
             ModelUnavailableError: the detector's file is damaged.
         """
-        which = which or Which()
-        settings = self.settings(aligned=which.aligned, **options)
+        which = Which(aligned, blend, min_size, only_largest)
+        settings = self.settings(aligned=aligned, **options)
         pixels, like = arrays.taken(image)
         shape = (pixels.shape[0], pixels.shape[1], pixels.shape[2])
         behind = None

@@ -100,11 +100,19 @@ def test_memory_that_runs_out_has_fewer_faces_taken_at_a_time(
 
 def test_a_face_is_changed_and_all_else_stays(drawn: None) -> None:
     photo = smooth(110, 130)
-    one = Which(only_largest=True)
-    whole, half = (tiny_restorer()(photo, which=replace(one, blend=b), steps=1) for b in (1.0, 0.5))
+    whole, half = (tiny_restorer()(photo, only_largest=True, blend=b, steps=1) for b in (1.0, 0.5))
     assert (whole[45:50, 48:52] != photo[45:50, 48:52]).all()
     assert (whole[:, 85:] == photo[:, 85:]).all() and (whole[85:] == photo[85:]).all()
     np.testing.assert_allclose(half, (photo + whole) / 2, atol=1e-6)
+
+
+def test_the_coarse_colours_of_a_face_are_the_photo_s(drawn: None) -> None:
+    photo = np.full((110, 130, 3), 0.5, np.float32)
+    free, kept = (
+        tiny_restorer()(photo, only_largest=True, steps=1, color_fix=fix) for fix in ("none", None)
+    )
+    shift, left = (np.abs(made[35:55, 40:60].mean(axis=(0, 1)) - 0.5) for made in (free, kept))
+    assert shift.max() > 1e-3 and (left < shift.max() / 10).all()
 
 
 def test_the_background_is_enlarged_by_a_model_or_by_nothing_made_up(
@@ -130,19 +138,19 @@ def test_the_background_is_enlarged_by_a_model_or_by_nothing_made_up(
 def test_an_aligned_face_goes_through_the_plain_chain() -> None:
     restorer = tiny_restorer(PUBLISHED)
     photo = smooth(SIDE, SIDE)
-    made = restorer(photo, which=Which(aligned=True), steps=1, color_fix="none")
+    made = restorer(photo, aligned=True, steps=1, color_fix="none")
     lq = torch.from_numpy(photo).permute(2, 0, 1)[None] * 2 - 1
     expected = plain(restorer, lq, seed=0, steps=1)[0].permute(1, 2, 0) / 2 + 0.5  # type: ignore[arg-type]
     np.testing.assert_allclose(made, expected.numpy(), atol=1e-5)
 
 
 def test_an_aligned_face_of_another_size_is_restored_at_its_own(identity: list[int]) -> None:
-    restorer, which = tiny_restorer(), Which(aligned=True)
+    restorer = tiny_restorer()
     seen = calls(restorer)
-    assert restorer(smooth(100, 100), which=which).shape == (100, 100, 3)
-    assert restorer(smooth(100, 100, 2), which=which, scale=2).shape == (200, 200, 2)
+    assert restorer(smooth(100, 100), aligned=True).shape == (100, 100, 3)
+    assert restorer(smooth(100, 100, 2), aligned=True, scale=2).shape == (200, 200, 2)
     with pytest.raises(ImageArgumentError, match="60x50: a face that was cut out is square"):
-        restorer(smooth(50, 60), which=which)
+        restorer(smooth(50, 60), aligned=True)
     assert identity == [1, 1] and not seen
 
 
@@ -168,9 +176,9 @@ def test_what_can_t_be_is_refused() -> None:
             tiny_restorer(spec)
         assert "models list --task face" in caught.value.hint
     with pytest.raises(UsageError, match="blend of 2 is outside 0 to 1"):
-        Which(blend=2)
+        tiny_restorer()(smooth(20, 20), blend=2)
     with pytest.raises(UsageError, match="as small as nan pixels"):
-        Which(min_size=float("nan"))
+        tiny_restorer()(smooth(20, 20), min_size=float("nan"))
     with pytest.raises(UsageError, match="loaded without what finds faces"):
         tiny_restorer()(smooth(20, 20))
     with pytest.raises(TypeError, match="wrap"):

@@ -23,6 +23,7 @@ from resshift_cli.errors import OutputError, ResShiftError, UsageError
 
 LITTLE_DISK = 2 * 10**9  # bytes; a model and its converted copy
 EXTRAS = {
+    "face": "cv2",
     "heic": "pillow_heif",
     "jxl": "pillow_jxl",
     "metrics": "pyiqa",

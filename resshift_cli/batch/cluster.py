@@ -111,7 +111,6 @@ def connected(address: str | None) -> Iterator[None]:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_raylet_start_wait_time_s", "120")  # of a busy machine
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # as later versions have it
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "error")
     address = _found(address or os.environ.get("RAY_ADDRESS") or "local")
     begun = {"include_dashboard": False, "object_store_memory": LOCAL_STORE}
     options = begun if address == "local" else {}

@@ -15,6 +15,11 @@ TRIES = 6  # of a request that fails
 BACK_OFF = 0.25  # seconds before the second try; twice as many before every other
 # Statuses of web servers that the same request would get again.
 _FINAL = (400, 401, 403, 404, 405, 410)
+_HOPELESS = (
+    *("NoCredentialsError", "AuthenticationException", "BadHostKeyException"),
+    *("InvalidURL", "UnsupportedProtocol"),
+)
+"""What packages for stores raise, as they call it, where asking again is of no use."""
 
 
 class Answer(Exception):
@@ -48,4 +53,4 @@ def _is_final(error: Exception) -> bool:
         return True
     if isinstance(error, Answer):
         return error.status in _FINAL
-    return type(error).__name__ in ("NoCredentialsError", "InvalidURL", "UnsupportedProtocol")
+    return type(error).__name__ in _HOPELESS

@@ -287,8 +287,10 @@ class Remote:
 
         # fsspec is not shown the file's name: there is a meaning of its own for `::` in URLs.
         place, slash, name = self.url.partition("://")[2].partition("/")
+        # What speaks SFTP remembers no lists, and hands all options on to where it connects.
+        options = {} if self.scheme in _RENAMED else {"use_listings_cache": False}
         try:
-            system, root = url_to_fs(f"{self.scheme}://{place}", use_listings_cache=False)
+            system, root = url_to_fs(f"{self.scheme}://{place}", **options)
         except ImportError:
             extra = _EXTRAS.get(self.scheme, "s3")
             raise UsageError(

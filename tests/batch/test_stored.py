@@ -25,7 +25,7 @@ IN, OUT = "s3://photos/in", "s3://photos/out"
 @pytest.fixture(autouse=True)
 def quickly(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever is dead is seen to be so soon, and what fails is asked for again at once."""
-    for name, seconds in {"RENEWED": 0.3, "DEAD": 2.0, "LOOK": 0.1}.items():
+    for name, seconds in {"RENEWED": 0.3, "DEAD": 5.0, "LOOK": 0.1}.items():
         monkeypatch.setattr(leases, name, seconds)
     monkeypatch.setattr(patience, "BACK_OFF", 0.01)
 

@@ -19,13 +19,13 @@ leased = partial(leases.leased, LOCK, busy="Somebody has it.", hint="Go elsewher
 
 @pytest.fixture(autouse=True)
 def quickly(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, seconds in {"RENEWED": 0.2, "DEAD": 3.0, "LOOK": 0.1}.items():
+    for name, seconds in {"RENEWED": 0.2, "DEAD": 5.0, "LOOK": 0.1}.items():
         monkeypatch.setattr(leases, name, seconds)
 
 
 def test_who_lives_keeps_it_however_long_and_it_is_gone_afterwards(s3: Any) -> None:
     with leased():
-        time.sleep(4)
+        time.sleep(leases.DEAD + 1)
         with pytest.raises(OutputError, match="Somebody has it"), leased():
             pass
         assert LOCK.known() is not None

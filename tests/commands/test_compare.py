@@ -30,7 +30,9 @@ def test_a_page_is_written_beside_the_first_picture(
     assert ran.err.splitlines()[-1] == f"2 pictures -> {page}"
     window = open_page(page)
     expect(window).to_have_title("photo.png compared")
-    assert window.locator("td").all_inner_texts()[:2] == ["photo.png", "20 x 12"]
+    heads = window.locator("thead th").all_inner_texts()
+    assert heads == ["picture", "photo.png", "photo_x4.png"]
+    assert window.locator("td").all_inner_texts()[:2] == ["20 x 12", "80 x 48"]
 
 
 def test_a_page_replaces_nothing_unasked(resshift: Run, photo: Path, result: Path) -> None:

@@ -13,6 +13,7 @@ export class Mask {
     this.strokes = []; // each a brush's width and the points that it went through, in pixels
     this.photo = null;
     this.sent = null; // as the service keeps it, once it has it
+    this.words = ""; // what is said of one that was chosen
     this.canvas = byId("paint");
     this.canvas.addEventListener("pointerdown", (event) => this._begin(event));
     this.canvas.addEventListener("pointermove", (event) => this._go(event));
@@ -43,7 +44,9 @@ export class Mask {
     byId("masks").hidden = !shown || photo === null;
     this.canvas.hidden = !paints;
     this._draw();
-    this._tell(paints ? "Paint over what is to be filled." : "The photo is too large to be painted on.");
+    const usual = paints ? "Paint over what is to be filled." : "The photo is too large to be painted on.";
+    const chosen = this.sent !== null && this.strokes.length === 0;
+    this._tell(chosen ? this.words : this.strokes.length ? "" : usual);
   }
 
   get isEmpty() {
@@ -64,7 +67,8 @@ export class Mask {
     this.strokes = [];
     this.sent = kept;
     this._draw();
-    this._tell(`${kept.name}, ${kept.width} × ${kept.height}.`);
+    this.words = `${kept.name}, ${kept.width} × ${kept.height}.`;
+    this._tell(this.words);
     this.changed();
   }
 

@@ -200,7 +200,7 @@ def test_a_folder_is_enlarged_where_the_service_has_a_root(
     page.goto(str(serve(root=tmp_path).base_url))
     expect(page.get_by_label("folder", exact=False)).to_be_visible(timeout=SOON)
     page.get_by_label("folder", exact=False).fill("trip")
-    page.get_by_role("button", name="Enlarge it").click()
+    page.get_by_role("button", name="Do all of it").click()
     done = "folder trip: 1 images, 1 done, 0 finished before, 0 failed. In trip_x4"
     expect(page.locator("#jobs")).to_contain_text(done, timeout=SOON)
     page.close()

@@ -262,15 +262,19 @@ def add(
             "A model needs one place to come from.", hint="Use either --hub or --file."
         )
     source: registry.HubSource | registry.LocalSource
+    base = None if like is None else registry.find(like)
+    task: registry.Task = "real-world" if base is None else base.task
     if hub is not None:
         source = _hub_source(hub, revision)
     else:
         assert file is not None
-        base = None if like is None else registry.find(like)
-        store.own(file, base, ())  # or it is refused here and now
+        spec = ready.known_spec(store.own(file, base, ()))  # or it is refused here and now
+        if base is None and spec is not None:
+            task = registry.task_of(spec)
         source = registry.LocalSource(str(file.resolve()))
-    written = registry.add(name, source, like=like, licence=licence)
-    console.note(f"{name} is in {written} now: resshift upscale photo.jpg --model {name}")
+    written = registry.add(name, source, like=like, licence=licence, task=task)
+    *_, command = (each for each, tasks in registry.RUN_BY.items() if task in tasks)
+    console.note(f"{name} is in {written} now: resshift {command} photo.jpg --model {name}")
 
 
 @app.command(cls=Command)

@@ -11,14 +11,20 @@ from resshift_cli.diffusion.specs import ModelSpec
 from resshift_cli.diffusion.tables import SpecError, Within
 from resshift_cli.weights.addresses import without_login
 
-Task = Literal["real-world", "bicubic", "inpainting", "deblurring", "face"]
+Task = Literal["real-world", "bicubic", "inpainting", "deblurring", "mending", "face"]
 RUN_BY: dict[str, tuple[Task, ...]] = {
     "upscale": ("real-world", "bicubic"),
-    "inpaint": ("inpainting",),
-    "restore": ("deblurring",),
+    "inpaint": ("inpainting", "mending"),
+    "restore": ("deblurring", "mending"),
     "face": ("face",),
 }
 """Tasks of the models that a command runs."""
+
+
+def task_of(spec: ModelSpec) -> Task:
+    """What a model of one's own is for, as far as its table tells."""
+    return "mending" if spec.scale == 1 else "real-world"
+
 
 FIX_REGISTRY = "Compare its keys and values with the models in weights.toml."
 

@@ -34,6 +34,7 @@ from resshift_cli.weights.entries import (
     Source,
     Task,
     WeightFile,
+    task_of,
 )
 
 __all__ = [
@@ -58,6 +59,7 @@ __all__ = [
     "read",
     "shipped",
     "shipped_registry",
+    "task_of",
 ]
 
 OWN_REGISTRY = "RESSHIFT_REGISTRY"  # environment variable: the user's own file elsewhere
@@ -157,7 +159,14 @@ def of_file(path: Path, like: ModelEntry | None = None) -> ModelEntry:
     )
 
 
-def add(name: str, source: HubSource | LocalSource, *, like: str | None, licence: str) -> Path:
+def add(
+    name: str,
+    source: HubSource | LocalSource,
+    *,
+    like: str | None,
+    licence: str,
+    task: Task = "real-world",
+) -> Path:
     """Write a model into the user's own registry; returns that file.
 
     Args:
@@ -165,6 +174,7 @@ def add(name: str, source: HubSource | LocalSource, *, like: str | None, licence
         source: where its weights are.
         like: the model that it has everything else of; None if the file's metadata says it.
         licence: id of a licence that a registry describes.
+        task: what it is for, if it is like no other.
 
     Raises:
         UsageError: the name is taken or can't be one, there is no such licence, or the user's
@@ -179,7 +189,7 @@ def add(name: str, source: HubSource | LocalSource, *, like: str | None, licence
         if like is not None:
             find(like)
         before = _content(path) if path.exists() else _OWN_HEADER
-        text = before.rstrip() + b"\n\n" + _table(name, source, like, licence).encode()
+        text = before.rstrip() + b"\n\n" + _table(name, source, like, licence, task).encode()
         shipped = "weights.toml", _content(shipped_registry())
         _read([shipped, (path.name, text)])  # or it is refused
         make_folder(path.parent)
@@ -205,11 +215,13 @@ def _refuse_name(name: str, path: Path) -> None:
 _OWN_HEADER = b"# Models of your own, in the form of the weights.toml of resshift."
 
 
-def _table(name: str, source: HubSource | LocalSource, like: str | None, licence: str) -> str:
+def _table(
+    name: str, source: HubSource | LocalSource, like: str | None, licence: str, task: Task
+) -> str:
     """A model's table as TOML, whose basic strings are written like those of JSON."""
     base = {
         "description": f"a model of your own, {source.name}",
-        "task": "real-world",
+        "task": task,
         "homepage": "",
         "citation": "",
     }

@@ -117,6 +117,17 @@ def test_a_trained_file_gets_a_name_without_saying_what_it_is_like(
     assert run("upscale", photo, "--model", "trained").code == 0
 
 
+def test_a_trained_file_is_taken_by_the_commands_that_it_is_for(
+    run: Run, fills: Path, photo: Path
+) -> None:
+    added = run("models", "add", "mends", "--file", fills)
+    assert "resshift restore photo.jpg --model mends" in added.err
+    assert run("restore", photo, "--model", "mends", "--steps", "1").code == 0
+    assert run("inpaint", photo, "--model", "mends", "--steps", "1", "--box", "0,0,3,3").code == 0
+    assert run("upscale", photo, "--model", "mends").code == 2
+    assert "mends" in run("models", "list", "--task", "inpaint", "-q").out.split()
+
+
 @pytest.mark.parametrize(
     ("arguments", "code"),
     [

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from goldens_support import small_vq_spec
+from memory import apart
 from pictures import made_up_photo
 from tiny_run import (
     CPU,
@@ -257,14 +258,20 @@ def test_no_gradient_goes_through_the_encoder(vq_weights: Path) -> None:
     assert all(p.grad is None for p in trainer.autoencoder.parameters())
 
 
-def test_saving_a_state_takes_no_second_copy_of_it(tmp_path: Path) -> None:
+def most_while_saving(path: Path) -> int:
     trainer = Trainer(RUN, seed=0, device=CPU)
     trainer.advance(*batch())
     tracemalloc.start()
-    states.save(trainer, tmp_path / "state.pt")
+    states.save(trainer, path)
     _, most = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert most < (tmp_path / "state.pt").stat().st_size / 3
+    return most
+
+
+def test_saving_a_state_takes_no_second_copy_of_it(tmp_path: Path) -> None:
+    assert apart(most_while_saving, tmp_path / "state.pt") < (
+        (tmp_path / "state.pt").stat().st_size / 3
+    )
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs Unix limits")

@@ -163,9 +163,10 @@ def test_the_same_command_goes_on_when_the_driver_is_ended(
     first_result(process)
     process.send_signal(number)
     assert ended(process).code == code
+    # Nobody needs the workers, as the cluster finds out; until then they finish what they have.
+    assert psutil.wait_procs(two.workers(), timeout=120)[1] == []
     done = len(Ledger(slow.with_name("out")).results)
     assert 0 < done < 16
-    psutil.wait_procs(two.workers(), timeout=120)  # nobody needs them, as the cluster finds out
     ran = ended(batch_on(slow))
     assert f"{16 - done} done, {done} finished before" in ran.err
     check(batch, slow)

@@ -133,7 +133,12 @@ export class Settings {
     byId("make").disabled = !ready;
     byId("preview").disabled = !ready;
     clearTimeout(this.timer);
-    if (ready) this.timer = setTimeout(() => this._estimate(), OFTEN);
+    if (ready) {
+      this.timer = setTimeout(() => this._estimate(), OFTEN);
+    } else {
+      this.asked += 1; // an answer that is on its way is of something else
+      byId("estimate").textContent = "";
+    }
   }
 
   async _estimate() {

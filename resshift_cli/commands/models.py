@@ -268,9 +268,7 @@ def add(
         source = _hub_source(hub, revision)
     else:
         assert file is not None
-        spec = ready.known_spec(store.own(file, base, ()))  # or it is refused here and now
-        if base is None and spec is not None:
-            task = registry.task_of(spec)
+        task = store.own(file, base, ()).task  # or it is refused here and now
         source = registry.LocalSource(str(file.resolve()))
     written = registry.add(name, source, like=like, licence=licence, task=task)
     *_, command = (each for each, tasks in registry.RUN_BY.items() if task in tasks)

@@ -133,12 +133,13 @@ def finding_faces(entry: ModelEntry) -> ModelEntry:
     return dataclasses.replace(entry, detector=next(file for file in known if file is not None))
 
 
-def of_file(path: Path, like: ModelEntry | None = None) -> ModelEntry:
+def of_file(path: Path, like: ModelEntry | None = None, task: Task = "real-world") -> ModelEntry:
     """A model made of a weight file of the user's own.
 
     Args:
         path: safetensors file.
         like: the model whose networks it fits; not needed where its metadata says it all.
+        task: what it is for, if it is like no other.
 
     Raises:
         SpecError: it is no safetensors file by its name.
@@ -151,7 +152,7 @@ def of_file(path: Path, like: ModelEntry | None = None) -> ModelEntry:
     return ModelEntry(
         name=path.name,
         description="a weight file of your own",
-        task="real-world",
+        task=task,
         homepage="",
         citation="",
         weights=weights,

@@ -108,6 +108,7 @@ def own(path: Path, like: ModelEntry | None, known: Iterable[ModelEntry]) -> Mod
         InputMissingError: there is no such file.
         ModelUnavailableError: it is no safetensors file, or fits none of the models.
         UsageError: it fits several that are run differently.
+        SpecError: its metadata has a table that does not fit.
     """
     if path.suffix.lower() in PICKLES and path.is_file():
         raise ModelUnavailableError(
@@ -118,7 +119,8 @@ def own(path: Path, like: ModelEntry | None, known: Iterable[ModelEntry]) -> Mod
     if like is not None:
         return registry.of_file(path, like)
     if specs.SPEC_KEY in metadata:
-        return registry.of_file(path)
+        spec = specs.from_json(metadata[specs.SPEC_KEY], f"The table in {path}")
+        return registry.of_file(path, task=registry.task_of(spec))
     by_name = {entry.name: entry for entry in known}
     if metadata.get(LIKE) in by_name:
         return registry.of_file(path, by_name[metadata[LIKE]])

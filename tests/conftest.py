@@ -177,6 +177,16 @@ def batch(resshift: Run, tiny_weights: Path) -> Run:
 
 
 @pytest.fixture
+def one_thread(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Results depend on the number of threads, by rounding."""
+    before = torch.get_num_threads()
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """Three images, one of them in a folder."""
     folder = tmp_path / "in"

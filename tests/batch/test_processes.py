@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,6 +13,8 @@ from command_line import Run, make_photo, posix, start
 
 from resshift_cli.batch import ledger
 from resshift_cli.batch.ledger import Ledger
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 # What a process of the batch runs when it starts: it is killed where it opens that file.
 POISON = """
@@ -35,16 +36,6 @@ def hook(event, what):
         os.kill(os.getpid(), 9)
 sys.addaudithook(hook)
 """
-
-
-@pytest.fixture(autouse=True)
-def one_thread(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Results depend on the number of threads, by rounding."""
-    before = torch.get_num_threads()
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def pictures(folder: Path) -> dict[str, bytes | None]:

@@ -236,10 +236,13 @@ class Crew(ABC):
         self.watch.gauge.finish(job)
         self._stops |= self.watch.is_enough()
 
-    def _bury(self, hand: Hand) -> None:
-        """See to what a hand had when it ended."""
+    def _let_go(self, hand: Hand) -> None:
         self.hands.remove(hand)
         hand.kill()
+
+    def _bury(self, hand: Hand) -> None:
+        """See to what a hand had when it ended."""
+        self._let_go(hand)
         is_trial = any(self._died_of[name] for name in hand.held)
         if hand.held:
             self.book.take_over(Part(self.task.output, *self.task.parts, hand.part), hand.held)
@@ -298,13 +301,11 @@ class Crew(ABC):
                 hand.is_done = True
                 hand.say(None)
             else:
-                self.hands.remove(hand)
-                hand.kill()
+                self._let_go(hand)
         while self.hands:
             hand, message = self.inbox.get()
             if message is ENDED and hand in self.hands:
-                self.hands.remove(hand)
-                hand.kill()
+                self._let_go(hand)
 
     def _stop(self) -> None:
         """Have all hands write what is computed, and end; at a second Ctrl-C, at once."""
@@ -320,8 +321,7 @@ class Crew(ABC):
                 elif isinstance(message, Record) and message.input in hand.held:
                     self._told(hand, message)
                 elif message is ENDED:
-                    self.hands.remove(hand)
-                    hand.kill()
+                    self._let_go(hand)
         finally:
             for hand in self.hands:
                 hand.kill()

@@ -10,6 +10,7 @@ from html import escape
 from pathlib import Path, PurePath
 
 from resshift_cli import __version__
+from resshift_cli.batch import names
 from resshift_cli.batch.record import Record
 from resshift_cli.errors import UsageError, printable
 from resshift_cli.system import atomic
@@ -69,7 +70,7 @@ def check_format(path: str | Path) -> None:
         Remote(str(path)).check_writable()
     if PurePath(path).suffix.lower() not in FORMATS:
         raise UsageError(
-            f"{_shown(path)} is neither a .csv nor an .html file.",
+            f"{printable(names.said(str(path)))} is neither a .csv nor an .html file.",
             hint="Give the report a name that ends with one of them.",
         )
 
@@ -92,10 +93,6 @@ def write(path: str | Path, rows: Iterable[Row], title: str) -> None:
         Remote(str(path)).write(content)
     else:
         atomic.write(Path(path), content)
-
-
-def _shown(path: str | Path) -> str:
-    return Remote(str(path)).shown if is_url(str(path)) else printable(path)
 
 
 def _csv(rows: Sequence[Row]) -> str:

@@ -96,7 +96,7 @@ class Worker:
         try:
             with memory_limit(f"Reduce {job.source.name} first."):
                 craft = self.recipe.craft.of(job.input)
-                mask = self.recipe.craft.sha256_beside(job.input)
+                mask = craft.sha256_beside(job.input)
                 loaded = files.load(job.source.fetched(), handling)
                 sha256 = loaded.source.digest()
                 loaded.source.check_unchanged(loaded.state)

@@ -162,9 +162,8 @@ def _is_cut(
 def _face(row: Sequence[float], corner: complex, step: int) -> Face:
     """A face of what YuNet gives: box, landmarks and score, in a tile that begins at a corner."""
     x, y = row[0] + corner.real, row[1] + corner.imag
-    points = (complex(row[i], row[i + 1]) + corner for i in range(4, 14, 2))
-    landmarks = tuple(point * step for point in points)
-    return Face(x * step, y * step, row[2] * step, row[3] * step, landmarks, row[14])
+    points = tuple(complex(row[i], row[i + 1]) + corner for i in range(4, 14, 2))
+    return Face(x, y, row[2], row[3], points, row[14]).larger(step)
 
 
 def _each_once(found: Iterable[Face]) -> list[Face]:

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import copy
-import dataclasses
 import pickle
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
-from torch import nn
 
 from resshift_cli.diffusion import specs
 from resshift_cli.diffusion.denoiser import SwinUNet
@@ -17,7 +14,8 @@ from resshift_cli.diffusion.specs import ModelSpec
 from resshift_cli.diffusion.tables import SpecError
 from resshift_cli.errors import ModelUnavailableError, OutputError, UsageError, printable
 from resshift_cli.system import atomic
-from resshift_cli.training.network import FIRST, PLANES_STD
+from resshift_cli.training.growing import grown, smaller
+from resshift_cli.training.network import PLANES_STD
 from resshift_cli.training.trainer import Trainer
 from resshift_cli.weights import checkpoint
 
@@ -92,7 +90,8 @@ def restore(trainer: Trainer, path: Path) -> None:
 def start_from(trainer: Trainer, path: Path) -> None:
     """Take the first weights from a file.
 
-    Planes of noise that its network is not shown, and this one is, count for little at first.
+    Planes of noise that its network is not shown, and this one is, count for little at first;
+    blocks that it has not, and this one has, pass on what they are given.
 
     Raises:
         InputMissingError: there is no such file.
@@ -130,27 +129,23 @@ def _said(path: Path) -> ModelSpec | None:
 
 
 def _load(network: SwinUNet, path: Path, *, mean: bool = False, planes_std: float = 0.0) -> None:
-    """Fill a network from a file of one that is shown as many planes of noise, or none.
+    """Fill a network from a file of one as large, or of one that it can be grown from.
 
     Args:
         network: it.
         path: the file.
         mean: whether the mean's weights are asked for, which it has beside its own.
-        planes_std: of the weights of planes that it is not shown.
+        planes_std: of the weights of planes of noise that the file's network is not shown.
     """
     load = checkpoint.load_mean if mean else checkpoint.load_network
-    planes = network.spec.noise_channels
     said = _said(path)
-    if not planes or said is None or said.denoiser.noise_channels:
+    sizes = network.spec if said is None else smaller(network.spec, said.denoiser)
+    if sizes == network.spec:
         load(network, path)
         return
-    unaware = SwinUNet(dataclasses.replace(network.spec, noise_channels=0))
-    load(unaware, path)
-    weights = unaware.state_dict()
-    # Planes come last among what the first layer is shown.
-    weights[FIRST] = F.pad(weights[FIRST], (0, 0, 0, 0, 0, planes))
-    nn.init.normal_(weights[FIRST][:, -planes:], std=planes_std)
-    network.load_state_dict(weights)
+    before = SwinUNet(sizes)
+    load(before, path)
+    grown(before, network, planes_std)
 
 
 def export(trainer: Trainer, path: Path, mean: Path | None = None) -> None:

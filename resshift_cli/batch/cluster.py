@@ -170,8 +170,8 @@ class _Remote(Hand):
     actor: Any
     end: str = field(default="ended", init=False)
 
-    def say(self, group: Group | None) -> None:
-        self.actor.give.remote(group)
+    def say(self, parcel: Sequence[Group] | None) -> None:
+        self.actor.give.remote(parcel)
 
     def interrupt(self) -> None:
         if self.has_begun:
@@ -333,7 +333,7 @@ class Worker:
 
     def __init__(self, versions: tuple[str, str], place: str, packed: bytes) -> None:
         self.versions, self.place, self.packed = versions, place, packed
-        self._come: queue.SimpleQueue[Group | None] = queue.SimpleQueue()
+        self._come: queue.SimpleQueue[Sequence[Group] | None] = queue.SimpleQueue()
         self._go: queue.SimpleQueue[object] = queue.SimpleQueue()
         self._stops = threading.Event()
 
@@ -346,9 +346,9 @@ class Worker:
             yield message
         thread.join()
 
-    def give(self, group: Group | None) -> None:
-        """Take a group, or None: there is no more."""
-        self._come.put(group)
+    def give(self, parcel: Sequence[Group] | None) -> None:
+        """Take some groups, or None: there is no more."""
+        self._come.put(parcel)
 
     def stop(self) -> None:
         """Write what is computed, and end."""
@@ -386,10 +386,13 @@ class Worker:
     def _groups(self) -> Iterator[Group]:
         while not self._stops.is_set():
             self._go.put(NEXT)
-            group = self._come.get()
-            if group is None:
+            parcel = self._come.get()
+            if parcel is None:
                 return
-            yield group
+            for group in parcel:
+                if self._stops.is_set():
+                    return
+                yield group
 
     def _told(self, record: Record) -> None:
         logging.info("%s: %s", printable(record.input), record.error or record.status)

@@ -1,9 +1,9 @@
 """Does the groups of a plan with several hands: processes, here or on other machines.
 
-A hand is a `Runner` like any other: it asks for one group after the other, and enters in a file of
-its own what became of them. The crew hands out groups, tells of what is done, and sees to what a
-hand had when it died: that is done once more with nothing beside it, then image by image, and an
-image that three hands died of is entered as a failure.
+A hand is a `Runner` like any other: it asks for one parcel of groups after the other, and enters in
+a file of its own what became of them. The crew hands them out, tells of what is done, and sees to
+what a hand had when it died: that is done once more with nothing beside it, then image by image,
+and an image that three hands died of is entered as a failure.
 """
 
 from __future__ import annotations
@@ -11,13 +11,14 @@ from __future__ import annotations
 import queue
 from abc import ABC, abstractmethod
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from resshift_cli.batch.groups import Group
 from resshift_cli.batch.ledger import Ledger, Part, locked_part
+from resshift_cli.batch.parcels import Parcels
 from resshift_cli.batch.places import Place
 from resshift_cli.batch.recipe import Recipe
 from resshift_cli.batch.record import Record
@@ -30,7 +31,7 @@ from resshift_cli.imaging.elsewhere import inputs_at
 from resshift_cli.weights.store import Files
 
 NEXT = "next"
-"""What a hand says when it wants a group."""
+"""What a hand says when it wants a parcel."""
 
 ENDED = None
 """What is heard of a hand that has ended, however that came."""
@@ -81,8 +82,8 @@ class Hand(ABC):
     is_done: bool = field(default=False, init=False)
 
     @abstractmethod
-    def say(self, group: Group | None) -> None:
-        """Give it a group, or None: there is no more."""
+    def say(self, parcel: Sequence[Group] | None) -> None:
+        """Give it some groups, or None: there is no more."""
 
     @abstractmethod
     def interrupt(self) -> None:
@@ -154,18 +155,23 @@ class Crew(ABC):
         raise error
 
     def begun(self, hand: Hand) -> None:  # noqa: B027
-        """Hear that a hand wants its first group."""
+        """Hear that a hand wants its first parcel."""
 
     def run(self, groups: Iterable[Group]) -> None:
         """As `runner.Engine` says."""
         with closing(self.watch.gauge):
             try:
-                self._do(_Ahead(groups))
+                self._do(Parcels(groups, self.watch.gauge, self._tile()))
             except BaseException:
                 self._stop()
                 raise
 
-    def _do(self, groups: _Ahead) -> None:
+    def _tile(self) -> float:
+        """What the largest tile takes, as `Job.work`."""
+        recipe = self.task.recipe
+        return float((recipe.settings.tile // recipe.spec.lq_pixels) ** 2)
+
+    def _do(self, groups: Parcels) -> None:
         while True:
             for hand in self.hands:
                 if hand.is_idle:
@@ -189,24 +195,22 @@ class Crew(ABC):
             else:
                 self._hear(hand, message)
 
-    def _is_over(self, groups: _Ahead) -> bool:
+    def _is_over(self, groups: Parcels) -> bool:
         if any(hand.held for hand in self.hands):
             return False
         return self._stops or (not self._lost and groups.are_over())
 
-    def _hand_out(self, hand: Hand, groups: _Ahead) -> None:
+    def _hand_out(self, hand: Hand, groups: Parcels) -> None:
         """Give work to a hand that asks for it."""
-        group: Group | None = None
-        if not self._stops:
-            group = groups.take()
-        if group is None and hand.held:
-            group = Group([])  # it asks ahead; what it has is to be told of first
-        elif group is None and self._lost and not self._stops and self._is_alone(hand):
-            group = self._lost.popleft()
-        if group is not None:
+        parcel = [] if self._stops else groups.take(len(self.hands))
+        if not parcel and hand.held:
+            parcel = [Group([])]  # it asks ahead; what it has is to be told of first
+        elif not parcel and self._lost and not self._stops and self._is_alone(hand):
+            parcel = [self._lost.popleft()]
+        if parcel:
             hand.is_idle = False
-            hand.held |= {job.input: group for job in group.jobs}
-            hand.say(group)
+            hand.held |= {job.input: group for group in parcel for job in group.jobs}
+            hand.say(parcel)
 
     def _is_alone(self, hand: Hand) -> bool:
         """Whether nobody works beside a hand, whose death would have another reason then."""
@@ -325,24 +329,6 @@ class Crew(ABC):
         finally:
             for hand in self.hands:
                 hand.kill()
-
-
-class _Ahead:
-    """Groups, of which it can be asked whether there are more."""
-
-    def __init__(self, groups: Iterable[Group]) -> None:
-        self._groups = iter(groups)
-        self._following: Group | None = None
-
-    def are_over(self) -> bool:
-        self._following = self._following or next(self._groups, None)
-        return self._following is None
-
-    def take(self) -> Group | None:
-        """The next one; None if there is none."""
-        self.are_over()
-        group, self._following = self._following, None
-        return group
 
 
 def work(

@@ -33,6 +33,7 @@ class Gauge:
     ) -> None:
         self.bars = bars
         self.jobs = jobs
+        self.work = work
         self.usual = usual
         self.whole = bars(total=work, desc=title, unit="")
         self.image: Bar | None = None

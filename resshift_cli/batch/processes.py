@@ -118,7 +118,7 @@ class Processes(Crew):
 
 
 def serve() -> None:
-    """Be a process of `Processes`: groups come in on stdin, what became of them goes to stdout."""
+    """Be a process of `Processes`: parcels come in on stdin, what became of them goes to stdout."""
     come, go = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # whatever else is printed
     one = threading.Lock()
@@ -132,10 +132,10 @@ def serve() -> None:
         with suppress(EOFError):  # nobody is there any more
             while True:
                 say(NEXT)
-                group = pickle.load(come)
-                if group is None:
+                parcel = pickle.load(come)
+                if parcel is None:
                     return
-                yield group
+                yield from parcel
 
     with suppress(KeyboardInterrupt, BrokenPipeError):
         signal.signal(_STOP, signal.default_int_handler)

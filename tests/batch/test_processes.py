@@ -11,7 +11,7 @@ import torch
 from batch_folder import results
 from command_line import Run, make_photo, posix, start
 
-from resshift_cli.batch import ledger
+from resshift_cli.batch import ledger, processes
 from resshift_cli.batch.ledger import Ledger
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -94,6 +94,23 @@ def test_ctrl_c_ends_all_processes_and_the_same_command_goes_on(
     done = len(Ledger(output).results)
     assert err.splitlines()[-1].startswith(f"Interrupted; {done} of 12 images are finished")
     assert f"{done} finished before" in batch(dozen, "-o", output).err
+
+
+def test_small_images_are_given_to_a_process_several_at_a_time(
+    batch: Run, dozen: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    say, sizes = processes._Child.say, []
+
+    def counted(self: processes._Child, message: object) -> None:
+        if isinstance(message, list):
+            sizes.append(sum(len(group.jobs) for group in message))
+        say(self, message)
+
+    monkeypatch.setattr(processes._Child, "say", counted)
+    batch(dozen, "-o", dozen.with_name("out"), "--devices", "cpu")
+    batch(dozen, "-o", dozen.with_name("whole"))
+    assert (sum(sizes), sizes[0] > 2, len(sizes) < 9) == (12, True, True), sizes
+    assert pictures(dozen.with_name("out")) == pictures(dozen.with_name("whole"))
 
 
 @pytest.mark.parametrize(

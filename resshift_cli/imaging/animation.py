@@ -17,7 +17,7 @@ from typing import Any
 from PIL import Image
 
 from resshift_cli.errors import ImageUnreadableError, UsageError, printable
-from resshift_cli.imaging import metadata, refusals
+from resshift_cli.imaging import companions, metadata, refusals
 from resshift_cli.imaging.assumed import Assumed
 from resshift_cli.imaging.colourspace import profile_of
 from resshift_cli.imaging.decode import from_pil, png_depth
@@ -102,16 +102,17 @@ def probe(file: Opened, *, allow_truncated: bool = False) -> Animation | None:
             image.format,
             file.max_pixels,
             seen.damage,
-            _reduced(file, image),
+            _warnings(file, image),
             file.assumed,
         )
 
 
-def _reduced(file: Opened, image: Image.Image) -> tuple[str, ...]:
-    """What to tell of frames with more than the 8 bits per channel that they are handled in."""
+def _warnings(file: Opened, image: Image.Image) -> tuple[str, ...]:
+    """What to tell of that does not come along, such as more bits than frames are handled in."""
+    lost = companions.warnings(file.name, metadata.xmp(image)[1])
     if image.format != "PNG" or png_depth(file) != 16:
-        return ()
-    return (f"{file.name} has 16 bits per channel, and frames are enlarged in 8.",)
+        return lost
+    return (*lost, f"{file.name} has 16 bits per channel, and frames are enlarged in 8.")
 
 
 def _numbers(image: Image.Image, file: Opened, allow_truncated: bool) -> range:

@@ -44,13 +44,13 @@ def of(image: Image.Image, file: BinaryIO | None) -> frozenset[Companion]:
     return frozenset(found)
 
 
-def warning(name: str, companions: Iterable[Companion]) -> str:
+def warnings(name: str, companions: Iterable[Companion]) -> tuple[str, ...]:
     """What to tell of them; empty where there are none. `name` is the file's."""
     words = sorted(companion.value for companion in companions)
     if not words:
-        return ""
+        return ()
     listed = " and ".join(words)
-    return f"{name} has more than a picture: its {listed} can't come along."
+    return (f"{name} has more than a picture: its {listed} can't come along.",)
 
 
 def _has_gain_map(file: BinaryIO) -> bool:

@@ -121,7 +121,6 @@ def about(
     orientation, exif = metadata.exif_of(image)
     dpi = metadata.dpi(image.info.get("dpi"), orientation)
     packet, promised = metadata.xmp(image)
-    warning = companions.warning(name, promised | companions.of(image, file))
     picture = Picture(
         blank((1, 1, 1)),
         icc or None,
@@ -132,7 +131,7 @@ def about(
         iptc=metadata.iptc(image),
         text=metadata.text(image),
         format=image.format or "",
-        warnings=(warning,) if warning else (),
+        warnings=companions.warnings(name, promised | companions.of(image, file)),
     )
     return picture, orientation
 

@@ -13,11 +13,12 @@ from PIL import Image
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
 from resshift_cli.errors import UnsupportedImageError
-from resshift_cli.imaging import metadata, refusals, tiff
+from resshift_cli.imaging import companions, metadata, refusals, tiff
 from resshift_cli.imaging.icc import SRGB_CURVE
 from resshift_cli.imaging.opening import Opened, check_size
 from resshift_cli.imaging.picture import Picture, Samples, blank
 from resshift_cli.imaging.rows import Stored
+from resshift_cli.imaging.xmp import without_promises
 
 # Bits and kind (1 for integers from 0, 3 for floats) of the samples that are read.
 _SAMPLES = {(1, 1), (2, 1), (4, 1), (8, 1), (16, 1), (16, 3), (32, 3)}
@@ -51,15 +52,17 @@ class Page:
             iptc = tiff.block(self.tags, tiff.IPTC)
         if icc is None and self.file.assumed is not None:
             icc = self.file.assumed.profile("RGB" if self.tags.get(tiff.SAMPLES, 1) > 2 else "L")
+        packet, promised = (xmp, ()) if xmp is None else without_promises(xmp)
         picture = Picture(
             blank((1, 1, 1)),
             icc,
             kept,
             dpi,
             depth=8 if tiff.bits(self.tags) <= 8 else 16,
-            xmp=xmp,
+            xmp=packet,
             iptc=iptc,
             format="TIFF",
+            warnings=companions.warnings(self.file.name, promised),
         )
         return picture, orientation
 
@@ -92,7 +95,7 @@ class Page:
         if samples.dtype == np.float32 and about.icc is None:
             samples, about = (
                 _from_light(samples),
-                replace(about, warnings=(_taken_for_light(name),)),
+                replace(about, warnings=(*about.warnings, _taken_for_light(name))),
             )
         return Stored.of(upright(samples, orientation), about)
 

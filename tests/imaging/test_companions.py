@@ -6,13 +6,16 @@ import io
 import struct
 from pathlib import Path
 
+import numpy as np
 import pytest
+import pyvips  # type: ignore[import-untyped]
 from image_files import saved
 from PIL import Image
 
-from resshift_cli.imaging import encode, read
+from resshift_cli.imaging import animation, companions, encode, read
 from resshift_cli.imaging.companions import Companion
 from resshift_cli.imaging.formats import load_extra
+from resshift_cli.imaging.opening import opened
 from resshift_cli.imaging.xmp import without_promises
 
 GOOGLE = "http://ns.google.com/photos/1.0/"
@@ -117,6 +120,31 @@ def test_a_gain_map_beside_a_heic_or_avif_is_told_of(tmp_path: Path) -> None:
         from resshift_cli.imaging.isobmff import main_image
 
         assert main_image(file).gain_map and main_image(file).cicp == (1, 13)
+        with Image.open(file) as image:
+            assert companions.of(image, file) == {Companion.GAIN_MAP}
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.uint16])
+@pytest.mark.parametrize("packing", ["none", "deflate"])
+def test_a_tiff_promises_no_more_than_a_jpeg(tmp_path: Path, kind: type, packing: str) -> None:
+    image = pyvips.Image.new_from_array(np.zeros((8, 8, 3), kind)).copy()
+    image.set_type(pyvips.GValue.blob_type, "xmp-data", PROMISES[0][0])
+    image.tiffsave(str(tmp_path / "a.tif"), compression=packing)
+    picture = read.read(tmp_path / "a.tif")
+    assert ["HDR gain map" in warning for warning in picture.warnings] == [True]
+    assert picture.xmp is not None
+    assert b'Rating="5"' in picture.xmp and b"hdr" not in picture.xmp
+
+
+def test_what_an_animation_promises_is_told_of_too(tmp_path: Path) -> None:
+    frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "blue")]
+    path = tmp_path / "a.webp"
+    frames[0].save(path, save_all=True, append_images=frames[1:], xmp=PROMISES[0][0])
+    with opened(path) as file:
+        moving = animation.probe(file)
+    assert moving is not None
+    for frame in animation.read(moving):
+        assert "HDR gain map" in frame.warnings[0] and b"hdr" not in (frame.xmp or b"")
 
 
 @pytest.mark.skipif(not load_extra("heic"), reason="needs pillow-heif")

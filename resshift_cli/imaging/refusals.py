@@ -24,6 +24,7 @@ _BEYOND_DECODER = re.compile(
     "Unsupported BMP|Unimplemented|Unknown pixel format|Unsupported bitcount"
     "|Unsupported JPEG process|[Nn]ot implemented|support is not configured"
     "|planes not supported|[Uu]nsupported (?:codec|feature|image)|decoder .* not available"
+    "|Reformat failed"  # of an AVIF whose levels are made of colours in a rare way
 )
 
 

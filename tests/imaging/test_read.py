@@ -12,7 +12,7 @@ from image_files import eight_bits, exif_with, levels, picture_of, saved
 from PIL import Image
 
 from resshift_cli.errors import ImageUnreadableError, UnsupportedImageError
-from resshift_cli.imaging import encode, opening, read
+from resshift_cli.imaging import encode, opening, read, refusals
 from resshift_cli.imaging.picture import Picture
 
 ALPHA = {1: False, 2: True, 3: False, 4: True}
@@ -250,6 +250,26 @@ def test_a_rare_kind_of_bmp_is_not_called_damaged(tmp_path: Path) -> None:
     with pytest.raises(UnsupportedImageError, match="of a kind that is not handled") as caught:
         read.read(path)
     assert "download" not in caught.value.hint
+
+
+def test_an_avif_of_levels_in_a_rare_order_is_not_called_damaged(tmp_path: Path) -> None:
+    path = saved(Image.new("RGB", (16, 16)), tmp_path / "a.avif")
+    content = path.read_bytes()
+    matrix = content.index(b"nclx") + 8
+    path.write_bytes(content[:matrix] + b"\0\x0e" + content[matrix + 2 :])  # ICtCp
+    with pytest.raises(UnsupportedImageError, match="of a kind that is not handled") as caught:
+        read.read(path)
+    assert "download" not in caught.value.hint
+
+
+@pytest.mark.parametrize("words", [
+    "Failed to decode frame 0: Not implemented", "Unsupported feature: Unsupported color model",
+    "tiff2vips: ZSTD compression support is not configured", "decoder webp not available",
+])  # fmt: skip
+def test_a_decoder_that_says_it_is_to_blame_is_believed(words: str) -> None:
+    error = refusals.undecoded("a.avif", OSError(words), "AVIF")
+    assert isinstance(error, UnsupportedImageError)
+    assert words in str(error) and "download" not in error.hint
 
 
 @pytest.mark.parametrize("name", ["a.png", "a.jpg", "a.gif", "a.bmp", "a.webp", "a.avif"])

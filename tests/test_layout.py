@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -42,6 +43,16 @@ def test_a_file_and_what_it_defines_can_be_taken_in(path: Path) -> None:
             assert (node.end_lineno or 0) - node.lineno < LINES_OF_A_CLASS, node.name
         else:
             assert lines_of_body(node) <= LINES_OF_A_BODY, node.name
+
+
+@pytest.mark.parametrize("room", ["diffusion", "restoration", "weights"])
+def test_who_calls_from_python_is_told_of_arguments(room: str) -> None:
+    """Options stand in brackets behind them, or within a command."""
+    for path in sorted((PACKAGE / room).rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                told = re.sub(r"`[^`]*`|\([^)]*(\)|$)", "", node.value)
+                assert not re.search("--[a-z]", told), f"{named(path)}:{node.lineno}"
 
 
 def test_every_module_is_on_the_map() -> None:

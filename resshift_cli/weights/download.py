@@ -64,7 +64,9 @@ class _Order:
     @property
     def way_out(self) -> str:
         bundled = registry.bundled(self.task)
-        instead = f", or use --model {bundled[0].name}, which is bundled" if bundled else ""
+        instead = (
+            f", or take a model that is bundled (--model {bundled[0].name})" if bundled else ""
+        )
         return f"Run `resshift models pull {self.model}` when there is a network{instead}."
 
 

@@ -113,7 +113,7 @@ def own(path: Path, like: ModelEntry | None, known: Iterable[ModelEntry]) -> Mod
     if path.suffix.lower() in PICKLES and path.is_file():
         raise ModelUnavailableError(
             f"{path} is no safetensors file.",
-            hint="Convert it first: resshift models convert IN OUT.safetensors --like MODEL.",
+            hint="Convert it first: `resshift models convert IN OUT.safetensors --like MODEL`.",
         )
     metadata = specs.read_metadata(path)
     if like is not None:

@@ -138,6 +138,23 @@ def test_bias_and_mask_are_combined_once_per_size(monkeypatch: pytest.MonkeyPatc
     assert built == [(65, 64, 64)]
 
 
+def test_a_kept_bias_that_another_thread_replaces_meanwhile_is_given_all_the_same() -> None:
+    attention = WindowAttention(32, 8, 16)
+    mask, another = torch.zeros(1, 64, 64), torch.full((1, 64, 64), swin.MASKED)
+
+    class Key(tuple[object, ...]):
+        def __ne__(self, other: object) -> bool:  # the other thread's turn comes within the look
+            attention._kept = None
+            attention.bias(another, torch.float32)
+            return super().__ne__(other)
+
+    with torch.inference_mode():
+        expected = attention.bias(mask, torch.float32)
+        assert attention._kept is not None
+        attention._kept = (Key(attention._kept[0]), *attention._kept[1:])
+        assert attention.bias(mask, torch.float32) is expected
+
+
 @pytest.mark.parametrize("images", [1, 3])
 def test_a_kept_bias_computes_what_a_new_one_does(images: int) -> None:
     x = torch.randn(images, 32, 24, 16, generator=torch.Generator().manual_seed(1))

@@ -70,6 +70,13 @@ def test_an_image_that_fails_in_one_row_is_left_out_of_all(tmp_path: Path) -> No
     assert len(lines) == 6 and {line["image"] for line in lines} == {"0.png", "2.png"}
 
 
+def test_no_name_becomes_a_formula(tmp_path: Path) -> None:
+    study = Study([single(draw(tmp_path / "=1+1.png"))], setup(), None, {})
+    study.measure(repeating("@row"))
+    (line,) = csv.DictReader(study.table().splitlines())
+    assert (line["image"], line["row"]) == ("'=1+1.png", "'@row")
+
+
 def test_an_image_without_a_finite_value_does_not_count_in_any_row(tmp_path: Path) -> None:
     """A flat image is enlarged without error by both, and has no sharpness to compare with."""
     flat = tmp_path / "flat.png"

@@ -218,7 +218,8 @@ def test_a_frame_that_reaches_beyond_the_screen_is_cut_to_it(tmp_path: Path) -> 
     second = content.index(b"\x2c", content.index(b"\x2c") + 1)  # its place, and size
     content[second + 1 : second + 5] = b"\x02\0\x02\0"
     path.write_bytes(content)
-    copied(path, tmp_path / "b.gif")
+    found = copied(path, tmp_path / "b.gif")
+    assert [frame.pixels.shape for frame in animation.read(found)] == [(8, 8, 3)] * 2
     with Image.open(tmp_path / "b.gif") as image:
         assert image.size == (8, 8) and getattr(image, "n_frames", 1) == 2
 

@@ -75,6 +75,13 @@ def test_one_upscaler_is_right_from_several_threads(warm: bool) -> None:
             np.testing.assert_allclose(own, right, atol=1e-5)
 
 
+def test_networks_are_made_once_however_many_threads_need_them() -> None:
+    told: list[str] = []
+    engine = tiny_upscaler(tell=told.append).engine
+    made = at_once(lambda number: engine.exact(1.0))
+    assert len(told) == 1 and {id(networks) for networks in made} == {id(engine.exact(1.0))}
+
+
 def test_an_upscaler_gets_to_another_process() -> None:
     image = np.random.default_rng(0).random((8, 16, 3), dtype=np.float32)
     upscaler = tiny_upscaler()

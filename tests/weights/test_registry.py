@@ -141,6 +141,11 @@ def test_images_are_cut_as_the_models_authors_do() -> None:
     assert set(tiles.values()) == {TileSpec(512, 64, margin=0)}
 
 
+def test_no_colours_are_corrected_that_the_models_authors_leave_alone() -> None:
+    fixes = [entry.spec.color_fix for entry in registry.shipped().values() if entry.spec]
+    assert len(fixes) > 10 and set(fixes) == {"none"}
+
+
 def test_students_are_conditioned_and_started_in_their_own_way() -> None:
     for name, pixels in (("rsd-x4", 1), ("rsd-x2", 2)):
         spec = registry.find(name).spec

@@ -87,7 +87,9 @@ def _words(error: object) -> str:
 
 def _problem_of_input(source: Source, record: Record) -> str:
     try:
-        same = source.digest() == record.input_sha256
+        state = source.state()
+        as_large = state is None or record.input_bytes in (None, state.size)
+        same = as_large and source.digest() == record.input_sha256
     except OSError as error:
         return f"can't be read: {atomic.reason(error)}"
     except ResShiftError as error:
@@ -113,7 +115,8 @@ def _problem_of_result(ledger: Ledger, record: Record) -> str:
             return "has lost its result"
         if size == MISSING:
             return "has a link, or no file, for a result"
-        same = place.digest(name) == record.output_sha256
+        as_large = record.output_bytes in (None, size)
+        same = as_large and place.digest(name) == record.output_sha256
     except (OSError, ValueError, ResShiftError) as error:
         return f"has a result that can't be read: {_words(error)}"
     return "" if same else "has a result that was changed since it was made"

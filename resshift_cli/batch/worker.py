@@ -98,6 +98,7 @@ class Worker:
                 craft = self.recipe.craft.of(job.input)
                 mask = craft.sha256_beside(job.input)
                 loaded = files.load(job.source.fetched(), handling)
+                files.check_length(loaded, handling)
                 sha256 = loaded.source.digest()
                 loaded.source.check_unchanged(loaded.state)
                 target, size = Path(job.output), self._target_size(loaded)

@@ -18,7 +18,7 @@ from typing import BinaryIO
 import numpy as np
 
 from resshift_cli.errors import ImageUnreadableError
-from resshift_cli.imaging import animation, encode, read
+from resshift_cli.imaging import animation, encode, read, refusals
 from resshift_cli.imaging.animation import Animation
 from resshift_cli.imaging.assumed import USUAL, Assumed
 from resshift_cli.imaging.formats import AS_IT_IS, FORMATS, SaveOptions, extension
@@ -39,6 +39,9 @@ Enlarge = Callable[[Iterable[Pixels], tuple[int, int, int], Advance], Iterator[P
 
 LARGE = 1 << 26
 """Results of more pixels are written as their rows come, where the format allows it."""
+
+_BYTES_OF_A_PIXEL = 16  # in a file, at most: four channels of floats
+_SPARE_BYTES = 1 << 30  # for all that is beside the pixels: previews, a video, metadata
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +155,18 @@ def load(source: Source, handling: Handling) -> Loaded:
         raise
     source.check_unchanged(state)
     return Loaded(source, state, picture, rows, moving)
+
+
+def check_length(loaded: Loaded, handling: Handling) -> None:
+    """Refuse a file with far more bytes than its image takes, where all of them are to be read.
+
+    Raises:
+        ImageUnreadableError: it has; nobody can tell where more than the first frame may follow.
+    """
+    height, width = loaded.size
+    most = _SPARE_BYTES + height * width * loaded.frames * _BYTES_OF_A_PIXEL
+    if loaded.state is not None and loaded.state.size > most and not handling.first_frame:
+        raise refusals.too_long(loaded.source.name, loaded.state.size, most)
 
 
 @dataclass(slots=True)

@@ -82,6 +82,14 @@ def too_large(name: str, claim: str) -> ImageUnreadableError:
     )
 
 
+def too_long(name: str, size: int, most: int) -> ImageUnreadableError:
+    """Far more bytes than the image takes, of a file all of which would have to be read."""
+    return ImageUnreadableError(
+        f"{name} has {size >> 20} MB, and an image of its size takes {most >> 20} MB at most.",
+        hint="Save the image anew, without what is behind it.",
+    )
+
+
 def no_memory(name: str) -> ImageUnreadableError:
     """An image that this machine has no memory for."""
     return ImageUnreadableError(

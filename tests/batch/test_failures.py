@@ -48,6 +48,17 @@ def test_damaged_images_are_done_as_far_as_they_go_if_that_is_allowed(
     assert report["counts"]["skipped"] == 4
 
 
+def test_what_lies_behind_an_image_is_not_read_to_know_it_again(batch: Run, folder: Path) -> None:
+    with (folder / "a.png").open("r+b") as file:
+        file.truncate(1 << 40)  # sparse: it takes no room, and hours to go through
+    ran = batch(folder)
+    assert ran.code == 1 and "2 done, 0 finished before, 1 failed" in ran.err
+    assert "a.png has 1048576 MB, and an image of its size takes 1024 MB at most" in ran.err
+    with (folder / "b.jpg").open("r+b") as file:
+        file.truncate(1 << 40)
+    assert "b.jpg was changed since its result was made" in batch(folder, "--verify").err
+
+
 def test_what_failed_is_tried_again(batch: Run, folder: Path) -> None:
     (folder / "aa.png").write_bytes(b"not yet copied")
     assert batch(folder).code == 1

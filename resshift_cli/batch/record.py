@@ -28,7 +28,7 @@ class Record:
         size: the box that results fill, where that says how large they are.
         scale: of this image; None of one that failed before its size was known.
         steps, seed, tile, overlap, temperature, detail, color_fix, consistency, keep_hidden,
-            wrap: as `settings.Settings`.
+            wrap, tta: as `settings.Settings`.
         precision: what was computed in.
         format, quality, lossless, compression, depth, strip_metadata, palette: as
             `formats.SaveOptions`.
@@ -76,6 +76,7 @@ class Record:
     consistency: float = 0.0
     keep_hidden: bool = False
     wrap: str = "none"
+    tta: bool = False
     format: str | None = None
     quality: int | None = None
     lossless: bool = False

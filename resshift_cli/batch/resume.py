@@ -16,7 +16,7 @@ from resshift_cli.imaging.sources import Source
 SAME = (
     *("task", "model", "size", "scale", "steps", "seed", "tile", "overlap"),
     *("temperature", "detail"),
-    *("precision", "color_fix", "consistency", "keep_hidden", "wrap"),
+    *("precision", "color_fix", "consistency", "keep_hidden", "wrap", "tta"),
     *("format", "quality", "lossless", "compression", "depth", "strip_metadata", "first_frame"),
     *("palette", "assume_profile"),
 )

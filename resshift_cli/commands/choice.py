@@ -208,7 +208,7 @@ def announce(entry: ModelEntry, spec: ModelSpec, settings: Settings, job: Job) -
         job: what is to be done.
     """
     small = spec.autoencoder.kind != "vq"
-    if small and job.pixels * settings.steps < QUICK:
+    if small and job.pixels * settings.calls < QUICK:
         return
     expected = job.seconds(spec)
     if expected < LONG:

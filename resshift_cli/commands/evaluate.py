@@ -28,6 +28,7 @@ from resshift_cli.commands.options import (
     StepCountsOption,
     TemperatureOption,
     TileOption,
+    TtaOption,
     WholeScaleOption,
 )
 from resshift_cli.errors import InputMissingError, ResShiftError, UsageError, printable
@@ -108,6 +109,7 @@ class Walks(Options):
     tile: TileOption = None
     detail: DetailsOption = None
     temperature: TemperatureOption = None
+    tta: TtaOption = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -350,8 +352,10 @@ def _contestant(entry: ModelEntry, walks: Walks, *, offline: bool, quiet: bool) 
             tile=walks.tile,
             detail=detail,
             temperature=walks.temperature,
+            tta=walks.tta,
         )
         title = f"{entry.name}, {settings.steps} step{'s' * (settings.steps != 1)}"
+        title += ", eight views" * walks.tta
         runs[title if detail is None else f"{title}, detail {detail:g}"] = settings
     paths = [path for path in (files.weights, files.autoencoder) if path is not None]
     return Contestant(entry, spec, "+".join(digests.digest(path) for path in paths), runs)

@@ -52,6 +52,7 @@ from resshift_cli.commands.options import (
     StepsOption,
     TemperatureOption,
     TileOption,
+    TtaOption,
     WeightsOption,
     WidthOption,
     WrapOption,
@@ -188,6 +189,7 @@ class Sampling(Options):
     overlap: OverlapOption = None
     detail: DetailOption = None
     temperature: TemperatureOption = None
+    tta: TtaOption = False
 
     def arguments(self) -> dict[str, Any]:
         """As `restoration.settings.settings` takes them."""

@@ -373,6 +373,14 @@ TemperatureOption = Annotated[
         "higher has more texture. By default as the model says.",
     ),
 ]
+TtaOption = Annotated[
+    bool,
+    typer.Option(
+        "--tta",
+        help="Average what is predicted of each tile turned and mirrored in eight ways: truer by a "
+        "little, and eight times the work. For --detail 0, since it takes texture away.",
+    ),
+]
 DetailOption = Annotated[
     float | None,
     typer.Option(

@@ -52,6 +52,15 @@ class Autoencoder(nn.Module, ABC):
             float32 (N, 3, h * factor, w * factor), about [-1, 1] but not clamped.
         """
 
+    def rearranged(self, latent: Tensor, how: Callable[[Tensor], Tensor]) -> Tensor:
+        """Turn or mirror the image of a latent (N, channels, h, w), as far as its latent shows.
+
+        Args:
+            latent: it.
+            how: maps (N, C, H, W) to the image turned or mirrored, whatever its sides.
+        """
+        return how(latent)
+
     @property
     def parts(self) -> list[nn.Module]:
         """What can be compiled: modules with nothing but tensors as inputs and outputs."""
@@ -89,6 +98,10 @@ class SpaceToDepth(Autoencoder):
     def decode(self, latent: Tensor) -> Tensor:
         """See `Autoencoder.decode`."""
         return F.pixel_shuffle(latent.float(), self.factor) / self.scale
+
+    def rearranged(self, latent: Tensor, how: Callable[[Tensor], Tensor]) -> Tensor:
+        """See `Autoencoder.rearranged`: here the pixels of every position turn as well."""
+        return F.pixel_unshuffle(how(F.pixel_shuffle(latent, self.factor)), self.factor)
 
 
 class ResnetBlock(nn.Module):

@@ -74,13 +74,12 @@ def estimate(
         width: of the image, in pixels.
         batch: tiles per call of a network, by default as `Upscaler` takes them.
     """
-    steps = settings.steps
     sizes = plan.pass_sizes(spec, height, width, settings.scale)
     grids = [plan.grid(spec, *size, settings) for size in sizes]
     batch = tiles_at_once(machine.device) if batch is None else batch
     flops, seconds = 0.0, 0.0
     for grid in grids:
-        part, rate = _work(spec, grid, steps), _rates(spec, machine, grid, batch)
+        part, rate = _work(spec, grid, settings.calls), _rates(spec, machine, grid, batch)
         flops += part.denoising + part.coding
         seconds += part.denoising / rate.denoising + part.coding / rate.coding
     peak = max(
@@ -88,7 +87,7 @@ def estimate(
             spec,
             grid,
             batch=batch,
-            steps=steps,
+            steps=settings.steps,
             dtype=machine.dtype,
             device=machine.device,
             held="y" in settings.wrap,
@@ -101,15 +100,15 @@ def estimate(
 def work(spec: ModelSpec, settings: Settings, height: int, width: int) -> Parts:
     """Floating-point operations that it takes to enlarge one image."""
     sizes = plan.pass_sizes(spec, height, width, settings.scale)
-    passes = [_work(spec, plan.grid(spec, *size, settings), settings.steps) for size in sizes]
+    passes = [_work(spec, plan.grid(spec, *size, settings), settings.calls) for size in sizes]
     return Parts(sum(p.denoising for p in passes), sum(p.coding for p in passes))
 
 
-def _work(spec: ModelSpec, grid: Grid, steps: int) -> Parts:
-    """The same of one pass."""
+def _work(spec: ModelSpec, grid: Grid, calls: int) -> Parts:
+    """The same of one pass, with so many calls of the denoiser for a tile."""
     area, tiles = grid.rows.size * grid.columns.size, len(grid)
     inner, outer = counting.denoiser(spec.denoiser), counting.autoencoder(spec.autoencoder)
-    denoising = steps * inner.call.of(area) + inner.features.of(area)
+    denoising = calls * inner.call.of(area) + inner.features.of(area)
     return Parts(tiles * denoising, tiles * (outer.encode.of(area) + outer.decode.of(area)))
 
 

@@ -110,9 +110,9 @@ class Part:
 
         return cls(*grid(spec, height, width, settings).around(touched), around)
 
-    def work(self, spec: ModelSpec, steps: int) -> int:
-        """Units of it."""
-        return len(self.tiles) * units(spec, steps)
+    def work(self, spec: ModelSpec, calls: int) -> int:
+        """Units of it, with so many calls of the denoiser for a tile."""
+        return len(self.tiles) * units(spec, calls)
 
 
 def share_of_work(spec: ModelSpec, settings: Settings, hole: Hole) -> float:
@@ -129,7 +129,7 @@ def _filled(
     height, width, channels = shape
     spec, settings = job.engine.spec, job.settings
     part = Part.of(spec, settings, hole)
-    with closing(job.bars(total=part.work(spec, settings.steps), unit=UNIT)) as bar:
+    with closing(job.bars(total=part.work(spec, settings.calls), unit=UNIT)) as bar:
         above, beside = part.covered.top, part.covered.left
         run = Run(job.engine, job.tile_batch, bar)
         run = replace(run, field=shifted(run.field, above, beside))

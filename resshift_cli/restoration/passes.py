@@ -138,7 +138,7 @@ def together(job: Job, images: Sequence[Pixels], count: int) -> list[Pixels]:
     frames = [frame(spec, lq.shape[-2], lq.shape[-1], settings) for lq in low]
     padded = [around.pad(lq) for around, lq in zip(frames, low, strict=True)]
     padded += padded[:1] * (count - len(padded))
-    with closing(job.bars(total=units(spec, settings.steps), unit=UNIT)) as bar:
+    with closing(job.bars(total=units(spec, settings.calls), unit=UNIT)) as bar:
         tiles = grid(spec, low[0].shape[-2], low[0].shape[-1], settings)
         pipeline = Pipeline(Run(job.engine, job.tile_batch, bar), tiles, settings)
         restored = torch.cat(list(pipeline.restore([torch.cat(padded)])), dim=-2)
@@ -202,7 +202,7 @@ def _work(spec: ModelSpec, height: int, width: int, settings: Settings) -> int:
     """Units of work on one layer."""
     sizes = _sizes(spec, height, width, settings)
     tiles = sum(len(grid(spec, *size, settings)) for size in sizes)
-    return tiles * units(spec, settings.steps)
+    return tiles * units(spec, settings.calls)
 
 
 def _sizes(spec: ModelSpec, height: int, width: int, settings: Settings) -> list[tuple[int, int]]:

@@ -29,6 +29,7 @@ from resshift_cli.restoration.stages import (
     tiled,
 )
 from resshift_cli.restoration.tiling import Blend, Box, Grid
+from resshift_cli.restoration.turning import turns
 from resshift_cli.restoration.wrapping import Ring
 from resshift_cli.system.device import to_device
 
@@ -59,6 +60,7 @@ class Pipeline:
         # Of a model with weights for the mean, the networks already are what was asked for.
         self.detail = 1.0 if self.spec.mean else settings.detail
         self.seed = settings.seed
+        self.turns = turns(settings.tta)
         self.sampler = settings.sampler(self.spec) if sampler is None else sampler
         self.ring = ring
         self.field = run.field if ring is None else ring.field(run.field)
@@ -84,7 +86,9 @@ class Pipeline:
         def predict(x_t: Window, t: int) -> Window:
             planes = self._planes if self.spec.denoiser.noise_channels else None
             sources = Source(x_t.reader()), Source(y0.reader()), Source(shown.reader(), ratio)
-            stage = Denoise(*sources, self.sampler.schedule, t, planes)
+            is_latent = self.spec.condition == "latent"
+            schedule = self.sampler.schedule
+            stage = Denoise(*sources, schedule, t, planes, is_latent, self.turns)
             return Window(self._tiled(stage, self.latents))
 
         start = Window(self._started(y0.reader()))

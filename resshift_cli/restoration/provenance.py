@@ -27,6 +27,8 @@ def note(entry: ModelEntry, settings: Settings, device: torch.device, dtype: tor
     )
     if settings.wrap != "none":
         text += f", wrap {settings.wrap}"
+    if settings.tta:
+        text += ", eight views of every tile"
     if count is not None:
         text += f", {count} thread{'s' * (count != 1)}"
     return text.encode("ascii", "backslashreplace").decode()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Protocol
 
 import torch
@@ -20,16 +21,17 @@ from resshift_cli.diffusion.specs import ModelSpec
 from resshift_cli.restoration.bands import Bands, Reader
 from resshift_cli.restoration.engine import Networks, Run
 from resshift_cli.restoration.tiling import Blend, Box
+from resshift_cli.restoration.turning import STILL, Turn
 
 # Work on one tile relative to a denoiser call, from the FLOP counts of the published layouts.
 ENCODE_UNITS = {"vq": 3, "space-to-depth": 0}
 DECODE_UNITS = {"vq": 7, "space-to-depth": 0}
 
 
-def units(spec: ModelSpec, steps: int) -> int:
-    """Units of work on one tile, from pixels to pixels."""
+def units(spec: ModelSpec, calls: int) -> int:
+    """Units of work on one tile, from pixels to pixels, with so many calls of the denoiser."""
     kind = spec.autoencoder.kind
-    return ENCODE_UNITS[kind] + steps + DECODE_UNITS[kind]
+    return ENCODE_UNITS[kind] + calls + DECODE_UNITS[kind]
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +89,8 @@ class Denoise:
         schedule: the steps that are walked.
         t: which of them.
         planes: the noise of a tile that the denoiser is shown, for models that want some.
+        shows_latent: whether `shown` is of the latent, too.
+        turns: the views of a tile whose predictions are averaged.
     """
 
     x_t: Source
@@ -95,22 +99,44 @@ class Denoise:
     schedule: ShiftSchedule
     t: int
     planes: Callable[[Box], Tensor] | None
-    units: int = 1
+    shows_latent: bool = False
+    turns: Sequence[Turn] = STILL
 
     @property
     def sources(self) -> Sequence[Source]:
         """See `Stage`."""
         return [self.x_t, self.y0, self.shown]
 
+    @property
+    def units(self) -> int:
+        """See `Stage`."""
+        return len(self.turns)
+
     def compute(self, networks: Networks, boxes: Sequence[Box]) -> Tensor:
         """See `Stage`."""
         x_t, y0, shown = (source.cut(boxes) for source in self.sources)
+        steps = torch.full((len(x_t),), self.t)
         planes = None
         if self.planes is not None:
             images = len(x_t) // len(boxes)
             planes = torch.cat([self.planes(box).expand(images, -1, -1, -1) for box in boxes])
-        steps = torch.full((len(x_t),), self.t)
-        return networks.denoiser(x_t, y0, shown, self.schedule, steps, planes)
+
+        def predicted(turn: Turn) -> Tensor:
+            latent = partial(networks.autoencoder.rearranged, how=turn)
+            result = networks.denoiser(
+                latent(x_t),
+                latent(y0),
+                latent(shown) if self.shows_latent else turn(shown),
+                self.schedule,
+                steps,
+                None if planes is None else turn(planes),
+            )
+            return networks.autoencoder.rearranged(result, turn.back)
+
+        total = predicted(self.turns[0])
+        for turn in self.turns[1:]:
+            total = total + predicted(turn)
+        return total / len(self.turns) if len(self.turns) > 1 else total
 
 
 @dataclass(frozen=True, slots=True)

@@ -78,7 +78,7 @@ def test_quiet_still_prints_errors(upscale: Run, photo: Path) -> None:
 
 
 def test_json_is_one_object_that_says_what_was_really_done(upscale: Run, photo: Path) -> None:
-    options = ("--steps", 2, "--tile", 30, "--temperature", 0.5, "--device", "cpu")
+    options = ("--steps", 2, "--tile", 30, "--temperature", 0.5, "--tta", "--device", "cpu")
     ran = upscale(photo, "--json", *options, "--quiet")
     report = json.loads(ran.out)
     [result] = report["results"]
@@ -104,6 +104,7 @@ def test_json_is_one_object_that_says_what_was_really_done(upscale: Run, photo: 
         "consistency": 0.0,
         "keep_hidden": False,
         "wrap": "none",
+        "tta": True,
         "device": "cpu",
         "threads": torch.get_num_threads(),
         "warnings": [],

@@ -83,7 +83,6 @@ def main(
     weights: Annotated[Path | None, typer.Option(help="Weight file; default: tiny-x4.")] = None,
     steps: Annotated[list[int] | None, typer.Option(help="Chain lengths to try.")] = None,
     detail: Annotated[list[float] | None, typer.Option(help="Details to try.")] = None,
-    tta: Annotated[bool, typer.Option("--tta", help="Try eight views at detail 0, too.")] = False,
     crop: Annotated[int, typer.Option(help="Side of the middle crop, in pixels.")] = 256,
     seed: Annotated[int, typer.Option(help="Of degradation and noise.")] = 0,
     precision: str = "auto",
@@ -95,7 +94,7 @@ def main(
     else:
         upscaler = Upscaler.from_file(weights, precision=precision)
     ways: Ways = {DEFAULT: {}, MEAN: {"detail": 0} if upscaler.spec.mean else {"steps": 1}}
-    ways |= {"eight views": ways[MEAN] | {"tta": True}} if tta else {}
+    ways["eight views"] = ways[MEAN] | {"tta": True}
     ways |= {f"{count} step{'s' * (count != 1)}": {"steps": count} for count in steps or ()}
     ways |= {f"detail {amount:g}": {"detail": amount} for amount in detail or ()}
     print(f"{upscaler.name}, {upscaler.dtype}, crops of {crop} px, seed {seed}")

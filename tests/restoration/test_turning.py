@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,9 +21,11 @@ from resshift_cli.restoration.turning import TURNS, Turn
 every_turn = pytest.mark.parametrize("turn", TURNS, ids=str)
 
 
-def still(seed: int, draw: int, channels: int, **window: int) -> Tensor:
+def still(
+    seed: int, step: int, channels: int, *, top: int, left: int, height: int, width: int
+) -> Tensor:
     """No noise, which is the same to all sides."""
-    return torch.zeros(1, channels, window["height"], window["width"])
+    return torch.zeros(1, channels, height, width)
 
 
 @every_turn
@@ -69,7 +72,7 @@ def test_all_that_the_network_is_shown_turns_alike(kind: str) -> None:
 
 def test_tiles_that_are_cut_from_an_image_are_turned_each_by_itself() -> None:
     upscaler, lq = tiny_upscaler(tile_batch=3), random_lq(40, 70)
-    options = {"tile": 32, "overlap": 8, "steps": 2, "tta": True}
+    options: dict[str, Any] = {"tile": 32, "overlap": 8, "steps": 2, "tta": True}
     assert_close(restore(upscaler, lq, **options), restore(tiny_upscaler(), lq, **options))
 
 

@@ -140,6 +140,7 @@ class TrainSpec:
         holes: share of crops with damage drawn over, for a model that takes a mask; 0 to 1.
         validate_on: held-out pictures to validate on, at most.
         samples: held-out crops on the sheet that each validation writes; 0 for no sheets.
+        bits: of a weight in the file of the model, 16 or 8, see `weights.rounding`.
     """
 
     steps: int
@@ -175,6 +176,7 @@ class TrainSpec:
     holes: float = 0.0
     validate_on: int = 100
     samples: int = 4
+    bits: Literal[16, 8] = 16
 
     def rate(self, step: int) -> float:
         """The learning rate of the step after so many: linear warm-up, peak, half a cosine."""

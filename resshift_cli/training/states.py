@@ -149,7 +149,7 @@ def _load(network: SwinUNet, path: Path, *, mean: bool = False, planes_std: floa
 
 
 def export(trainer: Trainer, path: Path, mean: Path | None = None) -> None:
-    """Write the averaged weights in half precision, and those of the autoencoder if it has any.
+    """Write the averaged weights, and those of the autoencoder if it has any, as the run says.
 
     Args:
         trainer: whose they are.
@@ -166,7 +166,8 @@ def export(trainer: Trainer, path: Path, mean: Path | None = None) -> None:
     if mean is not None:
         kept = copy.deepcopy(trainer.average.network)
         checkpoint.load_network(kept, mean)
-    checkpoint.save_model(path, model, trainer.average.network, codec, kept)
+    average, bits = trainer.average.network, trainer.run.train.bits
+    checkpoint.save_model(path, model, average, codec, kept, bits=bits)
 
 
 def save(trainer: Trainer, path: Path) -> None:

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +24,7 @@ from resshift_cli.diffusion.tables import SpecError
 from resshift_cli.errors import ModelUnavailableError, out_of_memory
 from resshift_cli.system import atomic
 from resshift_cli.weights.registry import ModelEntry
+from resshift_cli.weights.rounding import SCALE, restored, rounded
 
 MASK = ".attn_mask"
 DERIVED = (".relative_position_index", MASK)  # computed from the layout, never loaded
@@ -39,6 +40,7 @@ DTYPES = {  # what weights may be stored in, and how safetensors calls it
     torch.float8_e4m3fn: "F8_E4M3",
     torch.float8_e5m2: "F8_E5M2",
 }
+_ROUNDED = "I8"  # what `rounding` makes of them, as safetensors calls it
 
 _HINT = "`--model tiny-x4` needs no file; `resshift train` writes files that fit."
 _MAPPED = 16 << 20  # bytes of a file that are held beside the parameters made of it
@@ -47,10 +49,11 @@ Shape = tuple[int, ...]
 
 
 class _Stored(NamedTuple):
-    """A tensor in a file, by the file's own name for it."""
+    """A tensor in a file, by the file's own name for it, and for that of its scales, if any."""
 
     name: str
     shape: Shape
+    scale: str | None = None
 
 
 # Writing
@@ -62,8 +65,10 @@ def save_model(
     network: SwinUNet,
     autoencoder: Autoencoder | None = None,
     mean: SwinUNet | None = None,
+    *,
+    bits: Literal[16, 8] = 16,
 ) -> None:
-    """Write half-precision weights, with the model's table in the metadata.
+    """Write weights in half precision or less, with the model's table in the metadata.
 
     Args:
         path: safetensors file.
@@ -71,6 +76,7 @@ def save_model(
         network: its tensors keep their names.
         autoencoder: its tensors get the prefix `autoencoder.`; not needed where it has none.
         mean: its tensors get the prefix `mean.`, and the table says so.
+        bits: of a weight: 16, or 8 with a scale for every output channel.
 
     Raises:
         OutputError: the file can't be written.
@@ -81,8 +87,9 @@ def save_model(
     if mean is not None:
         tensors |= {MEAN + name: t for name, t in own_tensors(mean).items()}
         spec = replace(spec, mean=True)
-    half = {name: t.to("cpu", torch.float16) for name, t in tensors.items()}
-    write(path, half, {specs.SPEC_KEY: specs.to_json(spec)})
+    tensors = {name: t.cpu() for name, t in tensors.items()}
+    small = {name: t.half() for name, t in tensors.items()} if bits == 16 else rounded(tensors)
+    write(path, small, {specs.SPEC_KEY: specs.to_json(spec)})
 
 
 def write(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
@@ -92,7 +99,7 @@ def write(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]
 
     Args:
         path: the file.
-        tensors: on the CPU, of the types in `DTYPES`.
+        tensors: on the CPU, of the types in `DTYPES`, or as `rounding.rounded` has them.
         metadata: what goes into the header.
 
     Raises:
@@ -106,7 +113,7 @@ def write(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]
         tensor = tensors[name]
         start, end = end, end + tensor.nbytes
         header[name] = {
-            "dtype": DTYPES[tensor.dtype],
+            "dtype": DTYPES.get(tensor.dtype, _ROUNDED),
             "shape": list(tensor.shape),
             "data_offsets": [start, end],
         }
@@ -312,10 +319,17 @@ def _header(path: Path) -> tuple[dict[str, _Stored], SwinConvention | None]:
     """The tensors of a file by their networks' names for them, and the convention it tells."""
     with specs.open_weights(path, "pt") as file:
         names = cleaned(path, file.keys())
+        parts = {own: file.get_slice(name) for own, name in names.items()}
+        scaled = {own for own, part in parts.items() if part.get_dtype() == _ROUNDED}
         stored = {
-            own: _Stored(name, tuple(file.get_slice(name).get_shape()))
+            own: _Stored(
+                name,
+                tuple(parts[own].get_shape()),
+                names.get(own + SCALE) if own in scaled else None,
+            )
             for own, name in names.items()
             if not own.endswith(DERIVED)
+            and not (own.endswith(SCALE) and own.removesuffix(SCALE) in scaled)
         }
         declared = (file.metadata() or {}).get(SWIN_KEY)
         masks = (file.get_tensor(name) for own, name in names.items() if own.endswith(MASK))
@@ -359,12 +373,21 @@ def _mapped(path: Path, stored: Mapping[str, _Stored]) -> Iterator[tuple[str, Te
         with specs.open_weights(path, "pt") as file:
             finished, held = True, 0
             for own, entry in rest:
-                tensor = file.get_tensor(entry.name)
+                tensor = _read(file, entry)
                 held += tensor.nbytes
                 yield own, tensor
                 if held > _MAPPED:
                     finished = False
                     break
+
+
+def _read(file: Any, entry: _Stored) -> Tensor:
+    """A tensor of an open file: float32 if it was rounded, and as it is if its scales don't fit."""
+    tensor: Tensor = file.get_tensor(entry.name)
+    if entry.scale is None:
+        return tensor
+    scale = file.get_tensor(entry.scale)
+    return restored(tensor, scale) if scale.shape == tensor.shape[:1] else tensor
 
 
 # What fits

@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file
-from tiny_model import tiny_spec
+from tiny_model import load_model, tiny_spec
 from tiny_run import (
     RUN,
     VQ_RUN,
@@ -128,6 +128,16 @@ def test_a_run_can_start_from_a_weight_file(
     assert (tmp_path / "run" / "model.safetensors").read_bytes() == tiny_weights.read_bytes()
     card = (tmp_path / "run" / "README.md").read_text()
     assert "started from `tiny.safetensors`, whose licence may bind this model" in card
+
+
+def test_a_model_may_be_written_in_eight_bits(
+    photos: Path, tiny_weights: Path, tmp_path: Path
+) -> None:
+    config = write_config(tmp_path / "run.toml", learning_rate=0.0, steps=1, bits=8)
+    list(train.train(config, [photos], tmp_path / "run", init=tiny_weights))
+    file = load_file(tmp_path / "run" / "model.safetensors")
+    assert file["input_blocks.0.0.weight"].dtype == torch.int8
+    load_model(tmp_path / "run" / "model.safetensors")
 
 
 def test_a_weight_file_of_another_network_is_refused(

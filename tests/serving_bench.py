@@ -22,6 +22,9 @@ from resshift_cli.weights import registry
 
 Serve = Callable[..., httpx2.Client]
 
+FINDER = "finds.onnx"
+"""A file beside the registry in place of what finds faces."""
+
 
 @contextmanager
 def service(
@@ -83,26 +86,35 @@ def client(more: Path) -> Iterator[httpx2.Client]:
 
 @pytest.fixture(scope="session")
 def more(tmp_path_factory: pytest.TempPathFactory, fills: Path, mends: Path) -> Path:
-    """A registry with models that fill and mend, of random weights."""
+    """A registry with models that fill, mend and restore faces, of random weights."""
     path = tmp_path_factory.mktemp("registry") / "models.toml"
-    tables = (("fills", "inpainting", fills), ("mends", "deblurring", mends))
-    path.write_text("".join(_table(*told) for told in tables))
+    tables = (
+        _table("fills", "inpainting", weights=fills),
+        _table("mends", "deblurring", weights=mends),
+        _table("people", "face", weights=mends, detector=path.with_name(FINDER)),
+    )
+    path.with_name(FINDER).touch()
+    path.write_text("".join(tables))
     return path
 
 
-def _table(name: str, task: str, weights: Path) -> str:
-    return f"""
+def _table(name: str, task: str, **files: Path) -> str:
+    table = f"""
 [models.{name}]
 description = "tiny"
 task = "{task}"
 homepage = ""
 citation = ""
-[models.{name}.weights]
-sources = [{{ kind = "local", path = "{weights.as_posix()}" }}]
+"""
+    for part, path in files.items():
+        table += f"""
+[models.{name}.{part}]
+sources = [{{ kind = "local", path = "{path.as_posix()}" }}]
 licence = "Apache-2.0"
 sha256 = ""
 bytes = 0
 """
+    return table
 
 
 def sent(path: Path) -> dict[str, tuple[str, bytes]]:

@@ -15,8 +15,6 @@ from resshift_cli.commands.values import BUNDLED_MODEL, FACE, Work
 if TYPE_CHECKING:
     from resshift_cli.restoration.portraits import Portray
 
-PHOTO_ITSELF = "none"  # in place of a model for the background
-
 
 @dataclass(frozen=True, slots=True)
 class Faces(Options):
@@ -74,15 +72,13 @@ class Faces(Options):
             UsageError: OpenCV is needed, and not here; or the background's model is none.
         """
         from resshift_cli.imaging import detection
-        from resshift_cli.restoration.portraits import Portray
+        from resshift_cli.restoration.portraits import Over, Portray
 
         if not self.aligned:
             detection.check_installed()
-        name, behind = self.background, None
-        if name is None:
-            small = computation.factor() in (None, 1)
-            name = PHOTO_ITSELF if self.aligned or small else BUNDLED_MODEL
-        if name != PHOTO_ITSELF:
+        over, behind = Over(self.background), None
+        name = over.model(aligned=self.aligned, scale=computation.factor())
+        if name is not None:
             behind = choice.candidate(Model(name, None, model.registry, model.offline))
         tiles = {"tile": computation.tile, "overlap": computation.overlap}
         return Portray(**{**asdict(self), "background": behind}, tiles=tiles)

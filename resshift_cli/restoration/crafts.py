@@ -64,8 +64,15 @@ class Craft(Generic[ModelT]):
 
     @property
     def others(self) -> tuple[ModelEntry, ...]:
-        """Models that it takes besides."""
+        """Models that it takes besides, all of which enlarge."""
         return ()
+
+    def take(self, others: Sequence[Upscaler]) -> None:
+        """Be done with `others` that are loaded already; else `load` loads them."""
+
+    def asked_of_others(self, settings: Settings) -> Mapping[str, Any]:
+        """What is asked of `others` where these are the model's settings."""
+        return {}
 
     def needed(self, entry: ModelEntry) -> ModelEntry:
         """A model with all files that it takes for this, and no others."""

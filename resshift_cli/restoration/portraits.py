@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Unpack
 
@@ -19,6 +19,34 @@ if TYPE_CHECKING:
     from resshift_cli.restoration.upscaler import Upscaler
     from resshift_cli.weights.registry import ModelEntry
     from resshift_cli.weights.store import Files
+
+PHOTO_ITSELF = "none"  # in place of a model for the background
+
+
+@dataclass(frozen=True, slots=True)
+class Over:
+    """What faces are put over.
+
+    Attributes:
+        background: what makes all that is no face: a model that enlarges, by name, or `none` for
+            the photo itself, at larger scales by Lanczos' kernel. By default none at scale 1, or
+            with `aligned`, else the bundled one.
+    """
+
+    background: str | None = None
+
+    def model(self, *, aligned: bool, scale: float | None) -> str | None:
+        """The name of that model; None for the photo itself.
+
+        Args:
+            aligned: see `face_restorer.Which`.
+            scale: output size over input size; None for 1.
+        """
+        from resshift_cli.weights import registry
+
+        if self.background is None and not aligned and scale not in (None, 1):
+            return registry.bundled("real-world")[0].name
+        return None if self.background in (None, PHOTO_ITSELF) else self.background
 
 
 @dataclass
@@ -51,6 +79,14 @@ class Portray(Craft["FaceRestorer"]):
     def others(self) -> tuple[ModelEntry, ...]:
         """See `Craft.others`."""
         return () if self.background is None else (self.background,)
+
+    def take(self, others: Sequence[Upscaler]) -> None:
+        """See `Craft.take`."""
+        self._upscaler = next(iter(others), None)
+
+    def asked_of_others(self, settings: Settings) -> Mapping[str, Any]:
+        """See `Craft.asked_of_others`."""
+        return {**self.tiles, "scale": settings.scale, "seed": settings.seed}
 
     def needed(self, entry: ModelEntry) -> ModelEntry:
         """See `Craft.needed`."""
@@ -101,12 +137,12 @@ class Portray(Craft["FaceRestorer"]):
         return header.frames / len(grid(spec, header.height, header.width, settings))
 
     def load(self, entry: ModelEntry, files: Files, **resources: Unpack[Resources]) -> FaceRestorer:
-        """See `Craft.load`; the background's model has to be here."""
+        """See `Craft.load`; the background's model has to be here, or taken already."""
         from resshift_cli.restoration.face_restorer import FaceRestorer
         from resshift_cli.restoration.upscaler import Upscaler
         from resshift_cli.weights import store
 
-        if self.background is not None:
+        if self.background is not None and self._upscaler is None:
             here = store.obtain(self.background, offline=True)
             self._upscaler = Upscaler.load(self.background, here, **resources)
         return FaceRestorer.load(entry, files, **resources)

@@ -10,20 +10,34 @@ import inspect
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from difflib import get_close_matches
 from functools import cache
-from typing import Any, SupportsFloat, SupportsIndex, cast, get_args, get_type_hints
+from typing import (
+    Any,
+    ClassVar,
+    SupportsFloat,
+    SupportsIndex,
+    cast,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
 from resshift_cli.errors import UsageError, printable
+from resshift_cli.imaging import detection
 from resshift_cli.imaging.files import Handling
 from resshift_cli.imaging.formats import FORMATS, SaveOptions
 from resshift_cli.imaging.masks import Mask, Unknown
 from resshift_cli.restoration import settings as choosing
 from resshift_cli.restoration.crafts import Craft, Inpaint, Restore, Upscale
+from resshift_cli.restoration.face_restorer import FaceOptions, Which
+from resshift_cli.restoration.portraits import Over, Portray
 from resshift_cli.restoration.settings import COLOUR_FIXES, Options, Sampling, Tuning
 from resshift_cli.restoration.size import Box
 from resshift_cli.restoration.wrapping import WRAPS
+from resshift_cli.weights import registry
+from resshift_cli.weights.registry import ModelEntry
 
 _TYPES = {
     bool: "boolean",
@@ -119,13 +133,14 @@ class Asked:
     box: Box | None
     handling: Handling
 
-    def craft(self, mask: Told | None = None) -> Craft[Any]:
-        """What is done, where it may need a mask.
+    def craft(self, beside: Beside) -> Craft[Any]:
+        """What is done.
 
         Raises:
             UsageError: it can't be done so.
+            UnknownModelError: there is no model that it takes besides.
         """
-        return TASKS[self.task].craft(self.own, mask)
+        return TASKS[self.task].craft(self, beside)
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,43 +157,73 @@ class Told:
 
 
 @dataclass(frozen=True, slots=True)
+class Beside:
+    """What a task may need besides.
+
+    Attributes:
+        find: finds a model that enlarges, by its name.
+        mask: what says where a photo is unknown.
+    """
+
+    find: Callable[[str], ModelEntry]
+    mask: Told | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Kind:
     """A kind of work that may be asked for.
 
     Attributes:
-        craft: makes it, of `own` and a mask.
+        craft: makes it.
         options: what its models take.
-        own: names of what is asked of it besides, which are fields of `type`.
-        type: see there.
+        own: what is asked of it besides, by the types that have fields for it.
+        left: names of those fields that are not asked for.
         is_masked: whether it takes a mask.
+        needed: a model with all files that it may take for this.
     """
 
-    craft: Callable[[Mapping[str, Any], Told | None], Craft[Any]]
+    craft: Callable[[Asked, Beside], Craft[Any]]
     options: tuple[type, ...]
-    own: tuple[str, ...] = ()
-    type: type = object
+    own: tuple[type, ...] = ()
+    left: tuple[str, ...] = ()
     is_masked: bool = False
+    needed: Callable[[ModelEntry], ModelEntry] = lambda entry: entry
 
 
-def _inpaint(own: Mapping[str, Any], mask: Told | None) -> Craft[Any]:
+def _inpaint(asked: Asked, beside: Beside) -> Craft[Any]:
+    mask = beside.mask
     if mask is None:
         raise UsageError(
             "Nothing says which pixels are to be filled.",
             hint="Give a mask: an image as large as the photo that is white there, alpha, or a "
             "colour such as #ff00ff.",
         )
-    return Inpaint(Mask(mask.shape, light=mask.light, **own))
+    return Inpaint(Mask(mask.shape, light=mask.light, **asked.own))
 
 
-def _restore(own: Mapping[str, Any], mask: Told | None) -> Craft[Any]:
-    strength = choosing.strength(own.get("strength", 1.0))
+def _restore(asked: Asked, beside: Beside) -> Craft[Any]:
+    strength = choosing.strength(asked.own.get("strength", 1.0))
     return Restore(strength)
 
 
+def _face(asked: Asked, beside: Beside) -> Craft[Any]:
+    own, scale = asked.own.copy(), asked.options.get("scale")
+    over = Over(own.pop("background", None))
+    which = Which(**own)
+    if not which.aligned:
+        detection.check_installed()
+    name = over.model(aligned=which.aligned, scale=None if scale is None else float(scale))
+    tiles = {side: asked.options.get(side) for side in ("tile", "overlap")}
+    return Portray(None if name is None else beside.find(name), tiles, **asdict(which))
+
+
 TASKS: Mapping[str, Kind] = {
-    "upscale": Kind(lambda own, mask: Upscale(), (Options, Sampling, Tuning)),
-    "restore": Kind(_restore, (Tuning, Sampling), ("strength",), Restore),
-    "inpaint": Kind(_inpaint, (Sampling,), ("grow", "feather", "invert"), Mask, is_masked=True),
+    "upscale": Kind(lambda asked, beside: Upscale(), (Options, Sampling, Tuning)),
+    "restore": Kind(_restore, (Tuning, Sampling), (Restore,)),
+    "inpaint": Kind(_inpaint, (Sampling,), (Mask,), ("shape",), is_masked=True),
+    "face": Kind(
+        _face, (FaceOptions, Tuning, Sampling), (Which, Over), needed=registry.finding_faces
+    ),
 }
 """By what commands and routes call them."""
 
@@ -199,13 +244,18 @@ def options(task: str = "upscale") -> dict[str, Option]:
     """All that there are for a task, by name."""
     asked = TASKS[task]
     found = [Option("model", "string", "one of the models that `/api/models` lists.")]
-    found += [option for option in _of(asked.type) if option.name in asked.own]
+    found += _own(task)
     found += _of(*asked.options)
     if Options in asked.options:
         found += _of(Box)
     found += _of(SaveOptions)
     found += [option for option in _of(Handling) if option.name in _OF_HANDLING]
     return {option.name: option for option in found}
+
+
+def _own(task: str) -> list[Option]:
+    kind = TASKS[task]
+    return [option for of in kind.own for option in _of(of) if option.name not in kind.left]
 
 
 def schema(task: str = "upscale") -> dict[str, Any]:
@@ -228,7 +278,7 @@ def read(values: Mapping[str, object], common: Handling, task: str = "upscale") 
     Raises:
         UsageError: a task or name that there is not, a value that can't be, or two sizes.
     """
-    work = kind(task)
+    kind(task)  # or it is refused now
     known = options(task)
     for name in values.keys() - known.keys():
         near = get_close_matches(name, known, n=1)
@@ -252,7 +302,7 @@ def read(values: Mapping[str, object], common: Handling, task: str = "upscale") 
     writing = {name: given.pop(name) for name in _names(SaveOptions) if name in given}
     handling = replace(common, options=SaveOptions(**cast(Any, writing)), **cast(Any, reading))
     box = Box(*cast(Any, sides)) if any(sides) else None
-    own = {name: given.pop(name) for name in work.own if name in given}
+    own = {option.name: given.pop(option.name) for option in _own(task) if option.name in given}
     return Asked(task, cast("str | None", model), cast(Options, given), own, box, handling)
 
 
@@ -273,6 +323,8 @@ def _of(kind: type, *extended: type) -> Iterator[Option]:
     """
     texts = {name: text for each in (*extended, kind) for name, text in _texts(each).items()}
     for name, hint in get_type_hints(kind).items():
+        if get_origin(hint) is ClassVar:
+            continue
         types = [_TYPES[part] for part in (get_args(hint) or (hint,)) if part in _TYPES]
         if types:
             yield Option(name, types[0], texts.get(name, ""), _CHOICES.get(name, ()))

@@ -25,12 +25,11 @@ from resshift_cli.imaging.masks import ALPHA
 from resshift_cli.restoration import fitting
 from resshift_cli.restoration.crafts import Craft, Inpaint
 from resshift_cli.restoration.model import Model
-from resshift_cli.serving.asking import TASKS, Asked, Told
+from resshift_cli.serving.asking import TASKS, Asked, Beside, Told
 from resshift_cli.serving.jobs import Job
 from resshift_cli.serving.photos import Root
 from resshift_cli.serving.work import STAGES, Workshop
 from resshift_cli.system import held
-from resshift_cli.system.digests import digest
 from resshift_cli.system.progress import Bar
 from resshift_cli.weights import store
 from resshift_cli.weights.registry import ModelEntry
@@ -177,8 +176,9 @@ class Batches:
         if masks is not None and not TASKS[asked.task].is_masked:
             raise UsageError("There is no option 'masks'.", hint='It goes with "task": "inpaint".')
         if masks is None or masks == ALPHA or masks.startswith("#"):
-            shape = None if masks is None else asked.craft(Told(masks)).facts()["mask"]
-            return asked.craft() if shape is None else InpaintEach(None, shape, **asked.own)
+            beside = Beside(self.workshop.models.find, None if masks is None else Told(masks))
+            craft = asked.craft(beside)
+            return craft if masks is None else InpaintEach(None, masks, **asked.own)
         there = self._folder(masks)
         if there == folder:
             raise UsageError(
@@ -201,6 +201,7 @@ class Batches:
     def _make(
         self, folder: Path, entry: ModelEntry, asked: Asked, craft: Craft[Any], job: Job
     ) -> Finished:
+        entry = craft.needed(entry)
         model = self.workshop.model(entry, craft, job)
         recipe = _recipe(model, entry, asked, craft)
         output = names.results_folder(folder, recipe.mark)
@@ -289,8 +290,7 @@ class _Bar:
 
 def _recipe(model: Model, entry: ModelEntry, asked: Asked, craft: Craft[Any]) -> Recipe:
     """As the command has it, so that either goes on where the other was."""
-    files = store.located(entry)
-    paths = () if files is None else (files.weights, files.autoencoder)
+    files = [store.located(each) for each in (entry, *craft.others)]
     return Recipe(
         entry,
         model.spec,
@@ -298,7 +298,7 @@ def _recipe(model: Model, entry: ModelEntry, asked: Asked, craft: Craft[Any]) ->
         asked.handling,
         model.device,
         model.dtype,
-        "+".join(digest(path) for path in paths if path is not None),
+        "+".join(each.digest() for each in files if each is not None),
         asked.box,
         craft,
     )

@@ -32,6 +32,7 @@ _SUMMARIES = {
     "upscale": "Enlarge a photo",
     "restore": "Mend a photo at its own size",
     "inpaint": "Fill holes in a photo",
+    "face": "Restore the faces of a photo",
 }
 _IMAGE = {"200": {"description": "The result.", "content": {"image/*": {}}}}
 _PROBLEM = {
@@ -231,6 +232,10 @@ def _schemas() -> dict[str, Any]:
         "Estimate": of(
             model=_TEXT,
             seconds={"type": ["number", "null"]},
+            at_least={
+                "type": "boolean",
+                "description": "whether more may show meanwhile: the seconds are of one face.",
+            },
             width={"type": ["integer", "null"]},
             height={"type": ["integer", "null"]},
         ),

@@ -141,7 +141,8 @@ class Service:
         """
         order = self._order(wish)
         photo = order.photo
-        seconds, scale = work.seconds(self.models, order), order.scale
+        craft, scale = order.craft(), order.scale
+        seconds = work.seconds(self.models, order, craft)
         spec = self.models.spec(order.entry)
         if scale is None and spec is not None:
             scale = float(spec.scale)
@@ -149,6 +150,7 @@ class Service:
         return {
             "model": order.entry.name,
             "seconds": None if seconds is None else round(seconds, 3),
+            "at_least": not craft.foreseen,
             "width": None if size is None else size[1],
             "height": None if size is None else size[0],
         }
@@ -221,11 +223,15 @@ class Service:
                 f"The mask {mask.name} is {wide}x{tall}, and {photo.name} is {width}x{height}.",
                 hint="A mask has a pixel for every pixel of the photo, seen upright.",
             )
-        return Order(photo, self.models.find(asked.model, wish.task), asked, mask)
+        entry = self.models.find(asked.model, wish.task)
+        return Order(photo, entry, asked, self.models.find, mask)
 
     def _expected(self, order: Order) -> float | None:
-        seconds = work.seconds(self.models, order)
-        return seconds if self.models.is_here(order.entry) else None
+        craft = order.craft()
+        seconds = work.seconds(self.models, order, craft)
+        needed = (craft.needed(order.entry), *craft.others)
+        known = craft.foreseen and all(map(self.models.is_here, needed))
+        return seconds if known else None
 
     def drop(self, job: Job) -> None:
         """End a job if it is not done, and delete what it gave."""

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from resshift_cli.diffusion.specs import ModelSpec
 from resshift_cli.errors import UsageError, memory_limit
 from resshift_cli.imaging import files, targets
 from resshift_cli.imaging.files import Handling, Loaded
@@ -18,12 +19,12 @@ from resshift_cli.imaging.masks import light
 from resshift_cli.imaging.opening import Header
 from resshift_cli.imaging.sources import Source
 from resshift_cli.restoration import estimate, provenance
-from resshift_cli.restoration.crafts import Craft
+from resshift_cli.restoration.crafts import Craft, Upscale
 from resshift_cli.restoration.model import Model
 from resshift_cli.restoration.settings import Options, Settings
 from resshift_cli.restoration.size import target_size
 from resshift_cli.serving import asking
-from resshift_cli.serving.asking import Asked, Told
+from resshift_cli.serving.asking import Asked, Beside, Told
 from resshift_cli.serving.jobs import Job
 from resshift_cli.serving.photos import Photo
 from resshift_cli.serving.turns import Turns
@@ -39,7 +40,12 @@ from resshift_cli.weights.registry import ModelEntry
 PREVIEW_SIDES = (16, 1024)
 """The least and the most pixels a side of a crop."""
 
-STAGES = {"upscale": "enlarging", "restore": "mending", "inpaint": "filling"}
+STAGES = {
+    "upscale": "enlarging",
+    "restore": "mending",
+    "inpaint": "filling",
+    "face": "restoring faces",
+}
 """What is said while a task is done."""
 
 PLAIN = {"upscale": "bicubic"}
@@ -56,12 +62,14 @@ class Order:
         photo: the input.
         entry: the model.
         asked: how.
+        find: see `asking.Beside`.
         mask: what says where the photo is unknown: another one, alpha or a colour.
     """
 
     photo: Photo
     entry: ModelEntry
     asked: Asked
+    find: Callable[[str], ModelEntry]
     mask: Photo | str | None = None
 
     def craft(self) -> Craft[Any]:
@@ -71,11 +79,12 @@ class Order:
             ResShiftError: it can't be, or not so.
         """
         if not isinstance(self.mask, Photo):
-            return self.asked.craft(None if self.mask is None else Told(self.mask))
+            told = None if self.mask is None else Told(self.mask)
+            return self.asked.craft(Beside(self.find, told))
         with self.mask.source() as source:
             loaded = files.load(source, replace(self.asked.handling, first_frame=True))
             unknown = np.concatenate([light(band) for band in loaded.rows])
-        return self.asked.craft(Told(self.mask.name, unknown))
+        return self.asked.craft(Beside(self.find, Told(self.mask.name, unknown)))
 
     @property
     def scale(self) -> float | None:
@@ -222,7 +231,7 @@ class Workshop:
                 job.begin_stage("writing")
                 targets.save(result.content(), path, overwrite=False)
         told = _told(loaded, size, settings, model, time.monotonic() - started)
-        told |= {"task": craft.task, **craft.facts()}
+        told |= {"task": craft.task, **craft.facts(), **craft.found(), "remark": craft.remark()}
         return Made(path, name, told, order.photo, handling)
 
     def previewing(
@@ -276,7 +285,8 @@ class Workshop:
             _exhibit(name, sight.of_enlarged(pixels, settings.scale), icc)
             for name, pixels in ((PLAIN.get(craft.task, "as it is"), plain), (title, large))
         ]
-        return Shown(_told_of_crop(crop, settings, seconds), shown)
+        told = _told_of_crop(crop, settings, seconds)
+        return Shown({**told, **craft.found(), "remark": craft.remark()}, shown)
 
     def model(self, entry: ModelEntry, craft: Craft[ModelT], job: Job) -> ModelT:
         """A model for a job, fetched and loaded if need be.
@@ -314,8 +324,13 @@ class Workshop:
         return bars
 
 
-def seconds(models: Models, order: Order) -> float | None:
-    """About what an order takes, once its model is loaded; None if that can't be told yet.
+def seconds(models: Models, order: Order, craft: Craft[Any]) -> float | None:
+    """About what an order takes, once its models are loaded; None if that can't be told yet.
+
+    Args:
+        models: what there is.
+        order: it.
+        craft: of the order; of one that is not foreseen, this is what it takes at least.
 
     Raises:
         UsageError: it asks for what can't be.
@@ -323,14 +338,24 @@ def seconds(models: Models, order: Order) -> float | None:
     spec = models.spec(order.entry)
     if spec is None:
         return None
-    craft = order.craft()
     craft.check(spec, order.entry.name)
     how = craft.settings(spec, order.entry.name, order.options)
     height, width = order.photo.size
-    one = estimate.estimate(spec, models.machine, how, height=height, width=width).seconds
     frames = 1 if order.asked.handling.first_frame else order.photo.facts["frames"]
     header = Header(height, width, order.photo.facts["alpha"], frames)
-    return one * craft.computed(header, spec, how)
+    parts = [(spec, how, craft)]
+    for other in craft.others:
+        beside, enlarging = models.spec(other), Upscale()
+        if beside is None:
+            return None
+        asked = craft.asked_of_others(how)
+        parts.append((beside, enlarging.settings(beside, other.name, asked), enlarging))
+
+    def of(spec: ModelSpec, how: Settings, craft: Craft[Any]) -> float:
+        one = estimate.estimate(spec, models.machine, how, height=height, width=width).seconds
+        return one * craft.computed(header, spec, how)
+
+    return sum(of(*part) for part in parts)
 
 
 def _exhibit(title: str, pixels: Any, icc: bytes | None) -> Exhibit:

@@ -91,7 +91,7 @@ def test_tasks_have_options_and_models_of_their_own(client: httpx2.Client, photo
     for data in ({"scale": "2"}, {"model": "tiny-x4"}, {"strength": "2"}):
         assert client.post("/api/restore", files=sent(photo), data=data).status_code == 400
     other = client.post("/api/estimate", files=sent(photo), data={"task": "paint"})
-    assert other.json()["hint"] == "Choose one of upscale, restore, inpaint."
+    assert other.json()["hint"] == "Choose one of upscale, restore, inpaint, face."
 
 
 def test_a_preview_shows_a_mended_crop_beside_what_it_was(

@@ -12,10 +12,14 @@ import httpx2
 import numpy as np
 import pytest
 from command_line import Run, make_photo
+from drawn_faces import face
 from numpy.typing import NDArray
 from PIL import Image
 from playwright.sync_api import Browser, ConsoleMessage, Page, Response, expect
 from serving_bench import Serve
+
+from resshift_cli.imaging import detection
+from resshift_cli.restoration.face_restorer import FaceRestorer, Found
 
 SOON = 60_000  # milliseconds, on a machine that has other things to do
 HOSTILE = "<img src=x onerror=document.title='run'>&amp;'\u202egnp.png"
@@ -269,7 +273,46 @@ def test_each_task_has_models_and_settings_of_its_own(visit: Visit, photo: Path)
     expect(page.get_by_label("Size", exact=True)).to_be_hidden()
     page.get_by_text("More", exact=True).click()
     expect(page.get_by_label("strength")).to_be_visible()
+    expect(page.locator("#terms")).to_contain_text("Run `resshift models pull deblur`")
+    expect(page.get_by_role("button", name="Mend")).to_be_disabled()
+    page.get_by_label("Model", exact=True).select_option("mends")
     expect(page.get_by_role("button", name="Mend")).to_be_enabled()
     page.get_by_label("Task").select_option("Enlarge")
     expect(page.get_by_label("strength")).to_have_count(0)
     expect(page.get_by_label("Size", exact=True)).to_be_visible()
+
+
+def test_faces_are_restored_over_a_larger_background(
+    visit: Visit, photo: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = Found((face(16, 10 + 6j, 0.2),), turned=1)
+    monkeypatch.setattr(FaceRestorer, "find", lambda *arguments: found)
+    page = visit()
+    drop(page, photo)
+    page.get_by_label("Task").select_option("Restore faces")
+    page.get_by_label("Model", exact=True).select_option("people")
+    page.get_by_label("Steps").fill("1")
+    page.get_by_label("Size", exact=True).fill("2")
+    expect(page.locator("#estimate")).to_have_text(re.compile("^40 × 24, at least about"))
+    page.get_by_text("More", exact=True).click()
+    expect(page.get_by_label("background").locator("option").nth(2)).to_have_text("tiny-x4")
+    page.get_by_role("button", name="Restore", exact=True).click()
+    expect(page.locator("#told")).to_contain_text("1 face, 1 turned away")
+    expect(page.locator("#title")).to_have_text("photo_faces.png")
+
+
+def test_what_can_t_run_here_says_why(
+    visit: Visit, photo: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(detection, "find_spec", lambda name: None)
+    page = visit()
+    drop(page, photo)
+    page.get_by_label("Task").select_option("Restore faces")
+    page.get_by_label("Model", exact=True).select_option("people")
+    expect(page.locator("#terms")).to_contain_text("pip install 'resshift[face]'")
+    restore = page.get_by_role("button", name="Restore", exact=True)
+    expect(restore).to_be_disabled()
+    expect(page.get_by_role("alert")).to_be_hidden()
+    page.get_by_text("More", exact=True).click()
+    page.get_by_label("aligned").check()
+    expect(restore).to_be_enabled()

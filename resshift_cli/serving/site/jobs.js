@@ -69,6 +69,7 @@ export class Jobs {
     const steps = `${result.steps} step${result.steps === 1 ? "" : "s"}`;
     if (result.strength !== undefined) facts.push(`strength ${result.strength}`);
     facts.push(job.model, steps, `detail ${result.detail}`, `seed ${result.seed}`);
+    if (result.remark) facts.push(result.remark);
     byId("told").textContent = [...facts, `${result.seconds.toFixed(1)} s`].join(", ");
     for (const each of result.warnings ?? []) byId("told").append(` ${each}`);
     byId("alone").href = `${place}/view`;
@@ -124,7 +125,8 @@ class Row {
     if (state === "cancelled") return "cancelled";
     if (state === "done" && this.job.kind === "batch") return told(result);
     if (state === "done") {
-      return [model, isWhole(this.job) ? `${result.width} × ${result.height}` : "preview"].join(", ");
+      const what = isWhole(this.job) ? `${result.width} × ${result.height}` : "preview";
+      return [model, what, result.remark].filter(Boolean).join(", ");
     }
     const share = progress > 0 ? ` ${Math.floor(progress * 100)}%` : "";
     const rest = left === null ? "" : `, about ${duration(left)} left`;

@@ -5,8 +5,9 @@ import * as api from "./api.js";
 const byId = (id) => document.getElementById(id);
 const OWN = ["model", "scale", "width", "height", "detail", "steps", "seed"];
 // Of the others.
-const FIRST = ["strength", "grow", "feather", "format", "quality", "depth", "lossless", "strip_metadata"];
-const VERBS = { upscale: "Enlarge", restore: "Mend", inpaint: "Fill" };
+const FIRST = ["strength", "grow", "feather", "aligned", "only_largest", "blend", "min_size", "background"]
+  .concat(["format", "quality", "depth", "lossless", "strip_metadata"]);
+const VERBS = { upscale: "Enlarge", restore: "Mend", inpaint: "Fill", face: "Restore" };
 const OFTEN = 300; // milliseconds without a change, before an estimate is asked for
 
 export function size(bytes) {
@@ -60,6 +61,8 @@ export class Settings {
     others.sort((one, other) => rank(one) - rank(other));
     byId("more").replaceChildren(...others.map(([name, option]) => this._field(name, option)));
     byId("sizes").hidden = !("scale" in options);
+    for (const each of byId("measure").options) each.disabled = each.value !== "scale" && !("width" in options);
+    if (byId("measure").selectedOptions[0].disabled) byId("measure").value = "scale";
     byId("make").textContent = VERBS[task];
     byId("preview").hidden = task === "inpaint";
     this._showModel();
@@ -73,14 +76,27 @@ export class Settings {
       return label;
     }
     const field = element("div", { className: "field", title: option.description });
-    const input = option.enum
+    const choices = name === "background" ? this._backgrounds() : option.enum;
+    const input = choices
       ? element("select", { name })
       : element("input", { name, type: option.type === "string" ? "text" : "number", step: "any" });
     input.id = `option-${name}`;
-    if (option.enum) input.append(new Option("as usual", ""), ...option.enum.map((each) => new Option(each)));
+    if (choices) input.append(new Option("as usual", ""), ...choices.map((each) => new Option(each)));
     else input.placeholder = "as usual";
     field.append(element("label", { htmlFor: input.id, textContent: words }), input);
     return field;
+  }
+
+  /** What faces may be put over, by name. */
+  _backgrounds() {
+    return ["none", ...this.models.filter(({ task }) => task === "upscale").map(({ name }) => name)];
+  }
+
+  /** Whether what is asked for can't be done here, whatever the photo. */
+  get isBlocked() {
+    const aligned = byId("more").querySelector("[name=aligned]");
+    const { missing = null } = this.model ?? {}; // none while another task is being chosen
+    return missing !== null && !aligned?.checked;
   }
 
   _showModel() {
@@ -95,7 +111,9 @@ export class Settings {
     if (!model.commercial) {
       terms.append(" ", element("span", { className: "warning", textContent: "No commercial use." }));
     }
-    if (!model.here) terms.append(` ${size(model.bytes)} are fetched first.`);
+    if (model.missing !== null) {
+      terms.append(" ", element("span", { className: "warning", textContent: model.missing }));
+    } else if (!model.here) terms.append(` ${size(model.bytes)} are fetched first.`);
     byId("steps").placeholder = model.steps ?? "";
     byId("steps").max = model.steps ?? "";
     byId("size").placeholder = model.scale ?? "";
@@ -129,7 +147,7 @@ export class Settings {
 
   /** Something is asked for otherwise: say what it would take. */
   changed() {
-    const ready = this.given.isThere;
+    const ready = this.given.isThere && !this.isBlocked;
     byId("make").disabled = !ready;
     byId("preview").disabled = !ready;
     clearTimeout(this.timer);
@@ -147,7 +165,8 @@ export class Settings {
     let trouble = null;
     try {
       const told = await api.estimate({ ...this.fields(), ...(await this.given.fields()) });
-      const time = told.seconds === null ? "" : `, about ${duration(told.seconds)}`;
+      const about = told.at_least ? "at least about" : "about";
+      const time = told.seconds === null ? "" : `, ${about} ${duration(told.seconds)}`;
       words = told.width === null ? "" : `${told.width} × ${told.height}${time}`;
     } catch (error) {
       trouble = error;

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from resshift_cli.errors import InputMissingError, UsageError, printable
 from resshift_cli.imaging.folders import EXTENSIONS
-from resshift_cli.imaging.masks import Mask, Rectangle
+from resshift_cli.imaging.masks import Mask
 from resshift_cli.restoration.crafts import Filling, Inpaint
+
+FILES = "files"  # in place of what a mask's own file is called
 
 
 @dataclass(frozen=True)
@@ -17,25 +19,17 @@ class InpaintEach(Filling):
     """Fills the holes of a folder's images.
 
     Attributes:
+        mask: what tells in every image; where there is a folder, its shape is `FILES`.
         folder: masks that are called as the images are, in folders of the same names; another
             extension will do.
-        shape: what tells in place of a folder: see `Mask.shape`.
-        boxes: see `Mask`; the same in every image.
-        invert: likewise.
-        grow: likewise.
-        feather: likewise.
     """
 
+    mask: Mask
     folder: Path | None = None
-    shape: str | None = None
-    boxes: tuple[Rectangle, ...] = ()
-    invert: bool = False
-    grow: int = 0
-    feather: int = 0
 
     def facts(self) -> dict[str, Any]:
         """See `Craft.facts`; where the folder lies makes no difference, and what is in it does."""
-        facts = self._mask(self.shape if self.folder is None else "files").facts()
+        facts = self.mask.facts()
         return {"masks": facts.pop("mask"), **facts}
 
     def of(self, place: str) -> Inpaint:
@@ -46,11 +40,8 @@ class InpaintEach(Filling):
             UsageError: it has several.
         """
         if self.folder is None:
-            return Inpaint(self._mask(self.shape))
-        return Inpaint(self._mask(str(self._file(self.folder, place))))
-
-    def _mask(self, shape: str | None) -> Mask:
-        return Mask(shape, self.boxes, self.invert, self.grow, self.feather)
+            return Inpaint(self.mask)
+        return Inpaint(replace(self.mask, shape=str(self._file(self.folder, place))))
 
     def _file(self, folder: Path, place: str) -> Path:
         path = folder / place

@@ -158,8 +158,7 @@ def _restore(what: What, folder: str, enlarging: Enlarging) -> Craft[Any]:
 
 
 def _inpaint(what: What, folder: str, enlarging: Enlarging) -> Craft[Any]:
-    from resshift_cli.batch.masks import InpaintEach
-    from resshift_cli.imaging.masks import Mask
+    from resshift_cli.batch.masks import FILES, InpaintEach
 
     told, masks, how = what.where.masks, what.folder(), what.where.holes
     if told is None and not how.box:
@@ -167,10 +166,9 @@ def _inpaint(what: What, folder: str, enlarging: Enlarging) -> Craft[Any]:
             "Nothing says which pixels are to be filled.",
             hint="Give a folder of masks (--masks DIR), alpha or '#rrggbb', or rectangles (--box).",
         )
-    options = (how.boxes(), how.invert, how.grow, how.feather)
-    Mask(told, *options)  # or it is refused now
     if masks is None:
-        return InpaintEach(None, told, *options)
+        return InpaintEach(how.mask(told))
+    mask = how.mask(FILES)
     if not masks.is_dir():
         kind: Any = UsageError if masks.exists() else InputMissingError
         raise kind(
@@ -182,7 +180,7 @@ def _inpaint(what: What, folder: str, enlarging: Enlarging) -> Craft[Any]:
             f"{printable(masks)} is the folder of the images themselves.",
             hint="Give another one with --masks; it may lie within.",
         )
-    return InpaintEach(masks.absolute(), None, *options)
+    return InpaintEach(mask, masks.absolute())
 
 
 def _face(what: What, folder: str, enlarging: Enlarging) -> Craft[Any]:

@@ -11,7 +11,7 @@ from resshift_cli.commands import values
 from resshift_cli.commands.groups import Options
 
 if TYPE_CHECKING:
-    from resshift_cli.imaging.masks import Rectangle
+    from resshift_cli.imaging.masks import Mask
 
 MOST_PIXELS = 1024  # that a hole grows by, or its edge is wide
 
@@ -52,8 +52,13 @@ class Holes(Options):
         ),
     ] = 0
 
-    def boxes(self) -> tuple[Rectangle, ...]:
-        """As `imaging.masks` has them."""
-        from resshift_cli.imaging.masks import Rectangle
+    def mask(self, shape: str | None) -> Mask:
+        """As `imaging.masks` has it, with what tells besides; see there.
 
-        return tuple(Rectangle(b.x, b.y, b.width, b.height) for b in self.box or ())
+        Raises:
+            UsageError: nothing is told, or what can't be.
+        """
+        from resshift_cli.imaging.masks import Mask, Rectangle
+
+        boxes = tuple(Rectangle(b.x, b.y, b.width, b.height) for b in self.box or ())
+        return Mask(shape, boxes, self.invert, self.grow, self.feather)

@@ -46,10 +46,7 @@ class Where(Options):
         Raises:
             UsageError: nothing is told, or what can't be.
         """
-        from resshift_cli.imaging.masks import Mask
-
-        how = self.holes
-        return Mask(self.mask, how.boxes(), how.invert, how.grow, how.feather)
+        return self.holes.mask(self.mask)
 
 
 @dataclass(frozen=True, slots=True)

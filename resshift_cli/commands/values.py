@@ -12,7 +12,7 @@ from pathlib import Path
 
 import typer
 
-from resshift_cli.errors import OutputError, ResShiftError
+from resshift_cli.errors import OutputError, ResShiftError, UsageError
 
 DEFAULT_MODEL = "realsr-x4-v2"
 DEFAULT_VARIABLE = "RESSHIFT_MODEL"
@@ -258,7 +258,10 @@ class Area:
 
 def area(text: str | Area) -> Area:
     """A rectangle such as 10,20,300,40."""
-    match = re.fullmatch(r"(\d{1,9}),(\d{1,9}),([1-9]\d{0,8}),([1-9]\d{0,8})", str(text))
-    if match is None:
-        raise typer.BadParameter(f"'{text}' is no X,Y,WIDTH,HEIGHT, such as 10,20,300,40.")
-    return Area(*map(int, match.groups()))
+    from resshift_cli.imaging.masks import Rectangle
+
+    try:
+        found = Rectangle.of(str(text))
+    except UsageError as error:
+        raise typer.BadParameter(f"{error} {error.hint}") from error
+    return Area(found.x, found.y, found.width, found.height)

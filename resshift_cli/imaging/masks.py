@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -22,6 +22,9 @@ Unknown = NDArray[np.bool_]
 ALPHA = "alpha"
 """What stands for the photo's own transparency in place of a mask's file."""
 
+FARTHEST = 1024
+"""Most pixels that a hole grows by, or its edge is wide."""
+
 
 @dataclass(frozen=True, slots=True)
 class Rectangle:
@@ -31,6 +34,21 @@ class Rectangle:
     y: int
     width: int
     height: int
+
+    @classmethod
+    def of(cls, text: str) -> Self:
+        """One that is written so: 10,20,300,40.
+
+        Raises:
+            UsageError: it is not.
+        """
+        match = re.fullmatch(r"(\d{1,9}),(\d{1,9}),([1-9]\d{0,8}),([1-9]\d{0,8})", text)
+        if match is None:
+            raise UsageError(
+                f"'{printable(text)}' is no X,Y,WIDTH,HEIGHT.",
+                hint="Give pixels from the left, from the top, across and down, as 10,20,300,40.",
+            )
+        return cls(*map(int, match.groups()))
 
     def __str__(self) -> str:
         """As it is typed."""
@@ -74,6 +92,10 @@ class Hole:
             share[place] *= 0.5 - 0.5 * np.cos(np.pi * np.minimum(depth, 1)).astype(np.float32)
         return cls(unknown, share, opaque)
 
+    def part(self, rows: slice, columns: slice) -> Self:
+        """What of it is in a part of the image."""
+        return replace(self, unknown=self.unknown[rows, columns], share=self.share[rows, columns])
+
     def filled(self, band: Pixels, top: int, left: int, filling: Pixels) -> Pixels:
         """Rows of the image with what fills the hole in them; all else is bit for bit as it was.
 
@@ -103,11 +125,12 @@ class Mask:
         shape: an image that is white, or light, where they are; `alpha` for what is transparent in
             the photo itself; a colour such as `#ff00ff` that the photo has there; or None. Where
             `light` is given, what that is called.
-        boxes: rectangles of them, besides.
+        boxes: rectangles of them, besides: pixels from the left, from the top, across and down, as
+            10,20,300,40.
         invert: whether to fill all else: what is told is what is known.
-        grow: how many pixels around it are taken for unknown as well.
+        grow: how many pixels around it are taken for unknown as well, up to `FARTHEST`.
         feather: along how many pixels from the edge inwards the photo goes over into what is
-            filled.
+            filled, likewise.
         light: where an image is light that was read already.
     """
 
@@ -126,6 +149,11 @@ class Mask:
                 "Nothing says which pixels are to be filled.",
                 hint="Give a mask (--mask FILE, alpha or '#rrggbb'), or rectangles (--box).",
             )
+        for name, reach in (("grow", self.grow), ("feather", self.feather)):
+            if not 0 <= reach <= FARTHEST:
+                raise UsageError(
+                    f"'{name}' can't be {reach} pixels.", hint=f"Choose 0 to {FARTHEST}."
+                )
         if self.is_alpha and self.feather > self.grow:
             raise UsageError(
                 "A feathered edge shows the photo's own pixels, and there are none where it is "

@@ -11,6 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, Unpack
 
+import numpy as np
+from numpy.typing import NDArray
+
 from resshift_cli.imaging.masks import Hole, Mask
 from resshift_cli.system.digests import digest
 
@@ -28,6 +31,9 @@ if TYPE_CHECKING:
     from resshift_cli.weights.store import Files
 
 ModelT = TypeVar("ModelT", bound="Model")
+
+Where = NDArray[np.bool_]
+"""True where something is."""
 
 
 class Craft(Generic[ModelT]):
@@ -129,6 +135,22 @@ class Craft(Generic[ModelT]):
         Raises:
             ResShiftError: it can't.
         """
+
+    def where(self, model: ModelT, loaded: Loaded) -> Where | None:
+        """Where in an image that was not refused something is done, (H, W); None: everywhere.
+
+        Raises:
+            ResShiftError: that can't be found.
+        """
+        return None
+
+    def part(self, rows: slice, columns: slice) -> Craft[ModelT]:
+        """The same for a part of an image that was not refused.
+
+        Raises:
+            UsageError: nothing is done there.
+        """
+        return self
 
     def share(self, spec: ModelSpec, settings: Settings) -> float:
         """What is computed of the tiles of an image that was not refused, 0 to 1."""
@@ -279,6 +301,19 @@ class Inpaint(Filling):
         name = loaded.source.name
         self._hole = self.mask.hole(loaded.rows, loaded.shape, name)
         self.mask.check(self._hole, name)
+
+    def where(self, model: Inpainter, loaded: Loaded) -> Where | None:
+        """See `Craft.where`: in the hole."""
+        return None if self._hole is None else self._hole.unknown
+
+    def part(self, rows: slice, columns: slice) -> Inpaint:
+        """See `Craft.part`."""
+        assert self._hole is not None  # or the image was never looked at
+        hole = self._hole.part(rows, columns)
+        self.mask.check(hole, "this part of the photo")
+        part = Inpaint(Mask("part", light=hole.unknown))
+        part._hole = hole
+        return part
 
     def share(self, spec: ModelSpec, settings: Settings) -> float:
         """See `Craft.share`."""

@@ -6,14 +6,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Unpack
 
+import numpy as np
+
 from resshift_cli.imaging.faces import check_cut_out
-from resshift_cli.restoration.crafts import Craft
+from resshift_cli.restoration.crafts import Craft, Where
 
 if TYPE_CHECKING:
     from resshift_cli.diffusion.specs import ModelSpec
     from resshift_cli.imaging.files import Enlarge, Loaded
     from resshift_cli.imaging.opening import Header
-    from resshift_cli.restoration.face_restorer import FaceRestorer, Found
+    from resshift_cli.restoration.face_restorer import FaceRestorer, Found, Which
     from resshift_cli.restoration.model import Resources
     from resshift_cli.restoration.settings import Settings
     from resshift_cli.restoration.upscaler import Upscaler
@@ -128,6 +130,22 @@ class Portray(Craft["FaceRestorer"]):
         if self.aligned:
             check_cut_out(*loaded.size, loaded.source.name)
 
+    def where(self, model: FaceRestorer, loaded: Loaded) -> Where | None:
+        """See `Craft.where`: in the largest face that is restored, and around it."""
+        from resshift_cli.imaging import faces
+        from resshift_cli.imaging.alpha import visible
+
+        height, width, channels = loaded.shape
+        where = np.zeros((height, width), bool)
+        if self.aligned:
+            return ~where
+        photo = visible(loaded.rows, channels)
+        found = model.find(photo, (height, width, 1 if channels < 3 else 3), self._which())
+        for face in found.restored[-1:]:
+            region = faces.seen(face.upright).within(height, width)
+            where[region.top : region.bottom, region.left : region.right] = True
+        return where if found.restored else None
+
     def computed(self, header: Header, spec: ModelSpec, settings: Settings) -> float:
         """See `Craft.computed`: as if each had one face, and the background took nothing."""
         from resshift_cli.restoration.settings import grid
@@ -161,11 +179,16 @@ class Portray(Craft["FaceRestorer"]):
 
     def run(self, model: FaceRestorer, settings: Settings) -> Enlarge:
         """See `Craft.run`."""
-        from resshift_cli.restoration.face_restorer import Background, Which
+        from resshift_cli.restoration.face_restorer import Background
 
-        which, background = Which(self.aligned, self.blend, self.min_size, self.only_largest), None
+        background = None
         if self._upscaler is not None:
             usual = self._upscaler.settings(**self.tiles)
             background = Background(self._upscaler, usual)
         self._found = []  # those of the image, or the frames, at hand
-        return model.restoring(settings, which, background, self._found.append)
+        return model.restoring(settings, self._which(), background, self._found.append)
+
+    def _which(self) -> Which:
+        from resshift_cli.restoration.face_restorer import Which
+
+        return Which(self.aligned, self.blend, self.min_size, self.only_largest)

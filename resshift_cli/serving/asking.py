@@ -28,7 +28,7 @@ from resshift_cli.errors import UsageError, printable
 from resshift_cli.imaging import detection
 from resshift_cli.imaging.files import Handling
 from resshift_cli.imaging.formats import FORMATS, SaveOptions
-from resshift_cli.imaging.masks import Mask, Unknown
+from resshift_cli.imaging.masks import Mask, Rectangle, Unknown
 from resshift_cli.restoration import settings as choosing
 from resshift_cli.restoration.crafts import Craft, Inpaint, Restore, Upscale
 from resshift_cli.restoration.face_restorer import FaceOptions, Which
@@ -46,6 +46,7 @@ _TYPES = {
     SupportsFloat: "number",
     float: "number",
     str: "string",
+    Rectangle: "array",
 }
 _CHOICES = {
     "color_fix": COLOUR_FIXES,
@@ -77,14 +78,18 @@ class Option:
     def schema(self) -> dict[str, Any]:
         """It in JSON Schema."""
         known: dict[str, Any] = {"type": self.type, "description": self.text}
+        if self.type == "array":
+            known["items"] = {"type": "string"}
         return {**known, "enum": list(self.choices)} if self.choices else known
 
     def read(self, value: object) -> object:
         """A value of JSON, or the text of a form's field.
 
         Raises:
-            UsageError: it is of another type.
+            UsageError: it is of another type, or a text that can't be.
         """
+        if self.type == "array":
+            return self._boxes(value)
         found = self._of_text(value.strip()) if isinstance(value, str) else value
         fits = {
             "boolean": isinstance(found, bool),
@@ -95,6 +100,16 @@ class Option:
         if not fits[self.type] or (self.choices and found not in self.choices):
             raise UsageError(f"'{self.name}' can't be {_shown(value)}.", hint=self._way_out())
         return found
+
+    def _boxes(self, value: object) -> tuple[Rectangle, ...]:
+        """Rectangles in a list, or in a text with blanks between them."""
+        texts = value.split() if isinstance(value, str) else value
+        if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
+            raise UsageError(
+                f"'{self.name}' can't be {_shown(value)}.",
+                hint="Give a list of texts such as 10,20,300,40.",
+            )
+        return tuple(Rectangle.of(text) for each in texts for text in each.split())
 
     def _of_text(self, text: str) -> object:
         if self.type == "boolean":
@@ -191,14 +206,16 @@ class Kind:
 
 
 def _inpaint(asked: Asked, beside: Beside) -> Craft[Any]:
-    mask = beside.mask
-    if mask is None:
+    mask, own = beside.mask, asked.own
+    if mask is None and not own.get("boxes"):
         raise UsageError(
             "Nothing says which pixels are to be filled.",
             hint="Give a mask: an image as large as the photo that is white there, alpha, or a "
-            "colour such as #ff00ff.",
+            "colour such as #ff00ff; or boxes such as 10,20,300,40.",
         )
-    return Inpaint(Mask(mask.shape, light=mask.light, **asked.own))
+    if mask is None:
+        return Inpaint(Mask(**own))
+    return Inpaint(Mask(mask.shape, light=mask.light, **own))
 
 
 def _restore(asked: Asked, beside: Beside) -> Craft[Any]:

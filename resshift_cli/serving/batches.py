@@ -14,14 +14,14 @@ from typing import Any
 from resshift_cli.batch import ledger, names, places, runner, survey
 from resshift_cli.batch.gauge import Gauge
 from resshift_cli.batch.ledger import Ledger
-from resshift_cli.batch.masks import InpaintEach
+from resshift_cli.batch.masks import FILES, InpaintEach
 from resshift_cli.batch.plan import Plan
 from resshift_cli.batch.recipe import Recipe
 from resshift_cli.batch.record import Record
 from resshift_cli.batch.runner import Runner, Watch
 from resshift_cli.errors import InputMissingError, UsageError, printable
 from resshift_cli.imaging.folders import Selection, Tree
-from resshift_cli.imaging.masks import ALPHA
+from resshift_cli.imaging.masks import ALPHA, Mask
 from resshift_cli.restoration import fitting
 from resshift_cli.restoration.crafts import Craft, Inpaint
 from resshift_cli.restoration.model import Model
@@ -178,13 +178,13 @@ class Batches:
         if masks is None or masks == ALPHA or masks.startswith("#"):
             beside = Beside(self.workshop.models.find, None if masks is None else Told(masks))
             craft = asked.craft(beside)
-            return craft if masks is None else InpaintEach(None, masks, **asked.own)
+            return InpaintEach(craft.mask) if isinstance(craft, Inpaint) else craft
         there = self._folder(masks)
         if there == folder:
             raise UsageError(
                 "The folder of masks is that of the photos themselves.", hint="Name another one."
             )
-        return UnlinkedMasks(there, None, **asked.own)
+        return UnlinkedMasks(Mask(FILES, **asked.own), there)
 
     def _folder(self, name: str) -> Path:
         parts = self.root.parts(name)

@@ -30,6 +30,8 @@ SOURCES = ("image", "path", "photo")
 async def values(request: Request) -> AsyncIterator[dict[str, Any]]:
     """The fields of a request, JSON or a form; files among them are there until the end.
 
+    A field that a form has several times is a list.
+
     Raises:
         UsageError: it is neither, or can't be read.
     """
@@ -45,7 +47,8 @@ async def values(request: Request) -> AsyncIterator[dict[str, Any]]:
         )
     form = await _form(request)
     try:
-        yield dict(form.multi_items())
+        named = {name: form.getlist(name) for name in form}
+        yield {name: found if len(found) > 1 else found[0] for name, found in named.items()}
     finally:
         await form.close()
 

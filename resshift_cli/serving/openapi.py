@@ -27,6 +27,7 @@ _MASK = {
     },
     "mask_path": {**_TEXT, "description": "a mask under the service's folder (--root)."},
 }
+_CROP = {"x": _WHOLE, "y": _WHOLE, "size": _WHOLE}
 _MASKS = {**_TEXT, "description": "for inpaint: a folder of masks below the root, or as `mask`."}
 _SUMMARIES = {
     "upscale": "Enlarge a photo",
@@ -97,10 +98,10 @@ def _of_photos() -> dict[str, Any]:
         **{f"/api/{task}": {"post": _making(task, accepted)} for task in TASKS},
         "/api/preview": {
             "post": _operation(
-                "Do one crop of a photo, the busiest or that around x, y, beside what it is "
-                "without. Not of inpaint.",
+                "Do one crop of a photo beside what it is without: around x, y, or else around the "
+                "hole or the largest face, or the busiest.",
                 accepted,
-                body=_body(image=True, options=TASKS, task=_TASK, x=_WHOLE, y=_WHOLE, size=_WHOLE),
+                body=_body(image=True, options=TASKS, task=_TASK, **_CROP, **_MASK),
             )
         },
         "/api/folders": {

@@ -180,10 +180,7 @@ class Service:
         """
         order = self._order(wish)
         work = self.workshop.previewing(order, at, side)
-        expected = self._expected(order)
-        if expected is not None:
-            height, width = order.photo.size
-            expected *= min(1.0, side * side / (height * width))
+        expected = self._expected(order, side)
         return self._add("preview", order, work, expected, client)
 
     def batch(
@@ -226,9 +223,9 @@ class Service:
         entry = self.models.find(asked.model, wish.task)
         return Order(photo, entry, asked, self.models.find, mask)
 
-    def _expected(self, order: Order) -> float | None:
+    def _expected(self, order: Order, side: int | None = None) -> float | None:
         craft = order.craft()
-        seconds = work.seconds(self.models, order, craft)
+        seconds = work.seconds(self.models, order, craft, side)
         needed = (craft.needed(order.entry), *craft.others)
         known = craft.foreseen and all(map(self.models.is_here, needed))
         return seconds if known else None

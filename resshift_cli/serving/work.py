@@ -33,7 +33,7 @@ from resshift_cli.system.device import precision_name
 from resshift_cli.system.memory import collected
 from resshift_cli.system.progress import Bar, Bars, calling, silent
 from resshift_cli.viewing import crops, exhibits, preview
-from resshift_cli.viewing.crops import Crop, Sight
+from resshift_cli.viewing.crops import CONTEXT, Crop, Sight
 from resshift_cli.viewing.exhibits import Exhibit
 from resshift_cli.weights.registry import ModelEntry
 
@@ -237,17 +237,13 @@ class Workshop:
     def previewing(
         self, order: Order, at: tuple[int, int] | None, side: int
     ) -> Callable[[Job], Shown]:
-        """What makes a preview of the square of so many pixels around a place, or the busiest.
+        """What makes a preview of the square of so many pixels around a place.
+
+        By default that is where something is done, or the busiest one if that is everywhere.
 
         Raises:
-            UsageError: the square is too small or large, the place not in the photo, or the task
-                has no use for it.
+            UsageError: the square is too small or large, or the place not in the photo.
         """
-        if asking.TASKS[order.asked.task].is_masked:
-            raise UsageError(
-                "There is no preview of what is filled.",
-                hint="Have it filled: what the hole does not touch is not computed.",
-            )
         least, most = PREVIEW_SIDES
         if not least <= side <= most:
             raise UsageError(
@@ -263,15 +259,23 @@ class Workshop:
         return lambda job: self._preview(order, at, side, job)
 
     def _preview(self, order: Order, at: tuple[int, int] | None, side: int, job: Job) -> Shown:
-        craft = order.craft()
+        craft, masked = order.craft(), asking.TASKS[order.asked.task].is_masked
         model = self.model(order.entry, craft, job)
         settings = craft.settings(model.spec, order.entry.name, order.options)
         settings = replace(settings, wrap="none")
         job.begin_stage("reading")
         with order.photo.source() as source:
             loaded = files.load(source, replace(order.asked.handling, first_frame=True))
-            crop = crops.chosen(loaded.rows, at, side, loaded.size)
-            sight = Sight.of(crop, loaded.rows, loaded.size)
+            craft.refuse(loaded)
+            where = craft.where(model, loaded)
+            is_whole = where is not None and where.all()
+            if where is None or (at is not None and not is_whole):
+                crop = crops.chosen(loaded.rows, at, side, loaded.size)
+            else:
+                crop = crops.over(where, side, PREVIEW_SIDES[1] if masked else max(loaded.size))
+            context = max(CONTEXT, (settings.tile - side) // 2) if masked else CONTEXT
+            sight = Sight.of(crop, loaded.rows, loaded.size, context)
+            craft = craft.part(*sight.seen.slices)
         with memory_limit("Choose a smaller crop."), self.turns:
             job.begin_stage(STAGES[craft.task])
             started, shape = time.monotonic(), sight.pixels.shape
@@ -324,13 +328,16 @@ class Workshop:
         return bars
 
 
-def seconds(models: Models, order: Order, craft: Craft[Any]) -> float | None:
+def seconds(
+    models: Models, order: Order, craft: Craft[Any], side: int | None = None
+) -> float | None:
     """About what an order takes, once its models are loaded; None if that can't be told yet.
 
     Args:
         models: what there is.
         order: it.
         craft: of the order; of one that is not foreseen, this is what it takes at least.
+        side: pixels a side of a crop, if that is what is made.
 
     Raises:
         UsageError: it asks for what can't be.
@@ -352,8 +359,11 @@ def seconds(models: Models, order: Order, craft: Craft[Any]) -> float | None:
         parts.append((beside, enlarging.settings(beside, other.name, asked), enlarging))
 
     def of(spec: ModelSpec, how: Settings, craft: Craft[Any]) -> float:
-        one = estimate.estimate(spec, models.machine, how, height=height, width=width).seconds
-        return one * craft.computed(header, spec, how)
+        computed, size = craft.computed(header, spec, how), (height, width)  # or it is refused
+        if side is not None:
+            computed, size = 1.0, (min(side, height), min(side, width))
+        one = estimate.estimate(spec, models.machine, how, height=size[0], width=size[1])
+        return one.seconds * computed
 
     return sum(of(*part) for part in parts)
 

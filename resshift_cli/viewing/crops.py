@@ -27,6 +27,12 @@ class Crop:
     width: int
     height: int
 
+    @property
+    def slices(self) -> tuple[slice, slice]:
+        """Its rows and columns."""
+        rows = slice(self.top, self.top + self.height)
+        return rows, slice(self.left, self.left + self.width)
+
     def cut(self, rows: Iterable[Pixels]) -> Pixels:
         """It out of the bands (n, W, C) of the photo."""
         parts, top = [], 0
@@ -51,7 +57,7 @@ class Crop:
 
 @dataclass(frozen=True, slots=True)
 class Sight:
-    """A crop with a little of the photo around it, which models are shown as well.
+    """A crop with some of the photo around it, which models are shown as well.
 
     Attributes:
         crop: what is looked at.
@@ -64,9 +70,18 @@ class Sight:
     pixels: Pixels
 
     @classmethod
-    def of(cls, crop: Crop, rows: Iterable[Pixels], size: tuple[int, int]) -> Sight:
-        """A crop of the bands (n, W, C) of a photo of that height and width."""
-        seen = crop.grown(CONTEXT, size)
+    def of(
+        cls, crop: Crop, rows: Iterable[Pixels], size: tuple[int, int], context: int = CONTEXT
+    ) -> Sight:
+        """A crop of a photo.
+
+        Args:
+            crop: it.
+            rows: bands (n, W, C) of the photo.
+            size: height and width of the photo.
+            context: pixels around the crop that are shown to a model.
+        """
+        seen = crop.grown(context, size)
         return cls(crop, seen, seen.cut(rows))
 
     def of_enlarged(self, pixels: Pixels, scale: float) -> Pixels:
@@ -97,6 +112,23 @@ def chosen(
 ) -> Crop:
     """The square around a point, or the busiest where there is none; see those two."""
     return busiest(rows, side, size) if point is None else around(point, side, size)
+
+
+def over(where: NDArray[np.bool_], side: int, most: int) -> Crop:
+    """The square around what is true, or where most of its edge is.
+
+    Args:
+        where: (H, W) of the photo, true somewhere.
+        side: of the square.
+        most: up to which it is larger where what is true is so.
+    """
+    height, width = where.shape
+    (top, bottom), (left, right) = (np.flatnonzero(where.any(axis))[[0, -1]] for axis in (1, 0))
+    extent = int(max(bottom - top, right - left)) + 1
+    if extent > max(side, most):
+        return busiest([where[..., None].astype(np.float32)], side, (height, width))
+    middle = int(left + right + 1) // 2, int(top + bottom + 1) // 2
+    return around(middle, max(side, extent), (height, width))
 
 
 def busiest(rows: Iterable[Pixels], side: int, size: tuple[int, int]) -> Crop:

@@ -186,6 +186,22 @@ def test_pipes_restore_faces_too(drawn: Path, photo: Path) -> None:
         assert image.size == (40, 24)
 
 
+def test_a_preview_is_of_the_largest_face_or_of_all_that_is_cut_out(
+    client: httpx2.Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(FaceRestorer, "find", lambda *arguments: Found((face(40, 200 + 100j),)))
+    photo = make_photo(tmp_path / "photo.png", 300, 200)
+    data = {"task": "face", "model": "people", "steps": "1", "size": "32"}
+    job = ended(client, client.post("/api/preview", files=sent(photo), data=data))
+    crop = job["result"]["crop"]
+    assert abs(crop["left"] + crop["width"] / 2 - 200) <= 1
+    assert abs(crop["top"] + crop["height"] / 2 - 100) <= 1 and 40 <= crop["width"] < 60
+    square = make_photo(tmp_path / "square.png", 50, 50)
+    cut = {**data, "aligned": "on", "x": "5", "y": "5"}
+    job = ended(client, client.post("/api/preview", files=sent(square), data=cut))
+    assert job["result"]["crop"] == {"left": 0, "top": 0, "width": 50, "height": 50}
+
+
 @needs_photos
 def test_the_faces_of_people_are_found(serve: Serve, more: Path, tmp_path: Path) -> None:
     shutil.copy(DETECTOR, tmp_path / FINDER)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 from pathlib import Path
+from typing import Any
 
 import httpx2
 import numpy as np
@@ -13,6 +14,7 @@ from command_line import Run, make_photo
 from PIL import Image, ImageSequence
 from serving_bench import Serve, ended, sent, service
 
+from resshift_cli.restoration.inpainter import Inpainter
 from resshift_cli.serving.stdio import Pipes
 
 
@@ -102,8 +104,52 @@ def test_a_preview_shows_a_mended_crop_beside_what_it_was(
     job = ended(client, client.post("/api/preview", files=sent(photo), data=data))
     assert (job["state"], job["result"]["scale"]) == ("done", 1.0)
     assert "as it is" in client.get(f"/api/jobs/{job['id']}/view").text
-    refused = client.post("/api/preview", files=sent(photo), data={**data, "task": "inpaint"})
-    assert refused.status_code == 400
+
+
+def test_a_preview_is_around_the_hole_with_as_much_of_the_photo_as_a_tile_holds(
+    client: httpx2.Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    photo = make_photo(tmp_path / "photo.png", 300, 200)
+    shown = list[tuple[int, int]]()
+    stream = Inpainter.stream
+
+    def noted(self: Inpainter, rows: Any, shape: tuple[int, int, int], *others: Any) -> Any:
+        shown.append(shape[:2])
+        return stream(self, rows, shape, *others)
+
+    monkeypatch.setattr(Inpainter, "stream", noted)
+    data = {"task": "inpaint", "model": "fills", "size": "32", "steps": "1"}
+    asked = {**data, "boxes": "200,100,10,20", "tile": "64"}
+    job = ended(client, client.post("/api/preview", files=sent(photo), data=asked))
+    assert job["result"]["crop"] == {"left": 189, "top": 94, "width": 32, "height": 32}
+    assert shown == [(64, 64)]
+    wide = {**data, "boxes": "50,100,100,4"}
+    job = ended(client, client.post("/api/preview", files=sent(photo), data=wide))
+    assert job["result"]["crop"] == {"left": 50, "top": 52, "width": 100, "height": 100}
+    beside = {**asked, "x": "20", "y": "20"}
+    job = ended(client, client.post("/api/preview", files=sent(photo), data=beside))
+    assert "nothing of this part of the photo to be filled" in job["error"]["detail"]
+
+
+def test_rectangles_are_filled_as_the_command_fills_them(
+    client: httpx2.Client, resshift: Run, photo: Path, fills: Path
+) -> None:
+    boxes = ["2,2,4,3", "10,5,5,5"]
+    options = ("--steps", 1, "--weights", fills, "--device", "cpu", "--strip-metadata")
+    told = ("--box", boxes[0], "--box", boxes[1], "--grow", 1)
+    assert resshift("inpaint", photo, *told, *options).code == 0
+    expected = photo.with_stem("photo_filled").read_bytes()
+    data = {"model": "fills", "steps": "1", "strip_metadata": "on", "grow": "1"}
+    for given in (boxes, " ".join(boxes)):
+        answer = client.post("/api/inpaint", files=sent(photo), data={**data, "boxes": given})
+        assert answer.content == expected
+    kept = client.post("/api/photos", files=sent(photo)).json()["id"]
+    asked = {"photo": kept, **data, "boxes": boxes}
+    assert client.post("/api/inpaint", json=asked).content == expected
+    for wrong in ({"boxes": [1]}, {"boxes": "1,2,3"}, {"boxes": "90,90,1,1"}, {"grow": 1025}):
+        assert client.post("/api/inpaint", json=asked | wrong).status_code == 400
+    schemas = client.get("/api/openapi.json").json()["components"]["schemas"]
+    assert schemas["inpaint-options"]["properties"]["boxes"]["items"] == {"type": "string"}
 
 
 def test_a_folder_is_filled_by_masks_beside_it_and_by_none_behind_a_link(
@@ -123,6 +169,8 @@ def test_a_folder_is_filled_by_masks_beside_it_and_by_none_behind_a_link(
     told = ended(client, client.post("/api/batch", json=data))["result"]
     assert (told["output"], told["found"], told["done"], told["failed"]) == ("in_filled", 3, 2, 1)
     assert "b.jpg is behind a link" in told["failures"][0]["message"]
+    boxed = data | {"masks": None, "boxes": ["1,1,2,2"]}
+    assert ended(client, client.post("/api/batch", json=boxed))["error"]["exit_code"] == 6
     for wrong in ({"masks": "in"}, {"masks": "none"}, {"task": "restore"}, {"masks": None}):
         assert client.post("/api/batch", json=data | wrong).status_code in (400, 404)
 
@@ -131,6 +179,7 @@ def test_pipes_mend_and_fill_too(more: Path, photo: Path, mask: Path) -> None:
     target, out = photo.with_stem("whole"), io.StringIO()
     request = {"do": "inpaint", "input": str(photo), "output": str(target), "model": "fills"}
     lines = [{"id": 1, **request, "mask": str(mask), "steps": 1}, {"id": 2, **request}]
+    lines += [{"id": 4, **request, "boxes": ["1,1,2,2"], "output": str(photo.with_stem("boxed"))}]
     mend = {"do": "restore", "input": str(photo), "model": "mends", "strength": 0, "id": 3}
     lines.append({**mend, "output": str(photo.with_stem("mended"))})
     with service(more=more) as made:
@@ -138,6 +187,7 @@ def test_pipes_mend_and_fill_too(more: Path, photo: Path, mask: Path) -> None:
     told = {said["id"]: said for said in map(json.loads, out.getvalue().splitlines())}
     assert told[1]["result"]["output"] == str(target) and target.exists()
     assert "Nothing says which pixels" in told[2]["error"]["message"]
+    assert told[4]["result"]["boxes"] == ["1,1,2,2"] and photo.with_stem("boxed").exists()
     assert photo.with_stem("mended").exists() and told[3]["result"]["strength"] == 0
 
 

@@ -5,7 +5,7 @@ import * as api from "./api.js";
 const byId = (id) => document.getElementById(id);
 const OWN = ["model", "scale", "width", "height", "detail", "steps", "seed"];
 // Of the others.
-const FIRST = ["strength", "grow", "feather", "aligned", "only_largest", "blend", "min_size", "background"]
+const FIRST = ["strength", "boxes", "grow", "feather", "aligned", "only_largest", "blend", "min_size", "background"]
   .concat(["format", "quality", "depth", "lossless", "strip_metadata"]);
 const VERBS = { upscale: "Enlarge", restore: "Mend", inpaint: "Fill", face: "Restore" };
 const OFTEN = 300; // milliseconds without a change, before an estimate is asked for
@@ -64,7 +64,6 @@ export class Settings {
     for (const each of byId("measure").options) each.disabled = each.value !== "scale" && !("width" in options);
     if (byId("measure").selectedOptions[0].disabled) byId("measure").value = "scale";
     byId("make").textContent = VERBS[task];
-    byId("preview").hidden = task === "inpaint";
     this._showModel();
   }
 
@@ -79,7 +78,7 @@ export class Settings {
     const choices = name === "background" ? this._backgrounds() : option.enum;
     const input = choices
       ? element("select", { name })
-      : element("input", { name, type: option.type === "string" ? "text" : "number", step: "any" });
+      : element("input", { name, type: ["string", "array"].includes(option.type) ? "text" : "number", step: "any" });
     input.id = `option-${name}`;
     if (choices) input.append(new Option("as usual", ""), ...choices.map((each) => new Option(each)));
     else input.placeholder = "as usual";
@@ -94,9 +93,9 @@ export class Settings {
 
   /** Whether what is asked for can't be done here, whatever the photo. */
   get isBlocked() {
+    if (this.model === undefined) return true; // while another task is being chosen
     const aligned = byId("more").querySelector("[name=aligned]");
-    const { missing = null } = this.model ?? {}; // none while another task is being chosen
-    return missing !== null && !aligned?.checked;
+    return this.model.missing !== null && !aligned?.checked;
   }
 
   _showModel() {
@@ -147,7 +146,7 @@ export class Settings {
 
   /** Something is asked for otherwise: say what it would take. */
   changed() {
-    const ready = this.given.isThere && !this.isBlocked;
+    const ready = !this.isBlocked && this.given.isThere;
     byId("make").disabled = !ready;
     byId("preview").disabled = !ready;
     clearTimeout(this.timer);

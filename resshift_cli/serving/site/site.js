@@ -141,11 +141,12 @@ async function begin() {
   const mask = new Mask(attempt, () => settings.changed());
   const given = {
     get isThere() {
-      return photos.chosen !== null && !(settings.task === "inpaint" && mask.isEmpty);
+      const isTold = settings.task !== "inpaint" || !mask.isEmpty || "boxes" in settings.fields();
+      return photos.chosen !== null && isTold;
     },
     async fields() {
       const photo = photos.chosen.id;
-      return settings.task === "inpaint" ? { photo, mask: await mask.id() } : { photo };
+      return settings.task === "inpaint" && !mask.isEmpty ? { photo, mask: await mask.id() } : { photo };
     },
   };
   const photos = new Photos(() => {
@@ -162,8 +163,9 @@ async function begin() {
   });
   byId("preview").addEventListener("click", () =>
     attempt(async () => {
-      const place = photos.at === null ? {} : photos.at;
-      const asked = { ...settings.fields(), ...(await given.fields()), size: SIDE, ...place };
+      // What is filled is shown where the hole is.
+      const crop = settings.task === "inpaint" ? { size: 2 * SIDE } : { size: SIDE, ...photos.at };
+      const asked = { ...settings.fields(), ...(await given.fields()), ...crop };
       jobs.add(await api.preview(asked));
     }),
   );

@@ -130,8 +130,7 @@ class Crew(ABC):
         self.inbox: queue.Queue[tuple[Hand, Any]] = queue.Queue()
         self.most_deaths = 3
         inputs, recipe = inputs_at(task.folder), task.recipe
-        identity, mask = recipe.identity(), recipe.craft.sha256_beside
-        self._judge = Judge(inputs, book, identity, mask, overwrite=False)
+        self._judge = Judge(inputs, book, recipe.identity(), recipe.craft, overwrite=False)
         self._stops = False
         self._deaths = 0  # of hands, since the last result, but of those with something on trial
         self._lost: deque[Group] = deque()
@@ -251,9 +250,8 @@ class Crew(ABC):
         if hand.held:
             self.book.take_over(Part(self.task.output, *self.task.parts, hand.part), hand.held)
         for name in [*hand.held]:
-            record = self._judge.finished(name)
-            if record is not None:  # it was entered, and nobody was told
-                self._told(hand, record)
+            if self._judge.is_finished(name):  # it was entered, and nobody was told
+                self._told(hand, self.book.results[name])
         for group in hand.groups():
             self._lose(replace(group, jobs=[self._once_more(job) for job in group.jobs]))
         if hand.is_done:

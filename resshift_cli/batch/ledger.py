@@ -9,17 +9,19 @@ reads all files. `Ledger.pack` makes one of them, compressed, when nobody else i
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Container, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import Any, Protocol
 
 from resshift_cli.batch import places
+from resshift_cli.batch.lines import Kinds, Line, Records
 from resshift_cli.batch.places import Place, Where
-from resshift_cli.batch.record import STATUSES, Record, Records, record_of
+from resshift_cli.batch.record import Record
 from resshift_cli.batch.shards import WHOLE, Shard
 from resshift_cli.errors import printable
-from resshift_cli.system.journal import PACKED
+from resshift_cli.system.journal import PACKED, parsed
 from resshift_cli.system.segments import SEGMENT
 
 NAME = "resshift-batch.jsonl"
@@ -76,14 +78,14 @@ class Part:
         self.place.check()
         self._journal.append(values)
 
-    def lines(self) -> Iterator[dict[str, Any]]:
+    def texts(self) -> Iterator[str]:
         """All lines that are there.
 
         Raises:
             OutputError: it is there but can't be read, or is not ours.
         """
         for name in self.place.journals.grown(self._name):
-            yield from self.place.journals.lines(name)
+            yield from self.place.journals.texts(name)
 
 
 class Ledger:
@@ -105,30 +107,24 @@ class Ledger:
     def __init__(self, place: Where, shard: Shard = WHOLE) -> None:
         self.place = places.at(place)
         self._part = Part(self.place, shard)
-        self.failures = Records()
-        self.results = Records()
-        self._begun: dict[
-            str, Mapping[str, Any]
-        ] = {}  # nearly every line: records only if asked for
+        self._kinds = Kinds()
+        self.failures = Records(self._kinds)
+        self.results = Records(self._kinds)
+        self._begun: dict[str, Line] = {}  # nearly every line: records only if asked for
         self.others: dict[str, int] = {}
-        for file in files(self.place) or [_name(shard)]:
-            several = bool(self.results)
-            for values in self.place.journals.lines(file):
-                self._take(values, several)
+        for number, file in enumerate(files(self.place) or [_name(shard)]):
+            for text in self.place.journals.texts(file):
+                self._read(text, several=number > 0)
 
     @property
     def begun(self) -> dict[str, Record]:
         """Inputs whose last line says that their result was about to be written."""
-        found = {}
-        for name, values in self._begun.items():
-            with suppress(TypeError, ValueError):  # a line that is no record
-                found[name] = record_of(values)
-        return found
+        return {name: line.record for name, line in self._begun.items()}
 
     def append(self, record: Record) -> None:
         """As `Book` says."""
         self._part.append(record)
-        self._take(record.facts(), False)
+        self._take(self._kinds.line(record.facts()), several=False)
 
     def take_over(self, part: Part, names: Container[str]) -> None:
         """Remember what another process has entered of some inputs since this was read.
@@ -136,9 +132,9 @@ class Ledger:
         Raises:
             OutputError: as `Part.lines`.
         """
-        for values in part.lines():
-            if values.get("input") in names:
-                self._take(values, True)
+        for text in part.texts():
+            if parsed(text).get("input") in names:
+                self._read(text, several=True)
 
     def enter_others(self, counts: Mapping[str, int], facts: Mapping[str, Any]) -> None:
         """Add a line about files that were left alone, unless the last one says the same.
@@ -153,44 +149,46 @@ class Ledger:
     def pack(self) -> None:
         """Make one compressed file of all, if there are several, or a large one.
 
-        What it is made of is read again: other processes of this batch have added to it.
+        Nobody else may have added to them since they were read.
 
         Raises:
             OutputError: it can't be written; then all stays as it is.
         """
-        journals = self.place.journals
-        lines = [file for file in files(self.place) if file != ALL]
-        if len(lines) < 2 and sum(map(journals.bytes, lines)) < LARGE:
-            return
-        whole = Ledger(self.place)
-        journals.pack(ALL, whole.lines())
-        for file in lines:
-            journals.remove(file)
+        if loose := _loose(self.place):
+            self.place.journals.pack(ALL, self.texts())
+            for file in loose:
+                self.place.journals.remove(file)
 
-    def lines(self) -> Iterator[dict[str, Any]]:
+    def texts(self) -> Iterator[str]:
         """What it knows, in as few lines as will do."""
         if self.others:
-            yield {"status": OTHERS, "others": self.others}
-        yield from self.results.lines()
-        yield from self.failures.lines()
-        yield from (dict(values) for values in self._begun.values())
+            yield json.dumps({"status": OTHERS, "others": self.others})
+        yield from self.results.texts()
+        yield from self.failures.texts()
+        yield from (line.text for line in self._begun.values())
 
-    def _take(self, values: Mapping[str, Any], several: bool) -> None:
-        """Remember a line, unless another file has a later one of the same input."""
-        status, name = values.get("status"), str(values.get("input"))
-        if status == OTHERS:
+    def _read(self, text: str, *, several: bool) -> None:
+        """Remember what a line says, if it is one."""
+        line = self._kinds.like_another(text)
+        if line is not None:
+            self._take(line, several=several)
+            return
+        values = parsed(text)
+        if values.get("status") == OTHERS:
             self.others = _counts(values.get("others"))
-        if status not in STATUSES or (
-            several and self.results.time_of(name) > str(values.get("time"))
-        ):
             return
-        try:
-            if status == "writing":
-                self._begun[name] = values
-                return
-            (self.results if status == "done" else self.failures).put(values)
-        except (TypeError, ValueError):
+        with suppress(TypeError, ValueError):  # it is no record
+            self._take(self._kinds.line(values), several=several)
+
+    def _take(self, line: Line, *, several: bool) -> None:
+        """Remember a record, unless another file has a later one of the same input."""
+        status, name = line.own["status"], line.own["input"]
+        if several and self.results.time_of(name) > line.own["time"]:
             return
+        if status == "writing":
+            self._begun[name] = line
+            return
+        (self.results if status == "done" else self.failures).put(line)
         self._begun.pop(name, None)
         if status == "done":
             self.failures.discard(name)
@@ -200,6 +198,13 @@ def files(place: Where) -> list[str]:
     """The files of a folder's ledger, what was packed first."""
     found = filter(_JOURNAL.fullmatch, places.at(place).journals.names(_START))
     return sorted(found, key=lambda name: (name != ALL, name))
+
+
+def _loose(place: Place) -> list[str]:
+    """Files of lines that are worth packing."""
+    found = [file for file in files(place) if file != ALL]
+    is_worth_it = len(found) > 1 or sum(map(place.journals.bytes, found)) >= LARGE
+    return found if is_worth_it else []
 
 
 @contextmanager
@@ -212,9 +217,11 @@ def opened(place: Where, shard: Shard = WHOLE) -> Iterator[Ledger]:
     """
     with places.at(place).opened() as open_place, locked(open_place, shard):
         book = Ledger(open_place, shard)
-        yield book
         if shard.of == 1:
             book.pack()
+        yield book
+        if shard.of == 1 and _loose(open_place):
+            Ledger(open_place).pack()  # read again: other processes of this batch have added to it
 
 
 @contextmanager

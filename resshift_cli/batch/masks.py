@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ from resshift_cli.imaging.masks import Mask
 from resshift_cli.restoration.crafts import Filling, Inpaint
 
 FILES = "files"  # in place of what a mask's own file is called
+
+_ENDINGS = sorted({*EXTENSIONS, *map(str.upper, EXTENSIONS)})
 
 
 @dataclass(frozen=True)
@@ -47,8 +50,8 @@ class InpaintEach(Filling):
         path = folder / place
         if path.exists():
             return path
-        endings = sorted({*EXTENSIONS, *map(str.upper, EXTENSIONS)} - {path.suffix})
-        found = [like for end in endings if (like := path.with_suffix(end)).exists()]
+        stem = os.path.join(folder, place).removesuffix(path.suffix)
+        found = [Path(stem + ending) for ending in _ENDINGS if os.path.exists(stem + ending)]
         if not found:
             raise InputMissingError(
                 f"There is no mask for {printable(place)} in {printable(self.folder)}.",

@@ -172,7 +172,7 @@ class Folder:
 
     def size(self, name: str) -> int | None:
         """As `Place` says."""
-        found = held.state(self.path / name)
+        found = held.state(os.path.join(self.path, name))
         if found is None:
             return None
         return found.st_size if stat.S_ISREG(found.st_mode) else MISSING
@@ -235,8 +235,8 @@ def at(where: Where) -> Place:
 
 def is_below(name: str) -> bool:
     """Whether a path that a file says is one within a folder."""
-    path = PurePath(name)
-    return not path.is_absolute() and ".." not in path.parts and "\0" not in name
+    is_sound = "\0" not in name and not os.path.isabs(name)
+    return is_sound and (".." not in name or ".." not in PurePath(name).parts)
 
 
 class Links:

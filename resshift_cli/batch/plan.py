@@ -1,6 +1,6 @@
 """What is to be done of a folder, page by page, looked at but not begun.
 
-Inputs.images -> shards.pages -> Judge.finished -> names.name_outputs -> Judge.look -> groups.units
+Inputs.images -> shards.pages -> Judge.is_finished -> names.name_outputs -> Judge.look -> units
 
 Whoever goes through a plan twice, to count and then to work, sees the same: a page depends on what
 is there and on the ledger alone, and so do the groups in it, whatever is done of them elsewhere.
@@ -19,7 +19,6 @@ from resshift_cli.batch.groups import Group, Size, Unit, units
 from resshift_cli.batch.ledger import Ledger
 from resshift_cli.batch.places import Place
 from resshift_cli.batch.recipe import Recipe
-from resshift_cli.batch.record import Record
 from resshift_cli.batch.resume import Failure, Job, Judge
 from resshift_cli.batch.shards import WHOLE, Shard, pages
 from resshift_cli.errors import ResShiftError, expected
@@ -57,14 +56,14 @@ class Section:
 
     Attributes:
         groups: what is to be done.
-        finished: records of what is.
+        finished: inputs of what is.
         failures: what can't be done, unreadable folders included.
         seen: what the files of the jobs say of their images, or why they can't be done, by
             their paths within the folder.
     """
 
     groups: list[Group] = field(default_factory=list)
-    finished: list[Record] = field(default_factory=list)
+    finished: list[str] = field(default_factory=list)
     failures: list[Failure] = field(default_factory=list)
     seen: Mapping[str, Seen | ResShiftError] = field(default_factory=dict)
 
@@ -110,7 +109,7 @@ class Plan:
         """
         beside = beside or Beside()
         recipe, overwrite = self.recipe, self.overwrite
-        about = (self.inputs, self.ledger, recipe.identity(), recipe.craft.sha256_beside)
+        about = (self.inputs, self.ledger, recipe.identity(), recipe.craft)
         judge = Judge(*about, overwrite=overwrite)
         for page in pages(self.inputs.images(beside)):
             share = self.shard.share(page)
@@ -122,15 +121,14 @@ class Plan:
             )
 
     def _section(self, page: Sequence[str], share: range, judge: Judge, beside: Beside) -> Section:
-        finished = {name: record for name in page if (record := judge.finished(name))}
+        finished = dict.fromkeys(filter(judge.is_finished, page))
         left: Sequence[str] = [name for name in page if name not in finished]
         if left:
             self.inputs.ahead(page)
         if left and not self._results_are_meant:
             left = list(own.apart_from_results(self.inputs, left, beside))
         if not left:
-            some = enumerate(finished.values())
-            return Section(finished=[record for place, record in some if place in share])
+            return Section(finished=[name for at, name in enumerate(finished) if at in share])
         found = {
             name: judge.look(name, output) for name, output in self._name_outputs(left).items()
         }
@@ -142,22 +140,21 @@ class Plan:
         section = Section(seen=seen)
         for place, unit in enumerate(units(images, sizes, self.at_once)):
             if place in share:
-                self._add(section, unit, finished, found)
+                self._add(section, unit, found)
         return section
 
     def _add(
         self,
         section: Section,
         unit: Unit,
-        finished: Mapping[str, Record],
         found: Mapping[str, Job | Failure],
     ) -> None:
         """Add a unit to a section: a group of what is to be done of it, if there is any."""
         jobs = []
         for name in unit.names:
-            what = finished.get(name) or found[name]
-            if isinstance(what, Record):
-                section.finished.append(what)
+            what = found.get(name)
+            if what is None:
+                section.finished.append(name)
             elif isinstance(what, Failure):
                 section.failures.append(what)
             else:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 from resshift_cli.batch.ledger import Ledger
+from resshift_cli.batch.lines import Kind, Line
 from resshift_cli.batch.places import MISSING, is_below
 from resshift_cli.batch.record import Record
 from resshift_cli.errors import OutputError, ResShiftError, printable
 from resshift_cli.imaging.folders import Inputs
 from resshift_cli.imaging.sources import Source
+from resshift_cli.restoration.crafts import Craft
 
 SAME = (
     *("task", "model", "size", "scale", "steps", "seed", "tile", "overlap"),
@@ -63,7 +65,7 @@ class Judge:
         inputs: the images.
         ledger: of the folder of results.
         identity: what `SAME` names, `asked`, and `weights`, "" if its digest is not known.
-        beside: gives the SHA-256 of what is read beside an input, or raises what it can't for.
+        craft: what is done with them.
         overwrite: whether to replace files that are there.
     """
 
@@ -72,38 +74,70 @@ class Judge:
         inputs: Inputs,
         ledger: Ledger,
         identity: Mapping[str, Any],
-        beside: Callable[[str], str | None],
+        craft: Craft[Any],
         *,
         overwrite: bool,
     ) -> None:
         self.inputs, self.output, self.ledger = inputs, ledger.place, ledger
-        self.identity, self.beside, self.overwrite = identity, beside, overwrite
+        self.identity, self.craft, self.overwrite = identity, craft, overwrite
         self.root = inputs.root
+        self._differences: dict[Kind, str] = {}
 
-    def finished(self, source: str) -> Record | None:
-        """The record of an input's result, if that is finished; the input is not opened for it."""
-        record = self.ledger.results.get(source)
-        if record is None or not is_below(record.output):
-            return None
-        if self.output.refusal(record.output) is not None:
-            return None
-        size = self.output.size(record.output)
-        if not _is_as_large(size, record) or _difference(record, self.identity):
-            return None
-        is_here = record.folder == self.root
-        if not _unchanged(record, self.inputs.source(source), is_here=is_here):
-            return None
-        return record if self._is_beside(record) else None
+    def is_finished(self, source: str) -> bool:
+        """Whether an input's result is finished; neither of them is opened for it."""
+        line = self.ledger.results.line(source)
+        if line is None:
+            return False
+        output = line.own["output"]
+        if not is_below(output) or self.output.refusal(output) is not None:
+            return False
+        return (
+            _is_as_large(self.output.size(output), line.own.get("output_bytes"))
+            and self._is_made_alike(line)
+            and self._is_unchanged(line)
+            and self._is_beside(line)
+        )
 
-    def _is_beside(self, record: Record) -> bool:
-        """Whether what was read beside an input is what it was."""
+    def _is_made_alike(self, line: Line) -> bool:
+        """Whether a result was made as one would be now, which is looked up once for a kind."""
+        scales = line.own.get("scale"), self.identity["scale"]
+        if self.identity["size"] is None and scales[0] != scales[1]:
+            return False
+        if line.kind not in self._differences:
+            self._differences[line.kind] = _difference(line.record, self.identity)
+        return not self._differences[line.kind]
+
+    def _is_unchanged(self, line: Line) -> bool:
+        """Whether an input is what it was; it is read only where its state can't tell."""
+        own, name = line.own, line.own["input"]
         try:
-            return self.beside(record.input) == record.mask_sha256
+            state = self.inputs.state(name)
+            if state is None or state.size != own.get("input_bytes"):
+                return False
+            # Times are others in another folder.
+            if line.kind.known["folder"] == self.root and (
+                state.version == own.get("input_version")
+                if state.version
+                else state.mtime_ns == own.get("input_mtime_ns")
+            ):
+                return True
+            return self.inputs.source(name).digest() == own.get("input_sha256")
+        except (OSError, ResShiftError):
+            return False
+
+    def _is_beside(self, line: Line) -> bool:
+        """Whether what was read beside an input is what it was; likewise."""
+        own, name = line.own, line.own["input"]
+        try:
+            state = self.craft.state_beside(name)
+            if state is not None and state == own.get("mask_state"):
+                return True
+            return self.craft.sha256_beside(name) == own.get("mask_sha256")
         except (ResShiftError, OSError):  # doing it again will tell
             return False
 
     def look(self, source: str, name: str) -> Job | Failure:
-        """What is to be done of an image that is not `finished`, or why nothing can be.
+        """What is to be done of an image that is not finished, or why nothing can be.
 
         Args:
             source: the input.
@@ -119,7 +153,7 @@ class Judge:
         job = Job(source, name, self.inputs.source(source), replaces=self.overwrite)
         size = self.output.size(name)
         is_here = record is not None and record.folder == self.root
-        if record is not None and _is_as_large(size, record):
+        if record is not None and _is_as_large(size, record.output_bytes):
             change = _difference(record, self.identity)
             if change and not self.overwrite:
                 raise OutputError(
@@ -177,26 +211,6 @@ def _difference(record: Record, identity: Mapping[str, Any]) -> str:
     return "by other weights" if identity["weights"] not in ("", record.weights) else ""
 
 
-def _unchanged(record: Record, source: Source, *, is_here: bool) -> bool:
-    """Whether an input is what it was; it is read only where its state can't tell.
-
-    Args:
-        record: of its result.
-        source: the input.
-        is_here: whether it is in the folder that the record speaks of: times are others elsewhere.
-    """
-    try:
-        state = source.state()
-        if state is None or state.size != record.input_bytes:
-            return False
-        told = state.version or state.mtime_ns
-        if is_here and told == (record.input_version if state.version else record.input_mtime_ns):
-            return True
-        return source.digest() == record.input_sha256
-    except (OSError, ResShiftError):
-        return False
-
-
-def _is_as_large(size: int | None, record: Record) -> bool:
+def _is_as_large(size: int | None, recorded: int | None) -> bool:
     """Whether a result is there, as far as its size tells."""
-    return size not in (None, MISSING) and size == record.output_bytes
+    return size not in (None, MISSING) and size == recorded

@@ -82,7 +82,7 @@ def survey(plan: Plan, leftovers: Leftovers | None = None, *, keeps: bool = Fals
     """
     found = Survey(keeps)
     for section in plan.sections(found.beside):
-        _count(found, section)
+        _count(found, plan, section)
         for group in section.groups:
             for job in group.jobs:
                 _count_job(found, plan, job, section.seen)
@@ -91,13 +91,13 @@ def survey(plan: Plan, leftovers: Leftovers | None = None, *, keeps: bool = Fals
     return found
 
 
-def _count(found: Survey, section: Section) -> None:
+def _count(found: Survey, plan: Plan, section: Section) -> None:
     found.finished += len(section.finished)
     found.failed += sum(bool(failure.output) for failure in section.failures)
     room = None if found.keeps else max(KEPT - len(found.failures), 0)
     found.failures += section.failures[:room]
     if found.keeps:
-        found.records += section.finished
+        found.records += [plan.ledger.results[name] for name in section.finished]
 
 
 def _count_job(

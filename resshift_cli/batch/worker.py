@@ -96,7 +96,8 @@ class Worker:
         try:
             with memory_limit(f"Reduce {job.source.name} first."):
                 craft = self.recipe.craft.of(job.input)
-                mask = craft.sha256_beside(job.input)
+                beside = {"mask_state": craft.state_beside(job.input)}
+                beside["mask_sha256"] = craft.sha256_beside(job.input)
                 loaded = files.load(job.source.fetched(), handling)
                 files.check_length(loaded, handling)
                 sha256 = loaded.source.digest()
@@ -106,7 +107,7 @@ class Worker:
                 craft.refuse(loaded)
         except Exception as error:
             return expected(error)
-        facts: dict[str, Any] = {"input_sha256": sha256, "mask_sha256": mask}
+        facts: dict[str, Any] = {"input_sha256": sha256, **beside}
         facts["warnings"] = loaded.warnings or None
         facts["scale"] = self._settings(loaded).scale
         if loaded.state is not None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from resshift_cli.errors import InputMissingError, printable
 from resshift_cli.imaging.folders import ALL_IMAGES, Beside, Inputs, Selection, Tree, entry, walk
-from resshift_cli.imaging.sources import Source
+from resshift_cli.imaging.sources import Source, State
 from resshift_cli.system import listing
 from resshift_cli.system.sorting import in_order
 from resshift_cli.system.storage import Remote, is_url
@@ -78,11 +78,15 @@ class StoredTree:
 
     def has(self, name: str) -> bool:
         """As `Inputs` says."""
-        return self.selection.allows(name) and self.source(name).state() is not None
+        return self.selection.allows(name) and self.state(name) is not None
 
     def source(self, name: str) -> Source:
         """As `Inputs` says."""
         return Source.at(self.folder.below(name), self._known.get(name))
+
+    def state(self, name: str) -> State | None:
+        """As `Inputs` says."""
+        return self.source(name).state()
 
     def header(self, name: str) -> Source:
         """As `Inputs` says."""

@@ -12,7 +12,7 @@ from typing import Protocol
 
 from resshift_cli.errors import InputMissingError, printable
 from resshift_cli.imaging.formats import FORMATS
-from resshift_cli.imaging.sources import Source
+from resshift_cli.imaging.sources import Source, State
 from resshift_cli.system.sorting import in_order
 
 EXTENSIONS = frozenset(FORMATS) | {".dds"}
@@ -201,6 +201,9 @@ class Inputs(Protocol):
     def header(self, name: str) -> Source:
         """The same where only its header is to be read; to be used and let go of."""
 
+    def state(self, name: str) -> State | None:
+        """What the file of an image is like, as `Source.state` says."""
+
     def ahead(self, names: Sequence[str]) -> None:
         """Hear whose headers are about to be read, so that they can be asked for at a time.
 
@@ -238,6 +241,10 @@ class Tree:
     def source(self, name: str) -> Source:
         """As `Inputs` says."""
         return Source(self.folder / name)
+
+    def state(self, name: str) -> State | None:
+        """As `Inputs` says."""
+        return State.at(os.path.join(self.folder, name))
 
     def header(self, name: str) -> Source:
         """As `Inputs` says."""
@@ -284,6 +291,8 @@ def _extension(place: str) -> str:
 
 
 def _matches(place: str, patterns: Sequence[str]) -> bool:
+    if not patterns:
+        return False
     place = place.lower()
     name = place.rpartition("/")[2]
     return any(

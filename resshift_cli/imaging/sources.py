@@ -39,6 +39,15 @@ class State(NamedTuple):
     inode: int
     version: str = ""  # of a file in a store, which has no times that tell
 
+    @classmethod
+    def at(cls, file: str | Path | int) -> State | None:
+        """That of a file of this machine, or of an open one; None where there is nothing."""
+        try:
+            found = os.stat(file)
+        except OSError:
+            return None
+        return cls(found.st_size, found.st_mtime_ns, found.st_ino)
+
 
 @dataclass(frozen=True, slots=True)
 class Source:
@@ -133,12 +142,10 @@ class Source:
         if self.remote is not None and self.spool is None:
             known = self.known or self.remote.known()
             return None if known is None else State(known.size, 0, 0, known.version)
-        try:
-            found = self.path.stat() if self.spool is None else os.fstat(self.spool.fileno())
-        except OSError:
-            return None
-        version = "" if self.known is None else self.known.version
-        return State(found.st_size, found.st_mtime_ns, found.st_ino, version)
+        state = State.at(self.path if self.spool is None else self.spool.fileno())
+        if state is None or self.known is None:
+            return state
+        return state._replace(version=self.known.version)
 
     def _known(self) -> Known:
         assert self.remote is not None  # or nobody asks

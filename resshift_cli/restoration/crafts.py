@@ -6,6 +6,7 @@ it was asked.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -103,6 +104,17 @@ class Craft(Generic[ModelT]):
         """
         return "+".join(map(digest, self.of(place).beside)) or None
 
+    def state_beside(self, place: str) -> str | None:
+        """What tells that from other content without reading it, likewise.
+
+        Args:
+            place: of the image, as `of` has it.
+
+        Raises:
+            ResShiftError, OSError: something is missing.
+        """
+        return "+".join(map(_state, self.of(place).beside)) or None
+
     def load(self, entry: ModelEntry, files: Files, **resources: Unpack[Resources]) -> ModelT:
         """A model that can do it.
 
@@ -178,6 +190,11 @@ class Craft(Generic[ModelT]):
     ) -> list[Pixels]:
         """Do small images at a time, where that can be; as `Upscaler.together`."""
         raise NotImplementedError
+
+
+def _state(file: Path) -> str:
+    found = os.stat(file)
+    return f"{found.st_size}:{found.st_mtime_ns}:{found.st_ino}"
 
 
 @dataclass(frozen=True)

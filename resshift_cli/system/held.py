@@ -193,10 +193,10 @@ def below(place: HeldFolder, parts: Sequence[str], *, make: bool = False) -> Ite
         os.close(handle)
 
 
-def state(path: Path) -> os.stat_result | None:
+def state(path: str | Path) -> os.stat_result | None:
     """What there is of a path, a link as it is; None if there is nothing, or it can't be told."""
     try:
-        return path.lstat()
+        return os.lstat(path)
     except OSError:
         return None
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator, MutableMapping
 from threading import Lock
+from typing import Any
 
 CACHE = 64 << 10  # KiB of the database that are kept in memory; what is beyond goes to a file
 _BLOCK = 1000  # names that are gone through, or entered, at a time
@@ -36,10 +37,11 @@ class Index(MutableMapping[str, str]):
         text = self._new.get(key)
         if text is not None:
             return text
-        found = self._rows("SELECT text FROM t WHERE name = ?", key)
-        if not found:
+        with self._lock:
+            row = self._database.execute("SELECT text FROM t WHERE name = ?", (key,)).fetchone()
+        if row is None:
             raise KeyError(name)
-        return str(found[0][0])
+        return str(row[0])
 
     def __setitem__(self, name: str, text: str) -> None:
         """Have a text for a name."""
@@ -58,17 +60,24 @@ class Index(MutableMapping[str, str]):
 
     def __iter__(self) -> Iterator[str]:
         """All names."""
-        last = b""
-        query = "SELECT name FROM t WHERE name > ? ORDER BY name LIMIT ?"
-        if "" in self:
-            yield ""
-        while found := self._rows(query, last, _BLOCK):
-            for (last,) in found:
-                yield last.decode("utf-8", "surrogatepass")
+        for name, _ in self._after():
+            yield name.decode("utf-8", "surrogatepass")
+
+    def texts(self) -> Iterator[str]:
+        """All texts, in the order of their names."""
+        for _, text in self._after():
+            yield text
 
     def __len__(self) -> int:
         """How many there are."""
         return int(self._rows("SELECT COUNT(*) FROM t")[0][0])
+
+    def _after(self) -> Iterator[tuple[bytes, str]]:
+        """All names and texts, some at a time."""
+        first, query = b"", "SELECT name, text FROM t WHERE name >= ? ORDER BY name LIMIT ?"
+        while found := self._rows(query, first, _BLOCK):
+            yield from found
+            first = found[-1][0] + b"\0"  # no name comes between
 
     def _enter(self) -> None:
         """Have what is new in the database; the lock is held."""
@@ -78,7 +87,7 @@ class Index(MutableMapping[str, str]):
             self._database.execute("COMMIT")
             self._new.clear()
 
-    def _rows(self, query: str, *values: bytes | str | int) -> list[tuple[bytes, ...]]:
+    def _rows(self, query: str, *values: bytes | int) -> list[Any]:
         with self._lock:
             self._enter()
             return self._database.execute(query, values).fetchall()

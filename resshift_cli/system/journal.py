@@ -10,6 +10,7 @@ import json
 import os
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -39,11 +40,19 @@ class Journal:
         """All whole lines that are objects; what is torn or of another kind is passed over.
 
         Raises:
+            OutputError: as `texts`.
+        """
+        yield from filter(None, map(parsed, self.texts()))
+
+    def texts(self) -> Iterator[str]:
+        """All lines, whatever they are; see `parsed`.
+
+        Raises:
             OutputError: it is there but can't be read, or is not ours: see `held.open_own`.
         """
         try:
             with held.open_own(self.path, write=False) as file:
-                yield from objects(file, self.path.name)
+                yield from texts(file, self.path.name)
         except FileNotFoundError:
             return
         except (OSError, EOFError, zlib.error) as error:
@@ -55,7 +64,7 @@ class Journal:
         Raises:
             OutputError: it can't be written, or is not ours.
         """
-        line = json.dumps(values).encode("ascii") + b"\n"
+        line = f"{json.dumps(values)}\n".encode("ascii")
         new = not self.path.exists()
         try:
             with held.open_own(self.path, write=True) as file:
@@ -70,7 +79,7 @@ class Journal:
                 f"{printable(self.path)} can't be written: {atomic.reason(error)}.", hint=self.hint
             ) from error
 
-    def pack(self, lines: Iterable[Mapping[str, Any]]) -> None:
+    def pack(self, lines: Iterable[str]) -> None:
         """Have these lines, compressed, in place of those that are there.
 
         Raises:
@@ -87,15 +96,24 @@ class Journal:
         return bool(file.read(1) == b"\n")
 
 
-def pack(lines: Iterable[Mapping[str, Any]], file: IO[bytes], level: int = _LEVEL) -> None:
+def pack(lines: Iterable[str], file: IO[bytes], level: int = _LEVEL) -> None:
     """Write compressed lines to a file; the same lines give the same bytes, whenever."""
     with gzip.GzipFile("", "wb", level, file, mtime=0) as packed:
-        for values in lines:
-            packed.write(json.dumps(values).encode("ascii") + b"\n")
+        for line in lines:
+            packed.write(f"{line}\n".encode("ascii"))
 
 
-def objects(file: IO[bytes], name: str) -> Iterator[dict[str, Any]]:
-    """The whole lines of a journal that are objects.
+def parsed(text: str) -> dict[str, Any]:
+    """A line that is an object; one that is torn, or of another kind, has nothing in it."""
+    try:
+        values = json.loads(text)
+    except (ValueError, RecursionError):
+        return {}
+    return values if isinstance(values, dict) else {}
+
+
+def texts(file: IO[bytes], name: str) -> Iterator[str]:
+    """The lines of a journal.
 
     Args:
         file: the journal, open.
@@ -105,10 +123,10 @@ def objects(file: IO[bytes], name: str) -> Iterator[dict[str, Any]]:
         OSError, EOFError, zlib.error: it can't be read, or is damaged.
     """
     if not name.endswith(PACKED):
-        yield from _objects(file)
+        yield from _texts(file)
         return
     with gzip.open(file) as unpacked:
-        yield from _objects(unpacked)
+        yield from _texts(unpacked)
 
 
 def not_read(shown: str, error: Exception, hint: str) -> OutputError:
@@ -118,12 +136,8 @@ def not_read(shown: str, error: Exception, hint: str) -> OutputError:
     return OutputError(f"{shown} can't be read: {why}.", hint=hint)
 
 
-def _objects(file: IO[bytes] | gzip.GzipFile) -> Iterator[dict[str, Any]]:
-    """The lines of a file that are objects; one that is too long is taken for several."""
+def _texts(file: IO[bytes] | gzip.GzipFile) -> Iterator[str]:
+    """The lines of a file that are text; one that is too long is taken for several."""
     while line := file.readline(_LONGEST):
-        try:
-            values = json.loads(line)
-        except (ValueError, RecursionError):
-            continue
-        if isinstance(values, dict):
-            yield values
+        with suppress(UnicodeDecodeError):
+            yield line.rstrip(b"\n").decode("utf-8", "surrogatepass")

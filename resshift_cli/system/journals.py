@@ -36,8 +36,8 @@ class Journals(Protocol):
     def bytes(self, name: str) -> int:
         """How large a journal is; 0 if it is gone."""
 
-    def lines(self, name: str) -> Iterator[dict[str, Any]]:
-        """The whole lines of a journal that are objects; none where it is not there.
+    def texts(self, name: str) -> Iterator[str]:
+        """The lines of a journal, whatever they are; none where it is not there.
 
         Raises:
             OutputError: it can't be read, or is not ours.
@@ -46,7 +46,7 @@ class Journals(Protocol):
     def growing(self, name: str) -> Growing:
         """A journal to add lines to, which is begun by the first one."""
 
-    def pack(self, name: str, lines: Iterable[Mapping[str, Any]]) -> None:
+    def pack(self, name: str, lines: Iterable[str]) -> None:
         """Have these lines, compressed, in place of those of a journal.
 
         Raises:
@@ -103,15 +103,15 @@ class FolderJournals:
         except OSError:
             return 0
 
-    def lines(self, name: str) -> Iterator[dict[str, Any]]:
+    def texts(self, name: str) -> Iterator[str]:
         """As `Journals` says."""
-        return Journal(self.path / name, hint=_HINT).lines()
+        return Journal(self.path / name, hint=_HINT).texts()
 
     def growing(self, name: str) -> Growing:
         """As `Journals` says."""
         return Journal(self.path / name, hint=_HINT)
 
-    def pack(self, name: str, lines: Iterable[Mapping[str, Any]]) -> None:
+    def pack(self, name: str, lines: Iterable[str]) -> None:
         """As `Journals` says."""
         Journal(self.path / name, hint=_HINT).pack(lines)
 

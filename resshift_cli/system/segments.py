@@ -7,6 +7,7 @@ anybody's lines. What was read is whole, as stores show files whole or not at al
 from __future__ import annotations
 
 import io
+import json
 import re
 import secrets
 import tempfile
@@ -19,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from resshift_cli.system import listing
-from resshift_cli.system.journal import PACKED, not_read, objects, pack
+from resshift_cli.system.journal import PACKED, not_read, pack, texts
 from resshift_cli.system.leases import leased
 from resshift_cli.system.storage import Remote
 
@@ -58,7 +59,7 @@ class StoreJournals:
         found = self.folder.below(name).known()
         return 0 if found is None else found.size
 
-    def lines(self, name: str) -> Iterator[dict[str, Any]]:
+    def texts(self, name: str) -> Iterator[str]:
         """As `Journals` says; a piece that somebody is at work on is read as it was last put."""
         file = self.folder.below(name)
         with tempfile.TemporaryFile(prefix="resshift-") as spool:
@@ -70,7 +71,7 @@ class StoreJournals:
                 return
             spool.seek(0)
             try:
-                yield from objects(spool, name)
+                yield from texts(spool, name)
             except (OSError, EOFError, zlib.error) as error:
                 raise not_read(file.shown, error, _HINT) from error
 
@@ -78,7 +79,7 @@ class StoreJournals:
         """As `Journals` says."""
         return Segments(self.folder, name)
 
-    def pack(self, name: str, lines: Iterable[Mapping[str, Any]]) -> None:
+    def pack(self, name: str, lines: Iterable[str]) -> None:
         """As `Journals` says."""
         with tempfile.TemporaryDirectory(prefix="resshift-") as folder:
             spool = Path(folder, "packed.gz")
@@ -113,17 +114,17 @@ class Segments:
         self._folder, self._stem = folder, name.partition(".jsonl")[0]
         self._writer = f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(4)}"
         self._number = 1
-        self._lines: list[Mapping[str, Any]] = []
+        self._lines: list[str] = []
         self._one = threading.Lock()
 
     def append(self, values: Mapping[str, Any]) -> None:
         """As `Growing` says: when this returns the line is in the store."""
         with self._one:
-            piece = io.BytesIO()
-            pack([*self._lines, values], piece, _FAST)
+            line, piece = json.dumps(values), io.BytesIO()
+            pack([*self._lines, line], piece, _FAST)
             name = f"{self._stem}.{self._writer}.{self._number:06}.jsonl{PACKED}"
             self._folder.below(name).write(piece.getvalue())
-            self._lines.append(dict(values))
+            self._lines.append(line)
             if len(self._lines) >= LINES:
                 self._number += 1
                 self._lines = []

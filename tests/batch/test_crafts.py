@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from functools import partial
 from pathlib import Path
 from shutil import copy
@@ -14,6 +15,7 @@ from command_line import Run, files, make_photo
 from PIL import Image, ImageSequence
 
 from resshift_cli.batch import ledger, names
+from resshift_cli.restoration import crafts
 
 
 @pytest.fixture
@@ -83,6 +85,34 @@ def test_what_is_finished_stays_until_its_mask_or_a_setting_changes(
     assert "3 done" in inpaint("--grow", 1, "--overwrite").err
     restore()
     assert "made otherwise: strength 1.0, not 0.5" in restore("--strength", 0.5).err
+
+
+def test_masks_are_read_again_only_if_they_may_have_changed(
+    inpaint: Run, masks: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inpaint()
+    os.utime(masks / "a.png", (1, 1))
+    assert "3 finished before" in inpaint().err
+    (masks / "a.png").write_bytes((masks / "a.png").read_bytes())
+    read = []
+
+    def digest(path: Path) -> str:
+        read.append(path)
+        return "another"
+
+    monkeypatch.setattr(crafts, "digest", digest)
+    moved = masks.rename(masks.with_name("moved"))
+    dry = inpaint("--masks", moved, "--dry-run")
+    assert "1 to do, 2 finished before" in dry.err and read == [moved / "a.png"]
+
+
+def test_a_ledger_of_before_masks_had_a_state_still_holds(inpaint: Run, folder: Path) -> None:
+    inpaint()
+    book = folder.with_name("in_filled") / ledger.NAME
+    old = [json.loads(line) for line in book.read_text().splitlines()]
+    assert all(line.pop("mask_state") for line in old)
+    book.write_text("".join(f"{json.dumps(line)}\n" for line in old))
+    assert "0 done, 3 finished before" in inpaint().err
 
 
 def test_results_of_another_task_are_not_taken_for_finished(

@@ -116,11 +116,23 @@ def test_what_is_packed_is_what_was_there(tmp_path: Path, monkeypatch: pytest.Mo
     (packed,) = ledger.files(tmp_path)
     after = Ledger(tmp_path)
     assert (packed, (tmp_path / packed).read_bytes()[:2]) == (ledger.ALL, b"\x1f\x8b")
-    assert list(after.lines()) == list(before.lines()) and len(list(after.lines())) == 6
-    assert after.results["e.png"].unknown == ("colour",) and '"red"' in json.dumps([*after.lines()])
+    assert list(after.texts()) == list(before.texts()) and len(list(after.texts())) == 6
+    assert after.results["e.png"].unknown == ("colour",) and '"red"' in str([*after.texts()])
     after.append(replace(RECORD, input="c.png", time="2026-01-01T00:00:00+00:00"))
     assert set(Ledger(tmp_path).results) == {"a.png", "b.png", "c.png", "e.png"}
     assert not Ledger(tmp_path).failures
+
+
+def test_what_earlier_runs_left_is_packed_before_anything_is_added(tmp_path: Path) -> None:
+    for number in (1, 2):
+        ledger.Part(tmp_path, Shard(number, 2)).append(replace(RECORD, input=f"{number}.png"))
+    with ledger.opened(tmp_path) as book:
+        assert ledger.files(tmp_path) == [ledger.ALL]
+        book.append(replace(RECORD, input="3.png"))
+        other = ledger.Part(tmp_path, Shard(1, 2))  # of another process of this batch
+        other.append(replace(RECORD, input="4.png"))
+    assert ledger.files(tmp_path) == [ledger.ALL]
+    assert set(Ledger(tmp_path).results) == {f"{number}.png" for number in (1, 2, 3, 4)}
 
 
 def test_a_packed_ledger_that_is_damaged_is_told(tmp_path: Path) -> None:

@@ -44,7 +44,7 @@ def test_results_are_those_of_folders_here_and_no_login_is_told_of(
     assert "0 done, 3 finished before" in batch(f"{server}/in", "-o", f"{server}/deep/out").err
     proof = batch(f"{server}/in", "-o", f"{server}/deep/out", "--verify")
     assert (proof.code, "3 proven, 0 problems" in proof.err) == (0, True)
-    told = ran.out + ran.err + proof.err + str([*ledger.Ledger(there / "deep" / "out").lines()])
+    told = ran.out + ran.err + proof.err + str([*ledger.Ledger(there / "deep" / "out").texts()])
     assert "in" in told and sftp_server.PASSWORD not in told and f"{sftp_server.USER}:" not in told
     assert not list(there.rglob(".*"))
 

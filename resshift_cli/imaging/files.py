@@ -160,8 +160,10 @@ def load(source: Source, handling: Handling) -> Loaded:
 def check_length(loaded: Loaded, handling: Handling) -> None:
     """Refuse a file with far more bytes than its image takes, where all of them are to be read.
 
+    One of which only the first frame was taken may hold any number of others.
+
     Raises:
-        ImageUnreadableError: it has; nobody can tell where more than the first frame may follow.
+        ImageUnreadableError: it has.
     """
     height, width = loaded.size
     most = _SPARE_BYTES + height * width * loaded.frames * _BYTES_OF_A_PIXEL

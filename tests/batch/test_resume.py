@@ -129,6 +129,15 @@ def test_results_with_other_settings_are_replaced_only_when_asked(batch: Run, fo
     assert "3 finished before" in batch(folder, "--seed", 1, "--overwrite").err
 
 
+def test_results_of_another_precision_are_not_finished(batch: Run, folder: Path) -> None:
+    batch(folder)
+    book = folder.with_name("in_x4") / ledger.NAME
+    lines = [json.loads(line) | {"precision": "fp16"} for line in book.read_text().splitlines()]
+    book.write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    refused = batch(folder)
+    assert refused.code == 6 and "made otherwise: precision fp16, not " in refused.err
+
+
 @pytest.mark.parametrize(
     "option, told",
     [

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from batch_folder import lines, make_animation, results
 from command_line import Run, make_photo, posix
 from PIL import Image
@@ -110,6 +111,7 @@ def test_the_ledger_says_what_was_made_of_what_and_how(batch: Run, folder: Path)
         16,
     )
     assert {"seconds", "peak_bytes", "weights", "precision", "version", "time"} <= line.keys()
+    assert line["threads"] == torch.get_num_threads()
 
 
 def test_reading_the_next_image_and_writing_the_last_one_overlap_with_the_work(

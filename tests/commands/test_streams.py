@@ -72,6 +72,14 @@ def test_a_file_that_is_opened_does_not_get_the_place_of_stderr(photos: Path) ->
     Image.open(photos / "b.png").load()
 
 
+def test_what_libraries_print_past_python_does_not_land_in_a_file(tmp_path: Path) -> None:
+    program = "from resshift_cli.commands import streams; streams.open_all(); import os"
+    program += "; file = open('result', 'w'); os.write(2, b'noise'); os.write(1, b'noise')"
+    line = f"'{sys.executable}' -c \"$0\" >&- 2>&-"
+    assert subprocess.run(["bash", "-c", line, program], cwd=tmp_path).returncode == 0
+    assert (tmp_path / "result").read_text() == ""
+
+
 @full
 @pytest.mark.parametrize("asked", ["models list", "--help", "models list --json"])
 def test_a_full_disk_under_stdout_is_said(photos: Path, asked: str) -> None:

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from command_line import as_from_a_shell
 from PIL import Image
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="shells and signals of Unix")
@@ -204,6 +205,29 @@ def test_a_signal_while_torch_is_imported_is_heeded_and_aborts_nothing(
     assert said.splitlines()[-1].endswith("; nothing was written.")
     assert "terminate called" not in said
     assert os.listdir(photos) == ["in"]
+
+
+DURING_IMPORT = """
+import os, sys
+from resshift_cli.commands import ready, signals
+signals.heed()
+def hook(event, what):  # C++ of torch's has it imported
+    if event == "import" and what[0] == "torch.cuda":
+        os.kill(os.getpid(), int(sys.argv[1]))
+sys.addaudithook(hook)
+try:
+    ready.import_torch()
+except KeyboardInterrupt as stopped:
+    print(type(stopped).__name__, "torch" in sys.modules)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_torch_is_imported_whole_before_a_signal_is_heeded(number: int) -> None:
+    command = [sys.executable, "-c", DURING_IMPORT, str(int(number))]
+    ran = subprocess.run(command, capture_output=True, text=True, preexec_fn=as_from_a_shell)
+    kind = {signal.SIGINT: "KeyboardInterrupt", signal.SIGTERM: "Terminated"}[number]
+    assert (ran.stdout, ran.stderr) == (f"{kind} True\n", "")
 
 
 @pytest.mark.skipif(not os.path.exists("/proc/self/status"), reason="looks into /proc")

@@ -223,7 +223,7 @@ except KeyboardInterrupt as stopped:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_torch_is_imported_whole_before_a_signal_is_heeded(number: int) -> None:
+def test_torch_is_imported_whole_before_a_signal_is_heeded(number: signal.Signals) -> None:
     command = [sys.executable, "-c", DURING_IMPORT, str(int(number))]
     ran = subprocess.run(command, capture_output=True, text=True, preexec_fn=as_from_a_shell)
     kind = {signal.SIGINT: "KeyboardInterrupt", signal.SIGTERM: "Terminated"}[number]

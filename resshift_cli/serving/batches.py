@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import stat
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -18,6 +18,7 @@ from resshift_cli.batch.masks import FILES, InpaintEach
 from resshift_cli.batch.plan import Plan
 from resshift_cli.batch.recipe import Recipe
 from resshift_cli.batch.record import Record
+from resshift_cli.batch.resume import Job as BatchJob
 from resshift_cli.batch.runner import Runner, Watch
 from resshift_cli.errors import InputMissingError, UsageError, printable
 from resshift_cli.imaging.folders import Selection, Tree
@@ -28,6 +29,7 @@ from resshift_cli.restoration.model import Model
 from resshift_cli.serving.asking import TASKS, Asked, Beside, Told
 from resshift_cli.serving.jobs import Job
 from resshift_cli.serving.photos import Root
+from resshift_cli.serving.turns import Turns
 from resshift_cli.serving.work import STAGES, Workshop
 from resshift_cli.system import held
 from resshift_cli.system.progress import Bar
@@ -129,10 +131,12 @@ class Batches:
     Attributes:
         workshop: what it works with.
         root: what folders lie below.
+        turns: which folder has an image computed: several under way take turns by image.
     """
 
     workshop: Workshop
     root: Root
+    turns: Turns = field(default_factory=Turns)
 
     def offered(self) -> list[str]:
         """Folders below the root, through no link, as seen from there."""
@@ -219,7 +223,8 @@ class Batches:
         job.begin_stage("looking for what is to be done")
         if next(tree.images(), None) is None:
             return made
-        with ledger.opened(output) as book, self.workshop.turns:
+        with ledger.opened(output) as book, self.turns, self.workshop.turns:
+            job.check()
             self._do(Plan(tree, book, recipe, _at_once(model)), book, model, made, job)
         return made
 
@@ -234,17 +239,34 @@ class Batches:
         stage = STAGES[plan.recipe.craft.task]
         job.begin_stage(stage)
         work = found.work + (found.jobs - found.known) * found.usual
-        gauge = Gauge(
+        gauge = _Gauge(
             _Bars(job, stage, self.workshop.turns.step_aside),
             jobs=found.jobs,
             work=work,
             usual=found.usual,
             failed=found.failed,
         )
+        gauge.between = self._between
         watch = Watch(made.add, gauge)
         Runner(model, plan.recipe, plan.facts(), book, watch).run(
             runner.groups(plan, book, made.add)
         )
+
+    def _between(self) -> None:
+        """Before an image: another folder may have one of its own done first."""
+        with self.workshop.turns.lent():
+            self.turns.step_aside()
+
+
+class _Gauge(Gauge):
+    """Tells when one image is done with, and the next one, or some, not begun."""
+
+    between: Callable[[], object]
+
+    def begin(self, jobs: Sequence[BatchJob]) -> None:
+        """As `Gauge` says."""
+        self.between()
+        super().begin(jobs)
 
 
 class _Bars:

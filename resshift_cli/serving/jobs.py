@@ -1,7 +1,8 @@
 """Jobs: what waits, what is under way and how far, what became of it, and who goes next.
 
-Short jobs and long ones wait in a line each, and one of each is under way: what takes a moment need
-not wait for what takes an hour. Within a line clients take turns, however much one of them asks.
+Short jobs, long ones and folders wait in a line each, and of each line some are under way: what
+takes a moment need not wait for what takes an hour, nor a photo for a thousand, nor they for it.
+Within a line clients take turns, however much one of them asks.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import secrets
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -20,6 +21,10 @@ from resshift_cli.serving.problems import BusyError, CancelledError
 
 SHORT = 10.0
 """Seconds up to which a job is a short one."""
+
+Line = Literal["short", "long", "folder"]
+LINES: Mapping[Line, int] = {"short": 1, "long": 1, "folder": 2}
+"""Jobs of each that are under way at most; each of them has an image, and its model, in memory."""
 
 GRACE = 15.0
 """Seconds after which a job ends whose only watcher has gone away."""
@@ -53,6 +58,7 @@ class Job:
         client: who asked for it.
         expected: about the seconds that it takes, if that is known.
         most: seconds after which it is given up.
+        folder: which it is of, if it is of many images; one at a time is.
         id: what it is called; nobody guesses it.
         state: what has become of it.
         stage: what is being done, in a word or two.
@@ -67,6 +73,7 @@ class Job:
     client: str
     expected: float | None
     most: float
+    folder: str | None = None
     id: str = field(default_factory=lambda: secrets.token_urlsafe(16))
     state: State = "queued"
     stage: str = ""
@@ -89,6 +96,13 @@ class Job:
     def is_short(self) -> bool:
         """Whether it is known to take a moment."""
         return self.expected is not None and self.expected <= SHORT
+
+    @property
+    def line(self) -> Line:
+        """The one that it waits in."""
+        if self.folder is not None:
+            return "folder"
+        return "short" if self.is_short else "long"
 
     @property
     def is_abandoned(self) -> bool:
@@ -218,11 +232,12 @@ class Jobs:
         self._until = 0.0
         self._changed = threading.Condition()
         self._lines = [
-            threading.Thread(target=self._work, args=(short,), daemon=True)
-            for short in (True, False)
+            threading.Thread(target=self._work, args=(line,), daemon=True)
+            for line, count in LINES.items()
+            for _ in range(count)
         ]
-        for line in self._lines:
-            line.start()
+        for thread in self._lines:
+            thread.start()
 
     @property
     def waiting(self) -> int:
@@ -293,11 +308,11 @@ class Jobs:
             left = max(0.0, self._until - time.monotonic())
             return self._changed.wait_for(self.idle, left)
 
-    def _work(self, short: bool) -> None:
+    def _work(self, line: Line) -> None:
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: self._closed or self._next(short) is not None)
-                job = self._next(short)
+                self._changed.wait_for(lambda: self._closed or self._next(line) is not None)
+                job = self._next(line)
                 if job is None:
                     return
                 self._waiting.remove(job)
@@ -316,7 +331,8 @@ class Jobs:
             self._running.discard(job)
             self._changed.notify_all()
 
-    def _next(self, short: bool) -> Job | None:
+    def _next(self, line: Line) -> Job | None:
         """Of those who wait, the first of the client whose last turn is the longest ago."""
-        line = [job for job in self._waiting if job.is_short == short]
-        return min(line, key=lambda job: self._turns.get(job.client, 0), default=None)
+        busy = {job.folder for job in self._running if job.folder is not None}
+        able = [job for job in self._waiting if job.line == line and job.folder not in busy]
+        return min(able, key=lambda job: self._turns.get(job.client, 0), default=None)

@@ -202,7 +202,8 @@ class Service:
         entry = self.models.find(asked.model, task)
         work = self.batches.making(folder, entry, asked, masks)
         facts = {"kind": "batch", "folder": folder, "input": folder, "model": entry.name}
-        return self.jobs.add(Job(work, facts, client, None, self.limits.seconds))
+        alone = "/".join(self.shelf.root.parts(folder))
+        return self.jobs.add(Job(work, facts, client, None, self.limits.seconds, alone))
 
     def _add(self, kind: str, order: Order, work: Any, expected: float | None, client: str) -> Job:
         facts = {"kind": kind, "photo": order.photo.id, "input": order.photo.name}

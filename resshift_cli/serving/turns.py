@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import TracebackType
 
 WHILE = 0.5  # seconds that a job has before it steps aside for one that waits
@@ -37,9 +39,18 @@ class Turns:
             self._served += 1
             self._changed.notify_all()
 
+    @contextmanager
+    def lent(self) -> Iterator[None]:
+        """Within one's turn: let others have theirs meanwhile."""
+        self.__exit__(None, None, None)
+        try:
+            yield
+        finally:
+            self.__enter__()
+
     def step_aside(self) -> None:
         """Within one's turn: let whoever waits go first, if it has lasted a while."""
         others = self._asked - self._served > 1
         if others and time.monotonic() - self._since >= WHILE:
-            self.__exit__(None, None, None)
-            self.__enter__()
+            with self.lent():
+                pass

@@ -10,6 +10,8 @@ import pytest
 from command_line import Run, files, make_photo
 from serving_bench import Serve, ended
 
+from resshift_cli.serving import turns
+
 
 @pytest.fixture
 def root(tmp_path: Path, folder: Path) -> Path:
@@ -65,6 +67,57 @@ def test_a_batch_that_is_ended_goes_on_where_it_was(serve: Serve, root: Path) ->
     (root / "in" / "z.png").unlink()
     told = ended(client, client.post("/api/batch", json=asked))["result"]
     assert told["skipped"] >= 1 and told["skipped"] + told["done"] == 3
+
+
+def many(folder: Path, side: int = 300) -> Path:
+    """A folder of photos that take a while."""
+    folder.mkdir(parents=True)
+    for number in range(4):
+        make_photo(folder / f"{number}.png", side, side)
+    return folder
+
+
+def running(client: httpx2.Client, answer: httpx2.Response) -> bool:
+    state: str = client.get(answer.headers["location"]).json()["state"]
+    return state == "running"
+
+
+def cancelled(client: httpx2.Client, answer: httpx2.Response) -> bool:
+    client.delete(answer.headers["location"])
+    return bool(ended(client, answer)["state"] == "cancelled")
+
+
+def test_a_photo_does_not_wait_for_a_folder_nor_a_folder_for_a_photo(
+    serve: Serve, root: Path, more: Path
+) -> None:
+    large = many(root / "many")
+    client = serve(root=root, more=more)
+    asked = {"model": "chain-x4", "scale": 16, "path": "many/0.png"}
+    long = client.post("/api/upscale", json=asked)
+    told = ended(client, client.post("/api/batch", json={"folder": "in"}))
+    assert told["result"]["done"] == 3 and running(client, long)
+    assert cancelled(client, long)
+    folder = client.post("/api/batch", json={"folder": large.name, "model": "chain-x4"})
+    while "enlarging" not in client.get(folder.headers["location"]).json()["stage"]:
+        time.sleep(0.05)
+    # How many faces there are is not known before: it waits with what is long.
+    face = {"model": "people", "steps": 1, "path": "in/sub/c.png", "aligned": True}
+    assert ended(client, client.post("/api/face", json=face))["state"] == "done"
+    assert running(client, folder) and cancelled(client, folder)
+
+
+def test_folders_take_turns_by_image(
+    serve: Serve, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(turns, "WHILE", 0.0)
+    folders = [many(root / name, 160) for name in ("one", "two")]
+    client = serve(root=root)
+    asked = {"model": "chain-x4", "steps": 1}
+    answers = [client.post("/api/batch", json=asked | {"folder": f.name}) for f in folders]
+    while not all(list(root.glob(f"{folder.name}_x4/*.png")) for folder in folders):
+        time.sleep(0.05)
+    assert all(running(client, answer) for answer in answers)
+    assert all(cancelled(client, answer) for answer in answers)
 
 
 @pytest.mark.parametrize(

@@ -22,8 +22,13 @@ def queue() -> Iterator[Jobs]:
     assert made.close(30)
 
 
-def job(work: Callable[[Job], object], client: str = "", expected: float | None = None) -> Job:
-    return Job(work, {}, client, expected, most=60)
+def job(
+    work: Callable[[Job], object],
+    client: str = "",
+    expected: float | None = None,
+    folder: str | None = None,
+) -> Job:
+    return Job(work, {}, client, expected, most=60, folder=folder)
 
 
 def test_clients_take_turns_however_much_one_asks(queue: Jobs) -> None:
@@ -42,6 +47,35 @@ def test_short_jobs_pass_long_ones(queue: Jobs) -> None:
     queue.add(job(lambda job: done.set(), expected=1.0))
     assert done.wait(30) and not gate.is_set()
     gate.set()
+
+
+def test_a_folder_and_a_photo_do_not_wait_for_each_other(queue: Jobs) -> None:
+    gate = threading.Event()
+    for first, then in ((None, "in"), ("in", None)):
+        done = threading.Event()
+        queue.add(job(lambda job: gate.wait(30), folder=first))
+        queue.add(job(lambda job: done.set(), folder=then))  # noqa: B023
+        assert done.wait(30) and not gate.is_set()
+        gate.set()
+        queue.wait()
+        gate.clear()
+
+
+def test_two_folders_are_under_way_but_one_not_twice(queue: Jobs) -> None:
+    gate, begun = threading.Event(), list[str | None]()
+
+    def work(job: Job) -> None:
+        begun.append(job.folder)
+        gate.wait(30)
+
+    for name in ("in", "in", "out", "other"):
+        queue.add(job(work, folder=name))
+    while len(begun) < 2:
+        time.sleep(0.01)
+    assert begun == ["in", "out"] and queue.waiting == 2
+    gate.set()
+    queue.wait()
+    assert sorted(map(str, begun)) == ["in", "in", "other", "out"]
 
 
 def test_a_job_that_waits_is_ended_before_it_begins(queue: Jobs) -> None:

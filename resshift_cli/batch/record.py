@@ -46,6 +46,7 @@ class Record:
         seconds: of computing.
         peak_bytes: most memory that was taken so far: of a GPU's own by this image, else of the
             process by all images.
+        found: what was found in the input, by name, such as how many faces.
         warnings: what was wrong with the input, if it was read nonetheless.
         error, hint, exit_code: why it failed.
         unknown: names of what a later version entered besides; not entered itself.
@@ -68,6 +69,7 @@ class Record:
     height: int | None = None
     seconds: float | None = None
     peak_bytes: int | None = None
+    found: dict[str, Any] | None = None
     warnings: list[str] | None = None
     error: str | None = None
     hint: str | None = None
@@ -144,6 +146,7 @@ def is_sound(own: Mapping[str, Any]) -> bool:
         and type(own.get("input")) is type(own.get("output")) is type(own.get("time")) is str
         and type(own.get("input_sha256")) in _TEXT_OR_NONE
         and type(own.get("output_sha256")) in _TEXT_OR_NONE
+        and type(own.get("found")) in (dict, NoneType)
         and type(own.get("warnings")) in (list, NoneType)
     )
 

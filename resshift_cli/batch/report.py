@@ -34,6 +34,7 @@ class Report:
         warnings: what was wrong with images that were done nonetheless; the first ones, unless it
             keeps all.
         done, failed, failed_images, warned: how many of these there are, but folders among images.
+        faces, faceless: faces that were restored, and images that had none.
         errors: what ended the batch.
         forecast: what --dry-run says.
     """
@@ -51,6 +52,8 @@ class Report:
     failed: int = 0
     failed_images: int = 0
     warned: int = 0
+    faces: int = 0
+    faceless: int = 0
     errors: list[dict[str, Any]] = field(default_factory=list)
     forecast: dict[str, Any] | None = None
 
@@ -63,6 +66,10 @@ class Report:
         warnings = [] if failed else record.warnings or []
         self.warned += len(warnings)
         self.warnings += warnings[: None if self.keeps else max(KEPT - len(self.warnings), 0)]
+        faces = (record.found or {}).get("faces")
+        if isinstance(faces, int):
+            self.faces += faces
+            self.faceless += faces == 0
         if self.keeps:
             (self.failures if failed else self.results).append(record)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import astuple, dataclass, fields
 from html import escape
 from pathlib import Path, PurePath
@@ -56,8 +56,14 @@ class Row:
             record.seconds,
             record.input_sha256,
             record.output_sha256,
-            remark or record.error or "; ".join(map(str, record.warnings or ())),
+            remark or record.error or "; ".join(_remarks(record)),
         )
+
+
+def _remarks(record: Record) -> Iterator[str]:
+    yield from map(str, record.warnings or ())
+    if (record.found or {}).get("faces") == 0:
+        yield "no face restored"
 
 
 def check_format(path: str | Path) -> None:

@@ -64,11 +64,13 @@ class Computed:
         seconds: of computing.
         peak_bytes: most memory that was taken, of a GPU's own by this image's group, else of the
             process so far; None where that can't be told.
+        found: tells what was found in it, see `Craft.found`; of a stream, once it is written.
     """
 
     result: Result | ResShiftError
     seconds: float
     peak_bytes: int | None
+    found: Callable[[], Mapping[str, Any]] = dict
 
     @property
     def is_stream(self) -> bool:
@@ -134,7 +136,7 @@ class Worker:
                 run, spent = partial(_enlarged_before, alike[place]), share
             result = self._enlarge(job, read, run, partial(advance, place))
             seconds = spent + time.monotonic() - started
-            computed.append(Computed(result, seconds, peak_memory(device)))
+            computed.append(Computed(result, seconds, peak_memory(device), _found(read, result)))
         return computed
 
     def write(
@@ -164,6 +166,7 @@ class Worker:
         def finished(file: BinaryIO) -> None:
             facts["output_sha256"] = digest_of(file)
             facts["output_bytes"] = file.tell()
+            facts["found"] = computed.found() or None
             begin(facts)
 
         try:
@@ -264,6 +267,16 @@ class Worker:
         """What helps where memory is too small."""
         tile = self.recipe.settings.tile
         return f"Use a --tile smaller than {tile} for {job.source.name}."
+
+
+def _found(
+    read: Read | ResShiftError, result: Result | ResShiftError
+) -> Callable[[], Mapping[str, Any]]:
+    """See `Computed.found`."""
+    if isinstance(read, ResShiftError):
+        return dict
+    is_stream = isinstance(result, Result) and result.encode is None
+    return read.craft.found if is_stream else partial(dict, read.craft.found())
 
 
 def _enlarged_before(

@@ -432,6 +432,11 @@ def _tell_forecast(report: Report, figures: Mapping[str, Any], recipe: Recipe) -
             f"at the peak, and up to about {console.size(figures['disk_bytes'])} in "
             f"{report.output}{room}."
         )
+        if not recipe.craft.foreseen:
+            console.note(
+                "How many faces there are shows when they are found: the time is that of one in "
+                "each image, without what is behind it."
+            )
 
 
 def _summary(report: Report) -> None:
@@ -441,6 +446,9 @@ def _summary(report: Report) -> None:
             f"{report.skipped} finished before, {report.failed} failed. "
             f"Results are in {report.output}"
         )
+        if report.faces or report.faceless:
+            none = f"; {counted(report.faceless, 'image')} without" if report.faceless else ""
+            console.note(f"{counted(report.faces, 'face')} restored{none}")
     else:
         console.note(f"There are no images in {report.folder}.")
     _tell_others(report)

@@ -90,6 +90,7 @@ class Finished:
         done: that were done.
         failures: what could not be done, and why; the first ones.
         failed: how many those are.
+        faces: how many were restored; None where none are looked for.
     """
 
     output: str
@@ -98,11 +99,15 @@ class Finished:
     done: int = 0
     failures: list[dict[str, Any]] = field(default_factory=list)
     failed: int = 0
+    faces: int | None = None
 
     def add(self, record: Record) -> None:
         """Take over what became of an image."""
         if record.status != "failed":
             self.done += 1
+            faces = (record.found or {}).get("faces")
+            if faces is not None:
+                self.faces = (self.faces or 0) + faces
             return
         self.failed += 1
         if len(self.failures) < TOLD:
@@ -117,6 +122,7 @@ class Finished:
             "skipped": self.before,
             "done": self.done,
             "failed": self.failed,
+            "faces": self.faces,
             "failures": self.failures,
         }
 

@@ -64,6 +64,23 @@ def test_faces_are_restored_as_by_the_command_for_one(
     assert (told["task"], told["scale"], told["asked"]["blend"]) == ("face", 1.0, 0.5)
 
 
+def test_faces_are_counted_in_ledger_summary_report_and_dry_run(
+    people: Run, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "time is that of one in each image" in people("--dry-run").err
+    faces = Found((face(6, 5 + 4j), face(6, 4 + 5j)), turned=1)
+    found = {(9, 12): faces, (12, 9): Found(()), (8, 8): Found((), small=1)}
+    monkeypatch.setattr(FaceRestorer, "find", lambda model, photo, shape, which: found[shape[:2]])
+    ran = people("--steps", 1, "--report", folder / "report.csv")
+    assert ran.code == 0 and "2 faces restored; 2 images without" in ran.err
+    told = {line["input"]: line["found"] for line in lines(folder.with_name("in_faces"))}
+    assert told["a.png"] == {"faces": 2, "turned": 1, "small": 0}
+    assert told["sub/c.png"] == {"faces": 0, "turned": 0, "small": 1}
+    table = (folder / "report.csv").read_text().splitlines()
+    assert [row.endswith("no face restored") for row in table] == [False, False, True, True]
+    assert "faces restored" not in people("--steps", 1).err
+
+
 def test_what_is_finished_is_not_done_again_but_with_other_settings(
     people: Run, folder: Path
 ) -> None:

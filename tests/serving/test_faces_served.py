@@ -170,6 +170,7 @@ def test_a_folder_s_faces_are_those_of_the_command_which_finds_them_finished(
     data = {"folder": "in", "task": "face", "model": "people", "steps": 1, "scale": 2}
     told = ended(client, client.post("/api/batch", json=data))["result"]
     assert (told["output"], told["found"], told["done"]) == ("in_faces", 3, 3)
+    assert told["faces"] == 3
     options = ("--task", "face", "--registry", drawn, "--model", "people", "--device", "cpu")
     ran = resshift("batch", folder, *options, "--steps", 1, "--scale", 2)
     assert ran.code == 0 and "0 done, 3 finished before" in ran.err

@@ -86,8 +86,9 @@ export class Jobs {
 const isWhole = ({ kind }) => kind !== "preview" && kind !== "batch";
 
 /** What became of a folder. */
-function told({ output, found, skipped, done, failed, failures }) {
-  const counts = `${found} images, ${done} done, ${skipped} finished before, ${failed} failed. In ${output}`;
+function told({ output, found, skipped, done, failed, faces, failures }) {
+  const restored = faces === null ? "" : ` ${faces} face${faces === 1 ? "" : "s"} restored.`;
+  const counts = `${found} images, ${done} done, ${skipped} finished before, ${failed} failed.${restored} In ${output}`;
   return [counts, ...failures.map((each) => each.message)].join(". ");
 }
 

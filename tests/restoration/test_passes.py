@@ -24,11 +24,11 @@ def in_bands(image: np.ndarray[Any, Any], *heights: int) -> list[np.ndarray[Any,
 
 @pytest.mark.parametrize("scale", [4, 2.5, 10])
 def test_an_image_that_comes_in_bands_gives_the_same_result(scale: float) -> None:
-    image = np.random.default_rng(0).random((70, 33, 3), dtype=np.float32)
+    image = np.random.default_rng(0).random((46, 21, 3), dtype=np.float32)
     upscaler = tiny_upscaler()
-    settings = upscaler.settings(scale=scale, tile=16, overlap=4)
+    settings = upscaler.settings(scale=scale, tile=16, overlap=4, steps=2)
     whole = upscaler.enlarge(image, settings)
-    bands = list(upscaler.stream(in_bands(image, 1, 40), image.shape, settings))
+    bands = list(upscaler.stream(in_bands(image, 1, 30), image.shape, settings))
     assert len(bands) > 1
     assert_close(np.concatenate(bands), whole)
 
@@ -68,13 +68,13 @@ def test_a_result_depends_neither_on_its_neighbours_nor_on_its_place(
     kind: str, precision: str
 ) -> None:
     upscaler = tiny_upscaler(precision, **KINDS[kind])
-    images, settings = small_images(4), upscaler.settings(seed=3)
-    expected = upscaler.together(images, settings, 4)
-    others = [1 - image for image in images]
+    images = [image[place:16, place:24] for place, image in enumerate(small_images(3))]
+    settings = upscaler.settings(seed=3, steps=2)  # CPUs are slow at half precision
+    expected = upscaler.together(images, settings, 3)
+    (alone,) = upscaler.together(images[2:], settings, 3)
+    assert np.array_equal(alone, expected[2])
     for place, image in enumerate(images):
-        (alone,) = upscaler.together([image], settings, 4)
-        moved = upscaler.together([*others[:2], image], settings, 4)[2]
-        assert np.array_equal(alone, expected[place])
+        moved = upscaler.together([1 - image, 1 - image, image], settings, 3)[2]
         assert np.array_equal(moved, expected[place])
 
 

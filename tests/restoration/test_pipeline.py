@@ -38,7 +38,7 @@ def test_an_image_of_one_tile_equals_the_untiled_chain_exactly(
 
 @pytest.fixture(scope="module")
 def tiled() -> tuple[Tensor, Tensor]:
-    lq = random_lq(90, 70)
+    lq = random_lq(60, 70)
     return lq, restore(tiny_upscaler(), lq, tile=32, overlap=8)
 
 

@@ -8,7 +8,6 @@ said; if none does, the error names both checksums and the file put aside.
 from __future__ import annotations
 
 import contextlib
-import math
 import shutil
 import threading
 import time
@@ -35,6 +34,7 @@ from resshift_cli.weights.transfer import Admission, Failure, Meter, patiently
 
 HEADROOM = 64 << 20  # bytes that a download leaves free on the disk
 ABOUT = 2  # times the registered size are the most that a file may have
+MOST = 10**18  # bytes of one whose size is not registered
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,7 +232,7 @@ def _admission(source: Source, order: _Order) -> Admission:
     """What refuses a file that the disk has no room for, or that can't be the expected one."""
     file = order.file
     folder, variable = places.cache_of(source)
-    limit = ABOUT * file.bytes or math.inf
+    limit = ABOUT * file.bytes or MOST
     # A file with another one's checksum is kept and shown if the registry has said what to expect.
     first = "" if file.sha256 else checksums.expected(file, source)
 
@@ -242,6 +242,9 @@ def _admission(source: Source, order: _Order) -> Admission:
                 f"has another file now, with the SHA-256 {promised[:12]} instead of {first[:12]}",
                 hint=_hint_of_change(order),
             )
+        if (size or 0) > limit:
+            expected = f", where about {file.bytes:,} are expected" if file.bytes else ""
+            raise Failure(f"offers {size:,} bytes{expected}")
         existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
         free = shutil.disk_usage(existing).free
         needed = (size or file.bytes) - here
@@ -251,8 +254,6 @@ def _admission(source: Source, order: _Order) -> Admission:
                 f"are needed, and {free / 1e6:,.0f} MB are free.",
                 hint=f"Make room, or set the variable {variable} to a folder on another disk.",
             )
-        if (size or 0) > limit:
-            raise Failure(f"offers {size:,} bytes, where about {file.bytes:,} are expected")
         return int(min(size or limit, here + free - HEADROOM))
 
     return admit

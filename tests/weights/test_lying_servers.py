@@ -22,6 +22,7 @@ OTHER: dict[Kind, Kind] = {"hub": "release", "release": "hub"}
 
 LIES: dict[str, Fault] = {
     "a length of 5,000 digits": Headers({"Content-Length": "9" * 5000}),
+    "a length of 19 digits": Headers({"Content-Length": "9" * 19}),
     "a length that is no number": Headers({"Content-Length": "many"}),
     "two lengths": Headers({"Content-Length": f"{SIZE}, 1"}),
     "bytes in a header": Headers({"Content-Length": "\xff\xfe"}),
@@ -40,6 +41,14 @@ def test_a_host_that_lies_gives_way_to_the_next_source(bench: Bench, kind: Kind,
     liar = bench.offer(kind, dataclasses.replace(LIES[lie]))
     honest = bench.offer(OTHER[kind])
     answer = bench.fetch(either(liar, honest))
+    assert (answer.source, answer.sha256) == (OTHER[kind], sha256(honest.content))
+
+
+@pytest.mark.parametrize("kind", BOTH)
+def test_a_length_that_nobody_expects_is_a_lie_and_no_full_disk(bench: Bench, kind: Kind) -> None:
+    liar = bench.offer(kind, Headers({"Content-Length": "9" * 15}))
+    honest = bench.offer(OTHER[kind])
+    answer = bench.fetch(dataclasses.replace(either(liar, honest), bytes=SIZE))
     assert (answer.source, answer.sha256) == (OTHER[kind], sha256(honest.content))
 
 

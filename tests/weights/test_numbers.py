@@ -135,7 +135,8 @@ def test_a_table_without_end_is_refused(tmp_path: Path, table: str) -> None:
         "a = " + "[" * 100_000,
         "a = " + "{b = " * 10_000,
         "[models" + ".a" * 10_000 + "]",
-        "".join(f"[models.m{n}]\nlike = 'm{n + 1}'\n" for n in range(3000)),
+        "".join(f"[models.m{n}]\nlike = 'm{n + 1}'\n" for n in range(3000))
+        + "[models.m3000]\nlike = 'realsr-x4-v1'",
         "[models.m]\nlike = 'realsr-x4-v1'\nspec = { scale = 0 }",
         "[models.m]\nlike = 'realsr-x4-v1'\nspec = { schedule = { kappa = 1e300 } }",
         "[models.m]\nlike = 'realsr-x4-v1'\nspec = { schedule = { steps = 1000000000 } }",

@@ -65,31 +65,31 @@ class Elsewhere:
     """What a worker on another machine has to find there.
 
     Attributes:
-        jobs: images to be done, which as many workers can share at most.
+        tasks: how many workers can share the work at most.
         sample: an input.
         state: what that is like where the batch was begun.
         offline: whether to touch no network for the model.
         threads: of a CPU that compute, on which the last bits depend; None on a GPU.
     """
 
-    jobs: int
+    tasks: int
     sample: Source
     state: State | None
     offline: bool
     threads: int | None
 
     @classmethod
-    def of(cls, plan: Plan, jobs: int, *, offline: bool) -> Elsewhere:
+    def of(cls, plan: Plan, tasks: int, *, offline: bool) -> Elsewhere:
         """What the work of a plan takes.
 
         Args:
             plan: with an input at least.
-            jobs, offline: as the attributes.
+            tasks, offline: as the attributes.
         """
         sample = plan.inputs.source(next(iter(plan.inputs.images())))
         sample = replace(sample, known=None)  # nodes have to ask the store themselves
         threads = provenance.threads(plan.recipe.device)
-        return cls(jobs, sample, sample.state(), offline, threads)
+        return cls(tasks, sample, sample.state(), offline, threads)
 
     def needs(self) -> dict[str, float]:
         """What of a node one worker takes, as Ray calls it."""
@@ -237,7 +237,7 @@ class Cluster(Crew):
         for node in nodes:
             if node["NodeID"] not in self._refusals:
                 lacking = self._room(node) - there[node["NodeID"]]
-                for _ in range(min(lacking, self.elsewhere.jobs - count)):
+                for _ in range(min(lacking, self.elsewhere.tasks - count)):
                     count += 1
                     yield self._start(node)
         if count:

@@ -16,9 +16,10 @@ from contextlib import closing
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from resshift_cli.batch.groups import Group
+from resshift_cli.batch.groups import Group, Piece
 from resshift_cli.batch.ledger import Ledger, Part, locked_part
 from resshift_cli.batch.parcels import Parcels
+from resshift_cli.batch.pieces import Pieces
 from resshift_cli.batch.places import Place
 from resshift_cli.batch.recipe import Recipe
 from resshift_cli.batch.record import Record
@@ -68,7 +69,7 @@ class Hand(ABC):
     Attributes:
         machine: where, for messages and for who works beside whom.
         part: which of the crew it is; its file of the ledger is called by that.
-        held: groups of the images that it has not told of yet, by their names.
+        held: groups of what it has not told of yet, by the names of results and of pieces.
         has_begun: whether it has asked for work.
         is_idle: whether it waits for work, with nothing in hand.
         is_done: whether it was told that there is no more.
@@ -100,7 +101,7 @@ class Hand(ABC):
     def groups(self) -> Iterator[Group]:
         """What it has not told of, group by group."""
         for group in {id(group): group for group in self.held.values()}.values():
-            yield replace(group, jobs=[job for job in group.jobs if job.input in self.held])
+            yield replace(group, jobs=[job for job in group.jobs if job.output in self.held])
 
 
 class Crew(ABC):
@@ -135,7 +136,9 @@ class Crew(ABC):
         self._deaths = 0  # of hands, since the last result, but of those with something on trial
         self._lost: deque[Group] = deque()
         self._leftovers = Leftovers(task.output)
-        self._died_of: Counter[str] = Counter()  # by inputs
+        self._died_of: Counter[str] = Counter()  # by results and pieces
+        self._pieces = Pieces(task.output)
+        self._groups = Parcels((), watch.gauge, 0.0)
 
     @abstractmethod
     def hire(self) -> Iterable[Hand]:
@@ -160,22 +163,21 @@ class Crew(ABC):
         """As `runner.Engine` says."""
         with closing(self.watch.gauge):
             try:
-                self._do(Parcels(groups, self.watch.gauge, self._tile()))
+                tile, every = _tile(self.task.recipe), self._pieces.cut(groups)
+                self._groups = Parcels(every, self.watch.gauge, tile)
+                self._do()
             except BaseException:
                 self._stop()
                 raise
+            finally:
+                self._pieces.forget()
 
-    def _tile(self) -> float:
-        """What the largest tile takes, as `Job.work`."""
-        recipe = self.task.recipe
-        return float((recipe.settings.tile // recipe.spec.lq_pixels) ** 2)
-
-    def _do(self, groups: Parcels) -> None:
+    def _do(self) -> None:
         while True:
             for hand in self.hands:
                 if hand.is_idle:
-                    self._hand_out(hand, groups)
-            if self._is_over(groups):
+                    self._hand_out(hand)
+            if self._is_over():
                 self._dismiss()
                 return self._leftovers.remove()
             if not self._stops:
@@ -194,21 +196,21 @@ class Crew(ABC):
             else:
                 self._hear(hand, message)
 
-    def _is_over(self, groups: Parcels) -> bool:
+    def _is_over(self) -> bool:
         if any(hand.held for hand in self.hands):
             return False
-        return self._stops or (not self._lost and groups.are_over())
+        return self._stops or (not self._lost and self._groups.are_over())
 
-    def _hand_out(self, hand: Hand, groups: Parcels) -> None:
+    def _hand_out(self, hand: Hand) -> None:
         """Give work to a hand that asks for it."""
-        parcel = [] if self._stops else groups.take(len(self.hands))
+        parcel = [] if self._stops else self._groups.take(len(self.hands))
         if not parcel and hand.held:
             parcel = [Group([])]  # it asks ahead; what it has is to be told of first
         elif not parcel and self._lost and not self._stops and self._is_alone(hand):
             parcel = [self._lost.popleft()]
         if parcel:
             hand.is_idle = False
-            hand.held |= {job.input: group for group in parcel for job in group.jobs}
+            hand.held |= {job.output: group for group in parcel for job in group.jobs}
             hand.say(parcel)
 
     def _is_alone(self, hand: Hand) -> bool:
@@ -225,18 +227,30 @@ class Crew(ABC):
         elif isinstance(message, Record):
             self._told(hand, message)
             self._deaths = 0
+        elif isinstance(message, Piece):
+            self._made(hand, message)
+            self._deaths = 0
         else:
             self.tell(str(message))
 
     def _told(self, hand: Hand, record: Record) -> None:
-        group = hand.held.pop(record.input)
-        self._tell(next(job for job in group.jobs if job.input == record.input), record)
+        group = hand.held.pop(record.output)
+        self._tell(next(job for job in group.jobs if job.output == record.output), record)
+
+    def _made(self, hand: Hand, piece: Piece) -> None:
+        """Take note of a piece, and go on with the image if it was the last one."""
+        group = hand.held.pop(piece.name)
+        self.watch.gauge.part(group.jobs[0].work)
+        following = self._pieces.made(piece)
+        if following is not None:
+            self._groups.put(following)
 
     def _tell(self, job: Job, record: Record) -> None:
         self.watch.record(record)
         if record.status == "failed":
             self.watch.gauge.fail()
         self.watch.gauge.finish(job)
+        self._pieces.forget(job.output)
         self._stops |= self.watch.is_enough()
 
     def _let_go(self, hand: Hand) -> None:
@@ -247,13 +261,17 @@ class Crew(ABC):
         """See to what a hand had when it ended."""
         self._let_go(hand)
         is_trial = any(self._died_of[name] for name in hand.held)
-        if hand.held:
-            self.book.take_over(Part(self.task.output, *self.task.parts, hand.part), hand.held)
-        for name in [*hand.held]:
-            if self._judge.is_finished(name):  # it was entered, and nobody was told
-                self._told(hand, self.book.results[name])
+        had = [*hand.groups()]
+        whole = [job for group in had if not group.piece for job in group.jobs]
+        if whole:
+            inputs = {job.input for job in whole}
+            self.book.take_over(Part(self.task.output, *self.task.parts, hand.part), inputs)
+        for job in whole:
+            if self._judge.is_finished(job.input):  # it was entered, and nobody was told
+                self._told(hand, self.book.results[job.input])
         for group in hand.groups():
-            self._lose(replace(group, jobs=[self._once_more(job) for job in group.jobs]))
+            jobs = group.jobs if group.piece else [self._once_more(job) for job in group.jobs]
+            self._lose(replace(group, jobs=jobs))
         if hand.is_done:
             return
         if not hand.has_begun:
@@ -272,20 +290,25 @@ class Crew(ABC):
 
     def _lose(self, group: Group) -> None:
         """Have a group done again whose hand has died."""
+        if not self._pieces.is_wanted(group):
+            return
         for job in group.jobs:
             self._leftovers.add(job.output)
-        self._died_of.update(job.input for job in group.jobs)
-        deaths = max(self._died_of[job.input] for job in group.jobs)
+        self._died_of.update(job.output for job in group.jobs)
+        deaths = max(self._died_of[job.output] for job in group.jobs)
         if deaths >= TRIES:
             for job in group.jobs:
-                self._give_up(job)
+                self._give_up(self._pieces.give_up(job.output) if group.piece else job)
         elif deaths == TRIES - 1:  # each by itself, with the bits that it has among others
             self._lost += (replace(group, jobs=[job]) for job in group.jobs)
         else:
             self._lost.append(group)
 
-    def _give_up(self, job: Job) -> None:
-        """Enter an image that its hand died of every time."""
+    def _give_up(self, job: Job | None) -> None:
+        """Enter an image that its hand died of every time, unless it is entered already."""
+        if job is None:
+            return
+        self._lost = deque(filter(self._pieces.is_wanted, self._lost))
         error = ResShiftError(
             f"The process that enlarged {job.source.name} was killed, and so were the next two.",
             hint="Memory may have run out: use a smaller --tile, or `resshift upscale` to see.",
@@ -320,7 +343,7 @@ class Crew(ABC):
                 hand, message = self.inbox.get()
                 if message == NEXT:
                     hand.say(None)
-                elif isinstance(message, Record) and message.input in hand.held:
+                elif isinstance(message, Record) and message.output in hand.held:
                     self._told(hand, message)
                 elif message is ENDED:
                     self._let_go(hand)
@@ -330,7 +353,7 @@ class Crew(ABC):
 
 
 def work(
-    task: Task, device: str, groups: Iterable[Group], watch: Watch, tell: Callable[[str], None]
+    task: Task, device: str, groups: Iterable[Group], watch: Watch, tell: Callable[[object], None]
 ) -> None:
     """Be a hand: do groups as they come.
 
@@ -339,7 +362,7 @@ def work(
         device: where to compute.
         groups: one after the other.
         watch: what is told of them.
-        tell: is told what a model has to say of memory.
+        tell: is told what a model has to say of memory, and of pieces.
 
     Raises:
         As `Craft.load`, `ledger.locked_part` and `Runner.run`.
@@ -350,7 +373,12 @@ def work(
     facts = {"folder": task.folder, **recipe.facts()}
     with locked_part(task.output, *task.parts), task.output.opened() as place:
         part = Part(place, *task.parts)
-        Runner(model, recipe, facts, part, watch).run(groups)
+        Runner(model, recipe, facts, part, replace(watch, piece=tell)).run(groups)
+
+
+def _tile(recipe: Recipe) -> float:
+    """What the largest tile takes, as `Job.work`."""
+    return float((recipe.settings.tile // recipe.spec.lq_pixels) ** 2)
 
 
 def _died(hand: Hand) -> ResShiftError:

@@ -73,6 +73,12 @@ class Gauge:
         self.done = self.before[-1]
         self._remark()
 
+    def part(self, work: float) -> None:
+        """Tell that so much of an image is done, where several are under way."""
+        self.before[-1] += work
+        self.whole.update(self.before[-1] - self.done)
+        self.done = self.before[-1]
+
     def fail(self) -> None:
         """Count an image that could not be done."""
         self.failed += 1

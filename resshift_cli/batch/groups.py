@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from resshift_cli.batch.resume import Job
+from resshift_cli.errors import ResShiftError
 
 Size = tuple[int, int]
 
@@ -19,11 +20,32 @@ class Group:
         count: how many images the networks are given, whatever became of some of them: a result
             depends on it, by rounding.
         size: what they are padded to; None of a job alone.
+        bands: rows of the image of a job alone, where it may be made of several pieces.
+        piece: a band, where that is all that is done; the job's result is a piece then.
+        pieces: what has been made, where they are only put together.
     """
 
     jobs: list[Job]
     count: int = 1
     size: Size | None = None
+    bands: Sequence[range] = ()
+    piece: range | None = None
+    pieces: Sequence[Piece] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """What became of a band of an image.
+
+    Attributes:
+        name: of its file, among the results.
+        seen: what the image's file was like, as all who make its pieces have to see it.
+        error: why it could not be made.
+    """
+
+    name: str
+    seen: tuple[object, ...] = ()
+    error: ResShiftError | None = None
 
 
 @dataclass(frozen=True, slots=True)

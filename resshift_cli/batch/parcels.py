@@ -5,6 +5,7 @@ Which images are in a group is settled before: a parcel is only what goes on one
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable
 
 from resshift_cli.batch.gauge import Gauge
@@ -25,12 +26,17 @@ class Parcels:
     def __init__(self, groups: Iterable[Group], gauge: Gauge, most: float) -> None:
         self._groups = iter(groups)
         self._following: Group | None = None
+        self._first: deque[Group] = deque()
         self._usual, self._left, self._most = gauge.usual, gauge.work, most
+
+    def put(self, group: Group) -> None:
+        """Have a group go next, alone."""
+        self._first.append(group)
 
     def are_over(self) -> bool:
         """Whether there is no group any more."""
         self._following = self._following or next(self._groups, None)
-        return self._following is None
+        return self._following is None and not self._first
 
     def take(self, hands: int) -> list[Group]:
         """The next parcel; it is empty if there is none.
@@ -38,6 +44,8 @@ class Parcels:
         Args:
             hands: among how many what is left is to be shared out.
         """
+        if self._first:
+            return [self._first.popleft()]
         most = min(self._most, self._left / (SHARE * max(hands, 1)))
         parcel: list[Group] = []
         held = 0.0

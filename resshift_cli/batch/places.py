@@ -102,6 +102,12 @@ class Place(Protocol):
             OutputError: there is one already, or it can't be written.
         """
 
+    def source(self, name: str) -> Source:
+        """A file in it, to be read."""
+
+    def remove(self, name: str) -> None:
+        """Remove a file, if it is there and can be removed."""
+
     def remove_leftovers(self, folder: str, is_ours: Callable[[str], bool]) -> None:
         """Remove half-written files from a folder in it.
 
@@ -212,6 +218,14 @@ class Folder:
         """As `Place` says."""
         assert self._held is not None  # or nobody asks
         targets.save_below(content, self._held, name, overwrite=overwrite, finished=finished)
+
+    def source(self, name: str) -> Source:
+        """As `Place` says."""
+        return Source(self.path / name)
+
+    def remove(self, name: str) -> None:
+        """As `Place` says."""
+        atomic.remove(self.path / name)
 
     def remove_leftovers(self, folder: str, is_ours: Callable[[str], bool]) -> None:
         """As `Place` says."""

@@ -8,6 +8,7 @@ is there and on the ledger alone, and so do the groups in it, whatever is done o
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -22,11 +23,15 @@ from resshift_cli.batch.recipe import Recipe
 from resshift_cli.batch.resume import Failure, Job, Judge
 from resshift_cli.batch.shards import WHOLE, Shard, pages
 from resshift_cli.errors import ResShiftError, expected
-from resshift_cli.imaging import animation, encode, own
+from resshift_cli.imaging import animation, encode, files, own
 from resshift_cli.imaging.folders import Beside, Inputs
 from resshift_cli.imaging.formats import Format
 from resshift_cli.imaging.opening import Header, read_header
-from resshift_cli.restoration import settings
+from resshift_cli.restoration import cuts, settings
+from resshift_cli.restoration.size import target_size
+
+LARGE = files.LARGE
+"""Results of more pixels may be cut into bands: those that are written as they are computed."""
 
 AtOnce = Callable[[Size], int]
 """How many images of a size, see `settings.single_tile`, are computed at a time."""
@@ -160,7 +165,8 @@ class Plan:
             else:
                 jobs.append(replace(what, work=self._work(section.seen[name])))
         if jobs:
-            section.groups.append(Group(jobs, unit.count, unit.size))
+            bands = () if unit.size else self._bands(section.seen[jobs[0].input])
+            section.groups.append(Group(jobs, unit.count, unit.size, bands))
 
     @cached_property
     def _results_are_meant(self) -> bool:
@@ -210,6 +216,18 @@ class Plan:
         ]
         area = sum(len(grid.boxes) * grid.rows.size * grid.columns.size for grid in grids)
         return float(area * seen.computed)
+
+    def _bands(self, seen: Seen | ResShiftError) -> Sequence[range]:
+        """Rows of the bands of an image that is large enough to be cut, and can be."""
+        recipe = self.recipe
+        if isinstance(seen, ResShiftError) or seen.header.frames > 1 or not recipe.craft.is_cut:
+            return ()
+        spec, how = recipe.spec, recipe.settings_for(*seen.size)
+        if math.prod(target_size(*seen.size, how.scale)) <= LARGE:
+            return ()
+        channels = 4 if seen.header.alpha else 3
+        is_possible = cuts.can_be_cut(spec, seen.size, channels, how)
+        return cuts.cuts(spec, seen.size, how) if is_possible else ()
 
     def _size(self, seen: Seen | ResShiftError) -> Size | None:
         recipe = self.recipe

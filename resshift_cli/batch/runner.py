@@ -11,10 +11,11 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 from resshift_cli.batch.gauge import Gauge
-from resshift_cli.batch.groups import Group
+from resshift_cli.batch.groups import Group, Piece
 from resshift_cli.batch.ledger import Book, Ledger
 from resshift_cli.batch.plan import Plan
 from resshift_cli.batch.recipe import Recipe
@@ -35,11 +36,13 @@ class Watch:
         record: called with what became of every image, once it is on the disk; from a thread.
         gauge: how far it is.
         is_enough: asked whether too many images have failed for the others to be worth while.
+        piece: called with what became of every piece of an image that is cut.
     """
 
     record: Callable[[Record], None] = lambda record: None
     gauge: Gauge = field(default_factory=Gauge)
     is_enough: Callable[[], bool] = lambda: False
+    piece: Callable[[Piece], None] = lambda piece: None
 
 
 class Engine(Protocol):
@@ -143,7 +146,7 @@ class Runner:
 
             def begun() -> tuple[Group | None, list[Future[Read | ResShiftError]]]:
                 group = next(ahead, None)
-                jobs = () if group is None else group.jobs
+                jobs = () if group is None or group.piece else group.jobs
                 return group, [reader.submit(self.worker.read, job) for job in jobs]
 
             group, reading = begun()
@@ -152,6 +155,10 @@ class Runner:
                 reads = [read.result() for read in reading]
                 following, reading = begun()
                 self.gauge.begin(group.jobs)
+                if group.piece:
+                    self._make_piece(group.jobs[0], group.piece)
+                    group = following
+                    continue
                 computed = self.worker.compute(group, reads, self.gauge.advance)
                 _await(writing)
                 writing = []
@@ -167,6 +174,10 @@ class Runner:
                             wait(writing)
                 group = following
             _await(writing)
+
+    def _make_piece(self, job: Job, rows: range) -> None:
+        """Make a piece of an image, of which the ledger is told when all of it is there."""
+        self.watch.piece(self.worker.make_piece(job, rows, partial(self.gauge.advance, 0)))
 
     def _finish(self, job: Job, read: Read | ResShiftError, computed: Computed) -> Record:
         """Write a result, or why there is none, and enter it in the ledger."""

@@ -117,6 +117,14 @@ class StoredPlace:
         if self._sizes is not None:
             self._sizes[name] = str(size)
 
+    def source(self, name: str) -> Source:
+        """As `Place` says."""
+        return Source.at(self.folder.below(name))
+
+    def remove(self, name: str) -> None:
+        """As `Place` says."""
+        self.folder.below(name).remove()
+
     def remove_leftovers(self, folder: str, is_ours: Callable[[str], bool]) -> None:
         """As `Place` says: there are none; parts of what was never completed are not to be seen."""
 

@@ -27,6 +27,7 @@ class Survey:
     Attributes:
         keeps: whether to keep what grows with the number of images.
         jobs: images to be done.
+        tasks: those, with every piece of one that may be cut counted.
         finished: images that are.
         failed: images that can't be done.
         failures: why not, and unreadable folders; the first ones, unless it keeps all.
@@ -44,6 +45,7 @@ class Survey:
 
     keeps: bool = False
     jobs: int = 0
+    tasks: int = 0
     finished: int = 0
     failed: int = 0
     failures: list[Failure] = field(default_factory=list)
@@ -84,6 +86,7 @@ def survey(plan: Plan, leftovers: Leftovers | None = None, *, keeps: bool = Fals
     for section in plan.sections(found.beside):
         _count(found, plan, section)
         for group in section.groups:
+            found.tasks += max(len(group.bands), len(group.jobs))
             for job in group.jobs:
                 _count_job(found, plan, job, section.seen)
                 if leftovers is not None:

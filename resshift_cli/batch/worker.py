@@ -12,7 +12,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from resshift_cli.batch.groups import Group
+from resshift_cli.batch import pieces
+from resshift_cli.batch.groups import Group, Piece
 from resshift_cli.batch.places import Place
 from resshift_cli.batch.recipe import Recipe
 from resshift_cli.batch.resume import Job
@@ -134,10 +135,36 @@ class Worker:
             run, spent = None, 0.0
             if place in alike:
                 run, spent = partial(_enlarged_before, alike[place]), share
+            elif group.pieces and isinstance(read, Read):
+                run = partial(self._joined, group.pieces, read.loaded)
             result = self._enlarge(job, read, run, partial(advance, place))
             seconds = spent + time.monotonic() - started
             computed.append(Computed(result, seconds, peak_memory(device), _found(read, result)))
         return computed
+
+    def make_piece(self, job: Job, rows: range, advance: Callable[[float], None]) -> Piece:
+        """Compute a band of an image, and have it as a piece.
+
+        Args:
+            job: of the image, but that its result is the piece.
+            rows: of the image.
+            advance: called with the share of it that is computed.
+        """
+        seen: tuple[object, ...] = ()
+        try:
+            with memory_limit(self._smaller(job)):
+                loaded = files.load(job.source.fetched(), self.recipe.handling)
+                run = self.recipe.craft.band(self.model, self._settings(loaded), rows)
+                seen = pieces.seen(loaded)
+                bands = run(loaded.rows, loaded.shape, lambda done, total: advance(done / total))
+                content = partial(pieces.write, bands)
+                self.output.save(content, job.output, overwrite=True, finished=lambda file: None)
+        except Exception as error:
+            failure = expected(error)
+        else:
+            return Piece(job.output, seen)
+        self.model.release_memory()  # out here nothing holds what the failed band took
+        return Piece(job.output, seen, failure)
 
     def write(
         self, job: Job, computed: Computed, begin: Callable[[Mapping[str, Any]], None]
@@ -256,6 +283,14 @@ class Worker:
             failure = expected(error)
         self.model.release_memory()  # out here nothing holds what the failed image took
         return failure
+
+    def _joined(
+        self, made: Sequence[Piece], loaded: Loaded, rows: object, shape: object, told: object
+    ) -> Iterator[Pixels]:
+        """What `files.enlarge` is handed where the result is there in pieces."""
+        return pieces.joined(
+            made, self.output, loaded, (*self._target_size(loaded), loaded.shape[2])
+        )
 
     def _target_size(self, loaded: Loaded) -> tuple[int, int]:
         return target_size(*loaded.size, self._settings(loaded).scale)

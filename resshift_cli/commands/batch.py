@@ -369,7 +369,7 @@ class _Work:
         machine = replace(self.making.machine, device=device, precision=precision)
         offline, quiet = self.making.model.offline, self.reporting.quiet
         begin = self.workers.begin(
-            plan, self.place, found.jobs, machine, offline=offline, quiet=quiet
+            plan, self.place, found.tasks, machine, offline=offline, quiet=quiet
         )
         if not quiet and self.workers.engine == "local":
             share = sum(found.computations.values()) / max(sum(found.frames.values()), 1)

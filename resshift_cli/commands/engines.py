@@ -86,14 +86,14 @@ class Workers(Options):
         return first, device.choose_dtype(machine.precision, first)
 
     def begin(
-        self, plan: Plan, place: Place, jobs: int, machine: Machine, *, offline: bool, quiet: bool
+        self, plan: Plan, place: Place, tasks: int, machine: Machine, *, offline: bool, quiet: bool
     ) -> Begin:
         """What does the work, ready to begin but for who is told of it.
 
         Args:
             plan: the work.
             place: where the results go, closed.
-            jobs: how many images that is.
+            tasks: how many workers could share it at most.
             machine: where it is computed, `auto` settled.
             offline: touch no network for the model.
             quiet: tell nothing.
@@ -109,7 +109,7 @@ class Workers(Options):
         if self.engine == "ray":
             from resshift_cli.batch.cluster import Cluster, Elsewhere
 
-            found = Elsewhere.of(plan, jobs, offline=offline)
+            found = Elsewhere.of(plan, tasks, offline=offline)
             return lambda watch: Cluster(task, found, self.address, book, watch, tell)
         from resshift_cli.batch.processes import Processes
         from resshift_cli.system.device import choose_devices

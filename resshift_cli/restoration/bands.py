@@ -26,12 +26,19 @@ class Window:
 
     They are taken from the stream when they are first asked for, and forgotten once all readers
     have passed them. All readers have to be there before the first one reads.
+
+    Args:
+        bands: the stream.
+        first: row of the image that it begins with.
+
+    Attributes:
+        first: likewise.
     """
 
-    def __init__(self, bands: Iterable[Tensor]) -> None:
+    def __init__(self, bands: Iterable[Tensor], first: int = 0) -> None:
         self._bands = iter(bands)
         self._held: deque[Tensor] = deque()
-        self._top = 0
+        self.first = self._top = first
         self._readers: list[Reader] = []
 
     @property
@@ -39,9 +46,9 @@ class Window:
         """Row up to which the stream has been taken."""
         return self._top + sum(band.shape[-2] for band in self._held)
 
-    def reader(self) -> Reader:
-        """One more consumer."""
-        self._readers.append(Reader(self))
+    def reader(self, first: int | None = None) -> Reader:
+        """One more consumer, who asks for no row above `first`, if that is given."""
+        self._readers.append(Reader(self, self.first if first is None else first))
         return self._readers[-1]
 
     def take(self) -> bool:
@@ -79,9 +86,9 @@ class Window:
 class Reader:
     """One consumer of a window; `passed` is the first row that it may still ask for."""
 
-    def __init__(self, window: Window) -> None:
+    def __init__(self, window: Window, first: int) -> None:
         self._window = window
-        self.passed = 0
+        self.passed = first
 
     def fetch(self, bottom: int) -> None:
         """See `Window.fetch`."""
@@ -109,30 +116,55 @@ class Reader:
             self.forget(bottom)
 
 
-def framed(bands: Iterable[Tensor], height: int, frame: Frame) -> Bands:
-    """`Frame.pad` of an image of `height` rows."""
-    reader = Window(bands).reader()
-    order = frame.rows(height).tolist()
+def framed(
+    bands: Iterable[Tensor],
+    height: int,
+    frame: Frame,
+    *,
+    rows: range | None = None,
+    first: int = 0,
+) -> Bands:
+    """`Frame.pad` of an image of `height` rows.
+
+    Args:
+        bands: of the image.
+        height: its rows, in all.
+        frame: see there.
+        rows: those of the larger image that are wanted; by default all.
+        first: row of the image that `bands` begin with.
+    """
+    reader = Window(bands, first).reader()
+    wanted = range(frame.height) if rows is None else rows
+    order = frame.rows(height).tolist()[wanted.start : wanted.stop]
     needed = [*list(accumulate(reversed(order), min))[::-1], height]  # by no later row, if above
-    for start in range(0, frame.height, FRAMED):
-        rows = order[start : start + FRAMED]
-        first = min(rows)
-        held = reader.rows(first, max(rows) + 1)
-        chosen = torch.tensor([row - first for row in rows], device=held.device)
+    for start in range(0, len(order), FRAMED):
+        some = order[start : start + FRAMED]
+        least = min(some)
+        held = reader.rows(least, max(some) + 1)
+        chosen = torch.tensor([row - least for row in some], device=held.device)
         columns = frame.columns(held.shape[-1]).to(held.device)
         yield held.index_select(-2, chosen).index_select(-1, columns)
-        reader.forget(needed[start + len(rows)])
+        reader.forget(needed[start + len(some)])
 
 
-def unframed(bands: Iterable[Tensor], size: tuple[int, int], frame: Frame) -> Bands:
-    """What stands within a frame: an image of (height, width)."""
-    row = -frame.top
+def unframed(
+    bands: Iterable[Tensor], size: tuple[int, int], frame: Frame, *, first: int = 0
+) -> Bands:
+    """What stands within a frame: an image of (height, width).
+
+    Args:
+        bands: of the larger image.
+        size: of the image.
+        frame: see there.
+        first: row of the larger image that `bands` begin with.
+    """
+    row = first - frame.top
 
     def within(band: Tensor) -> Tensor:
         nonlocal row
-        first, last = max(-row, 0), max(size[0] - row, 0)
+        above, end = max(-row, 0), max(size[0] - row, 0)
         row += band.shape[-2]
-        return band[..., first:last, frame.left : frame.left + size[1]]
+        return band[..., above:end, frame.left : frame.left + size[1]]
 
     # A map, unlike a generator, holds no band while the next one is not asked for.
     return filter(lambda band: band.shape[-2], map(within, bands))
@@ -146,28 +178,31 @@ def local(
     reach: int,
     up: int = 1,
     down: int = 1,
+    first: int = 0,
 ) -> Bands:
     """Apply what looks only a few rows around, band by band, with the result of the whole image.
 
     Args:
         bands: of an image.
-        height: its rows, a multiple of `down`.
+        height: its rows in all, a multiple of `down`.
         run: maps (N, C, n, W) to (N, C', n * up / down, W'), and at the borders of what it is
             given does what is to be done at the borders of the image.
         reach: rows that it looks at above and below; a multiple of `down`.
         up: see `run`.
         down: see `run`.
+        first: row that `bands` begin with, a multiple of `down`; but for the image's own border the
+            result begins `reach` rows below it, and ends as many above the last one.
     """
-    window = Window(bands)
+    window = Window(bands, first)
     reader = window.reader()
-    top = 0
+    top = first + reach if first else 0
     while window.take():
         whole = window.bottom == height
         bottom = height if whole else (window.bottom - reach) // down * down
         if bottom > top:
-            first = max(top - reach, 0)
-            result = run(reader.rows(first, min(bottom + reach, height)))
-            start = (top - first) * up // down
+            above = max(top - reach, 0)
+            result = run(reader.rows(above, min(bottom + reach, height)))
+            start = (top - above) * up // down
             yield result[..., start : start + (bottom - top) * up // down, :]
             reader.forget(max(bottom - reach, 0))
             top = bottom

@@ -30,13 +30,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from resshift_cli.restoration.bands import Bands, Window
+from resshift_cli.restoration.bands import Bands, Reader, Window
 from resshift_cli.restoration.resize import enlarge, reduced
 from resshift_cli.system.device import to_device
 
@@ -199,19 +199,47 @@ def faithful(
         return
     source = Window(lq)
     shown, own = source.reader(), source.reader()
-    window = Window(enlarged(shown))
-    larger = window.reader()
-    top = 0
-    while window.take():
-        whole = window.bottom == height * factor
-        bottom = height if whole else window.bottom // factor - around
+    larger = Window(enlarged(shown))
+    wanted: dict[str, Any] = {"fix": fix, "consistency": consistency, "flat": flat}
+    yield from corrected(own, larger, height, factor, range(height), **wanted)
+
+
+def corrected(
+    own: Reader,
+    larger: Window,
+    height: int,
+    factor: int,
+    rows: range,
+    *,
+    fix: ColourFix,
+    consistency: float,
+    flat: float = 0.0,
+) -> Bands:
+    """`correct` some rows of enlarged images that come in bands.
+
+    Args:
+        own: the images, from the first row that those rows depend on.
+        larger: the enlarged ones, likewise.
+        height: of the images.
+        factor: how many times larger they are.
+        rows: those of the images whose enlargement is wanted.
+        fix: which correction of colours.
+        consistency: see `project`.
+        flat: the level of `calm`.
+    """
+    around = reach(factor, fix=fix, consistency=consistency, flat=flat)
+    reader = larger.reader()
+    top = rows.start
+    while top < rows.stop and larger.take():
+        whole = larger.bottom == height * factor
+        bottom = min(height if whole else larger.bottom // factor - around, rows.stop)
         if bottom > top:
             first, last = max(top - around, 0), min(bottom + around, height)
-            rows = larger.rows(first * factor, last * factor)
-            seen = to_device(own.rows(first, last), rows.device)
-            fixed = correct(rows, seen, fix=fix, consistency=consistency, flat=flat)
+            band = reader.rows(first * factor, last * factor)
+            seen = to_device(own.rows(first, last), band.device)
+            fixed = correct(band, seen, fix=fix, consistency=consistency, flat=flat)
             yield fixed[..., (top - first) * factor : (bottom - first) * factor, :]
-            larger.forget(max(bottom - around, 0) * factor)
+            reader.forget(max(bottom - around, 0) * factor)
             own.forget(max(bottom - around, 0))
             top = bottom
 

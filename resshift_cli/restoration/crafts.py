@@ -44,12 +44,14 @@ class Craft(Generic[ModelT]):
         task: what it is called, as the command that does it with single images.
         mark: what stands behind a name in that of its result; "" where that is how large it is.
         is_done_together: whether small images may be computed at a time.
+        is_cut: whether bands of a large image may be computed one by one, see `cuts`.
         foreseen: whether the time that it takes shows before the work.
     """
 
     task: ClassVar[str]
     mark: ClassVar[str] = ""
     is_done_together: ClassVar[bool] = False
+    is_cut: ClassVar[bool] = False
     foreseen: ClassVar[bool] = True
 
     @property
@@ -180,6 +182,10 @@ class Craft(Generic[ModelT]):
         """What `imaging.files.enlarge` is handed for an image that was not refused."""
         raise NotImplementedError
 
+    def band(self, model: ModelT, settings: Settings, rows: range) -> Enlarge:
+        """What is handed the pixels of a large image to compute some of its rows."""
+        raise NotImplementedError
+
     def together(
         self,
         model: ModelT,
@@ -203,6 +209,7 @@ class Upscale(Craft["Upscaler"]):
 
     task = "upscale"
     is_done_together = True
+    is_cut = True
 
     def load(self, entry: ModelEntry, files: Files, **resources: Unpack[Resources]) -> Upscaler:
         """See `Craft.load`."""
@@ -223,6 +230,10 @@ class Upscale(Craft["Upscaler"]):
     def run(self, model: Upscaler, settings: Settings) -> Enlarge:
         """See `Craft.run`."""
         return model.enlarging(settings)
+
+    def band(self, model: Upscaler, settings: Settings, rows: range) -> Enlarge:
+        """See `Craft.band`."""
+        return lambda pixels, shape, told: model.band(pixels, shape, settings, rows, told)
 
     def together(
         self,

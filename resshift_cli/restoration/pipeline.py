@@ -14,8 +14,9 @@ from resshift_cli.diffusion import chain
 from resshift_cli.diffusion.chain import Sampler
 from resshift_cli.diffusion.noise import PLANES
 from resshift_cli.restoration import bands
-from resshift_cli.restoration.bands import Bands, Window
+from resshift_cli.restoration.bands import Bands, Reader, Window
 from resshift_cli.restoration.engine import Run
+from resshift_cli.restoration.halo import BICUBIC_REACH, Halo, reduction_reach
 from resshift_cli.restoration.resize import enlarge
 from resshift_cli.restoration.settings import Settings, frame, grid
 from resshift_cli.restoration.stages import (
@@ -33,8 +34,6 @@ from resshift_cli.restoration.turning import turns
 from resshift_cli.restoration.wrapping import Ring
 from resshift_cli.system.device import to_device
 
-BICUBIC_REACH = 2  # input pixels that bicubic enlargement looks at on either side
-
 
 class Pipeline:
     """The stages for images of one size, enlarged by the model's own factor.
@@ -45,6 +44,10 @@ class Pipeline:
         settings: see `settings.settings`; whatever `settings.scale` says.
         sampler: how the chain is walked, by default as the settings say.
         ring: where the image is among the tiles if it wraps, counted in latent positions.
+        halo: what is computed for the rows that are wanted; by default all.
+
+    Attributes:
+        first: row of the result, within the frame, that `restore` begins with.
     """
 
     def __init__(
@@ -54,6 +57,7 @@ class Pipeline:
         settings: Settings,
         sampler: Sampler | None = None,
         ring: Ring | None = None,
+        halo: Halo | None = None,
     ) -> None:
         self.run = replace(run, detail=settings.detail)
         self.spec = run.engine.spec
@@ -66,13 +70,16 @@ class Pipeline:
         self.field = run.field if ring is None else ring.field(run.field)
         self.latents = Blend(tiles)
         self.pixels = Blend(self.latents.grid, self.spec.autoencoder.factor)
+        self.halo = halo or Halo.of(self.spec, tiles, self.sampler.schedule.steps)
+        self.first = self.pixels.whole(self.halo.tiles[-1]).start
         self.run.begin(self.latents.grid.rows.size * self.latents.grid.columns.size)
 
     def restore(self, lq: Iterable[Tensor]) -> Bands:
         """Enlarge images with what is around them in their frames.
 
         Args:
-            lq: bands of rows, float32 (N, 3, n, width) in [-1, 1], as high and wide as the tiles.
+            lq: bands of rows, float32 (N, 3, n, width) in [-1, 1], as wide as the tiles, and as
+                high, or those rows that the halo says.
                 Of a model that takes a mask (N, 4, n, width), too: the last plane is 1 where the
                 image is unknown, and -1 where it is known, as all of it is without that plane.
 
@@ -80,7 +87,8 @@ class Pipeline:
             Bands of rows, float32 (N, 3, n, width * scale) in [-1, 1].
         """
         low, high = self._images(lq)
-        y0 = Window(self._encoded(high))
+        encode, *steps, decode = self.halo.tiles
+        y0 = self._blended(self._encode(high), encode)
         shown, ratio = self._condition(low, high, y0)
 
         def predict(x_t: Window, t: int) -> Window:
@@ -89,25 +97,29 @@ class Pipeline:
             is_latent = self.spec.condition == "latent"
             schedule = self.sampler.schedule
             stage = Denoise(*sources, schedule, t, planes, is_latent, self.turns)
-            return Window(self._tiled(stage, self.latents))
+            return self._blended(stage, steps[-t])
 
-        start = Window(self._started(y0.reader()))
+        start = Window(self._started(y0.reader()), y0.first)
         states = list(chain.walk(start, predict, self._step, self.sampler.schedule.steps))
         latent = self._detailed(states[0].x0, states[-1].x0)
         # A map, unlike a generator, holds no band while the next one is not asked for.
-        return map(partial(torch.clamp, min=-1, max=1), self._decoded(latent))
+        decoded = self._tiled(self._decode(latent), self.pixels, decode)
+        return map(partial(torch.clamp, min=-1, max=1), decoded)
 
     def _images(self, lq: Iterable[Tensor]) -> tuple[Window, Window]:
         """The images on the device; and enlarged by bicubic interpolation."""
         height = self.latents.grid.rows.length * self.spec.lq_pixels
-        low = Window(to_device(self._masked(band), self.run.engine.device) for band in lq)
+        first = self.halo.low.start
+        shown = (to_device(self._masked(band), self.run.engine.device) for band in lq)
+        low = Window(shown, first)
 
         def enlarged(image: Tensor) -> Tensor:
             large = enlarge(image[:, :3], self.spec.scale)
             return large.clamp(-1, 1) if self.spec.clip_lq else large
 
-        large = bands.local(low.reader(), height, enlarged, reach=BICUBIC_REACH, up=self.spec.scale)
-        return low, Window(large)
+        reach, scale = BICUBIC_REACH, self.spec.scale
+        large = bands.local(low.reader(), height, enlarged, reach=reach, up=scale, first=first)
+        return low, Window(large, (first + reach) * scale if first else 0)
 
     def _masked(self, band: Tensor) -> Tensor:
         """What a model that takes a mask is shown of an image: without one, all is known."""
@@ -127,26 +139,29 @@ class Pipeline:
             size = [side // factor for side in image.shape[-2:]]
             return F.interpolate(image, size, mode="bicubic", align_corners=False).clamp(-1, 1)
 
-        # Bicubic reduction without antialiasing looks less than two pixels around its own.
-        reach = -(-2 // factor) * factor
+        reach, first = reduction_reach(self.spec), high.first
         height = self.latents.grid.rows.length * factor
-        return Window(bands.local(high.reader(), height, resized, reach=reach, down=factor)), 1
+        reduced = bands.local(high.reader(), height, resized, reach=reach, down=factor, first=first)
+        return Window(reduced, (first + reach) // factor if first else 0), 1
 
-    def _encoded(self, high: Window) -> Bands:
+    def _encode(self, high: Window) -> Encode:
         outer = self.spec.autoencoder
-        stage = Encode(Source(high.reader(), outer.factor), ENCODE_UNITS[outer.kind])
-        return self._tiled(stage, self.latents)
+        return Encode(Source(high.reader(), outer.factor), ENCODE_UNITS[outer.kind])
 
-    def _decoded(self, latent: Window) -> Bands:
-        stage = Decode(Source(latent.reader()), DECODE_UNITS[self.spec.autoencoder.kind])
-        return self._tiled(stage, self.pixels)
+    def _decode(self, latent: Window) -> Decode:
+        return Decode(Source(latent.reader()), DECODE_UNITS[self.spec.autoencoder.kind])
 
-    def _tiled(self, stage: Stage, blend: Blend) -> Bands:
-        result = tiled(stage, self.run, blend)
+    def _blended(self, stage: Stage, rows: range) -> Window:
+        """A stage's result for some rows of tiles, as latents."""
+        first = self.latents.whole(rows).start
+        return Window(self._tiled(stage, self.latents, rows), first)
+
+    def _tiled(self, stage: Stage, blend: Blend, rows: range) -> Bands:
+        result = tiled(stage, self.run, blend, rows)
         return result if self.ring is None else self.ring.scaled(blend.factor).closed(result)
 
-    def _started(self, y0: Iterable[Tensor]) -> Bands:
-        top = 0
+    def _started(self, y0: Reader) -> Bands:
+        top = y0.passed
         for band in y0:
             yield self.sampler.start(band, self._noise(band, top))
             top += band.shape[-2]
@@ -155,7 +170,7 @@ class Pipeline:
         """The latent between the first x_0 of the chain, which is a mean, and its last one."""
         if self.detail == 1:
             return result
-        own = mean.reader()
+        own = mean.reader(result.first)
 
         def between(band: Tensor) -> Tensor:
             bottom = own.passed + band.shape[-2]
@@ -163,10 +178,10 @@ class Pipeline:
             own.forget(bottom)
             return blended
 
-        return Window(map(between, result.reader()))
+        return Window(map(between, result.reader()), result.first)
 
     def _step(self, x_t: Window, x0: Window, t: int) -> Window:
-        own = x_t.reader()
+        own = x_t.reader(x0.first)
 
         def before(x0: Tensor) -> Tensor:
             top = own.passed
@@ -175,7 +190,7 @@ class Pipeline:
             own.forget(bottom)
             return result
 
-        return Window(map(before, x0.reader()))
+        return Window(map(before, x0.reader()), x0.first)
 
     def _noise(self, like: Tensor, top: int) -> chain.NoiseSource:
         """The noise of a band that begins at a row."""

@@ -156,17 +156,23 @@ class Decode:
         return networks.autoencoder.decode(self.latent.cut(boxes))
 
 
-def tiled(stage: Stage, run: Run, blend: Blend) -> Bands:
+def tiled(stage: Stage, run: Run, blend: Blend, rows: range) -> Bands:
     """A stage's result, float32: its tiles are computed as bands are asked for, and blended.
+
+    Args:
+        stage: what computes them.
+        run: what with.
+        blend: how they are blended.
+        rows: the rows of tiles that are computed; the result is what `blend.whole` says of them.
 
     Raises:
         ResShiftError: the values are not finite in float32 either.
         Exception: the device's memory does not hold a single tile.
     """
-    tiles = _Tiles(stage, run, blend)
+    tiles = _Tiles(stage, run, blend, blend.whole(rows).start)
     # Noise is drawn in blocks, of which none should be drawn twice.
     multiple = noise.BLOCK if blend.factor == 1 else 1
-    bands = blend.bands(tiles, batch=run.tile_batch, multiple=multiple)
+    bands = blend.bands(tiles, batch=run.tile_batch, multiple=multiple, rows=rows)
     # A map, unlike a generator, holds no band while the next one is not asked for.
     return map(tiles.passed, bands)
 
@@ -182,7 +188,7 @@ class _Tiles:
     stage: Stage
     run: Run
     blend: Blend
-    _done: int = 0  # rows that were handed on
+    _done: int  # row up to which the result was handed on
     _finite: list[tuple[Box, Tensor]] = field(default_factory=list)
 
     def compute(self, boxes: Sequence[Box]) -> Tensor:

@@ -41,6 +41,25 @@ class Axis:
         starts = tuple(start - self.starts[first] for start in self.starts[first : last + 1])
         return Axis(starts[-1] + self.size, self.size, starts)
 
+    def touched(self, rows: range) -> range:
+        """Which tiles reach into some rows."""
+        there = [
+            place
+            for place, start in enumerate(self.starts)
+            if start < rows.stop and start + self.size > rows.start
+        ]
+        return range(there[0], there[-1] + 1)
+
+    def covered(self, tiles: range) -> range:
+        """The rows of some tiles that follow each other."""
+        return range(self.starts[tiles.start], self.starts[tiles.stop - 1] + self.size)
+
+    def whole(self, tiles: range) -> range:
+        """The rows that no other tiles reach into."""
+        first = self.starts[tiles.start - 1] + self.size if tiles.start else 0
+        is_last = tiles.stop == len(self.starts)
+        return range(first, self.length if is_last else self.starts[tiles.stop])
+
     def weights(self) -> list[Tensor]:
         """Float32 (size,) per tile: raised cosines over the overlaps; all tiles sum to 1.
 
@@ -157,6 +176,10 @@ class Grid:
         """All tiles, row by row."""
         return [box for row in range(len(self.rows.starts)) for box in self.row(row)]
 
+    def rows_at_once(self, batch: int) -> int:
+        """How many rows of tiles are computed at a time, of at most so many tiles per call."""
+        return max(1, batch // len(self.columns.starts))
+
     def row(self, row: int) -> list[Box]:
         """The tiles of one row, from left to right."""
         top, height, width = self.rows.starts[row], self.rows.size, self.columns.size
@@ -216,7 +239,13 @@ class Blend:
         self._row_weights, self._column_weights = self._rows.weights(), self._columns.weights()
         self._weights: dict[tuple[int, int], Tensor] = {}
 
-    def bands(self, tiles: Tiles, *, batch: int = 1, multiple: int = 1) -> Iterator[Tensor]:
+    def whole(self, rows: range) -> range:
+        """Which rows of the result are whole when some rows of tiles are blended."""
+        return self._rows.whole(rows)
+
+    def bands(
+        self, tiles: Tiles, *, batch: int = 1, multiple: int = 1, rows: range | None = None
+    ) -> Iterator[Tensor]:
         """Compute images tile by tile.
 
         Rows come as soon as no further tile reaches them, so that `tiles` may be given what they
@@ -226,18 +255,20 @@ class Blend:
             tiles: see there; asked for at most `batch` at a time.
             batch: tiles per call.
             multiple: of rows of the result that bands end at, but for the last.
+            rows: the rows of tiles that are computed; by default all.
 
         Yields:
-            Bands of rows, float32 (N, C, n, width * factor).
+            Bands of rows, float32 (N, C, n, width * factor): those of `whole`.
         """
-        rows = self._rows
-        at_once = max(1, batch // len(self._columns.starts))
+        axis = self._rows
+        rows = range(len(axis.starts)) if rows is None else rows
+        shown, at_once = axis.whole(rows), self.grid.rows_at_once(batch)
         blended: Tensor | None = None
-        top = 0  # row of the image that `blended` begins at
-        for first in range(0, len(rows.starts), at_once):
-            after = min(first + at_once, len(rows.starts))
+        top = axis.starts[rows.start]  # row of the image that `blended` begins at
+        for first in range(rows.start, rows.stop, at_once):
+            after = min(first + at_once, rows.stop)
             boxes = [box for row in range(first, after) for box in self.grid.row(row)]
-            height = rows.starts[after - 1] + rows.size - top
+            height = axis.starts[after - 1] + axis.size - top
             for some in _batches(boxes, batch):
                 parts = tiles.compute(some).float().tensor_split(len(some))
                 blended = _grown(blended, parts[0], height, self._columns.length)
@@ -247,13 +278,14 @@ class Blend:
             blended = _grown(blended, blended, height, self._columns.length)
             for box, part in tiles.mended():
                 self._add(blended, top, box, part.float())
-            finished = rows.length
-            if after < len(rows.starts):
-                finished = rows.starts[after] // multiple * multiple
-            if finished > top:
+            finished = shown.stop
+            if after < rows.stop:
+                finished = axis.starts[after] // multiple * multiple
+            if finished > max(top, shown.start):
                 # Whoever takes a band may let go of it before the next one is asked for: it is not
                 # held here, nor is what is left a view of it.
-                whole, kept = [blended[..., : finished - top, :]], finished - top
+                begun, kept = max(shown.start - top, 0), finished - top
+                whole = [blended[..., begun:kept, :]]
                 blended, top = blended[..., kept:, :].clone(), finished
                 yield whole.pop()
 

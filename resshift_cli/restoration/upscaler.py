@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Unpack
 
 from resshift_cli.diffusion.specs import ModelSpec
-from resshift_cli.errors import UsageError
+from resshift_cli.errors import ResShiftError, UsageError
 from resshift_cli.imaging.picture import Pixels
-from resshift_cli.restoration import arrays, fitting, passes
+from resshift_cli.restoration import arrays, cuts, fitting, passes
 from resshift_cli.restoration import settings as choosing
 from resshift_cli.restoration.arrays import ImageT
 from resshift_cli.restoration.model import Model, Progress
@@ -89,6 +89,37 @@ class Upscaler(Model):
             Exception: memory does not hold the smallest tile.
         """
         yield from passes.stream(self._job(settings, progress), rows, shape)
+
+    def band(
+        self,
+        rows: Iterable[Pixels],
+        shape: tuple[int, int, int],
+        settings: Settings,
+        wanted: range,
+        progress: Progress = None,
+    ) -> Iterator[Pixels]:
+        """Enlarge some rows of an image as `stream` enlarges all, with the same bits.
+
+        Args:
+            rows: as `stream`; they are taken as far as need be.
+            shape: (H, W, C) of the image.
+            settings: see `Upscaler.settings`, so that `cuts.can_be_cut`.
+            wanted: the rows.
+            progress: see `__call__`.
+
+        Yields:
+            Bands of the result, float32 (n, W', C) in [0, 1].
+
+        Raises:
+            ResShiftError: the result is not finite, or memory is short for such tiles.
+            Exception: memory does not hold a tile.
+        """
+        job = self._job(settings, progress)
+        if job.settings != settings:
+            raise ResShiftError(
+                f"Memory is short for tiles of {settings.tile} px.", hint="Use a smaller --tile."
+            )
+        yield from cuts.enlarged(job, rows, shape, wanted)
 
     def at_once(self, size: tuple[int, int]) -> int:
         """How many images `together` is best given, padded to `settings.single_tile`.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -43,12 +44,8 @@ class Axis:
 
     def touched(self, rows: range) -> range:
         """Which tiles reach into some rows."""
-        there = [
-            place
-            for place, start in enumerate(self.starts)
-            if start < rows.stop and start + self.size > rows.start
-        ]
-        return range(there[0], there[-1] + 1)
+        first = bisect_right(self.starts, rows.start - self.size)
+        return range(first, bisect_left(self.starts, rows.stop))
 
     def covered(self, tiles: range) -> range:
         """The rows of some tiles that follow each other."""

@@ -260,7 +260,7 @@ def encode(
             **described(first, kind, options).for_pillow(kind.name),
             **options.encoder(kind),
         )
-    except (OSError, ValueError, MemoryError) as error:
+    except (OSError, ValueError) as error:
         raise not_encoded(path, error) from error
     return buffer.getbuffer()
 

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from resshift_cli.errors import OutputError, UsageError, printable
+from resshift_cli.errors import OutputError, UsageError, out_of_memory, printable
 from resshift_cli.imaging import metadata, palette, streaming, targets, tiff_writing
 from resshift_cli.imaging.assumed import Assumed
 from resshift_cli.imaging.colourspace import profile_of
@@ -322,7 +322,13 @@ def described(picture: Picture, kind: Format, options: SaveOptions) -> Descripti
 
 
 def not_encoded(path: Path, error: Exception) -> OutputError:
-    """For what an encoder raised."""
+    """For what an encoder raised.
+
+    Raises:
+        Exception: that, where it says that memory ran out: the format is not to blame.
+    """
+    if out_of_memory(error):
+        raise error
     return OutputError(
         f"{printable(path)} can't be encoded: {printable(error) or type(error).__name__}.",
         hint="Choose another format with -o.",

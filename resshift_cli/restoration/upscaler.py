@@ -117,7 +117,8 @@ class Upscaler(Model):
         job = self._job(settings, progress)
         if job.settings != settings:
             raise ResShiftError(
-                f"Memory is short for tiles of {settings.tile} px.", hint="Use a smaller --tile."
+                f"Memory is short for tiles of {settings.tile} px.",
+                hint="Use smaller tiles (--tile).",
             )
         yield from cuts.enlarged(job, rows, shape, wanted)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import subprocess
 import sys
 from pathlib import Path
@@ -54,6 +55,22 @@ def test_the_layout_tags_of_a_tiff_do_not_end_up_in_a_jpeg(tmp_path: Path) -> No
     encode.write(read.read(path), tmp_path / "b.jpg", overwrite=False)
     with Image.open(tmp_path / "b.jpg") as file:
         assert ExifTags.Base.StripOffsets not in file.getexif()
+
+
+@pytest.mark.parametrize("error", [MemoryError(), OSError(errno.ENOMEM, "no room")])
+def test_that_memory_runs_out_while_encoding_is_not_blamed_on_the_format(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def failing(*_: object, **__: object) -> None:
+        raise error
+
+    picture = picture_of()
+    monkeypatch.setattr(Image.Image, "save", failing)
+    with pytest.raises(type(error)):
+        encode.encode(picture, tmp_path / "a.webp")
+    error = ValueError("too odd")
+    with pytest.raises(OutputError, match="a.webp can't be encoded: too odd"):
+        encode.encode(picture, tmp_path / "a.webp")
 
 
 @pytest.mark.parametrize("suffix", [".png", ".jpg", ".bmp", ".tif"])

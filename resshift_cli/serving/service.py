@@ -149,7 +149,7 @@ class Service:
         size = None if scale is None else target_size(*photo.size, scale)
         return {
             "model": order.entry.name,
-            "seconds": None if seconds is None else round(seconds, 3),
+            "seconds": None if seconds is None else round(seconds, 6),
             "at_least": not craft.foreseen,
             "width": None if size is None else size[1],
             "height": None if size is None else size[0],

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from command_line import files as files_of
 from PIL import Image
 
@@ -25,6 +27,14 @@ def lines(folder: Path) -> list[dict[str, Any]]:
     book = folder / ledger.NAME
     found = map(json.loads, book.read_text().splitlines() if book.exists() else ())
     return [line for line in found if line["status"] != "writing"]
+
+
+def hook(monkeypatch: pytest.MonkeyPatch, folder: Path, program: str) -> None:
+    """Have processes run something when they start."""
+    place = folder.with_name("hook")
+    place.mkdir()
+    (place / "sitecustomize.py").write_text(program)
+    monkeypatch.setenv("PYTHONPATH", f"{place}:{os.getcwd()}")
 
 
 def make_animation(path: Path, frames: int = 3) -> Path:

@@ -78,8 +78,7 @@ class Part:
     @property
     def units(self) -> int:
         """Work on it."""
-        calls = self.settings.calls // self.settings.steps
-        return self.halo.units(self.spec, calls) * len(self.grid.columns.starts)
+        return self.halo.units(self.spec, self.settings.views) * len(self.grid.columns.starts)
 
 
 def can_be_cut(spec: ModelSpec, size: tuple[int, int], channels: int, settings: Settings) -> bool:

@@ -72,11 +72,11 @@ class Halo:
         """Rows of tiles of every step."""
         return self.tiles[1:-1]
 
-    def units(self, spec: ModelSpec, calls: int) -> int:
-        """Work on one column of tiles, as `stages.units`, with so many calls for a tile's step."""
+    def units(self, spec: ModelSpec, views: int) -> int:
+        """Work on one column of tiles, as `stages.units`, with so many views of each."""
         kind = spec.autoencoder.kind
         encode, decode = ENCODE_UNITS[kind], DECODE_UNITS[kind]
-        steps = calls * sum(map(len, self.steps))
+        steps = views * sum(map(len, self.steps))
         return encode * len(self.tiles[0]) + steps + decode * len(self.tiles[-1])
 
 

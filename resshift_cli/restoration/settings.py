@@ -127,9 +127,14 @@ class Settings:
     tta: bool = False
 
     @property
+    def views(self) -> int:
+        """Of every tile, that are predicted from."""
+        return len(turns(self.tta))
+
+    @property
     def calls(self) -> int:
         """Of the network for every tile."""
-        return self.steps * len(turns(self.tta))
+        return self.steps * self.views
 
     def faithfulness(self, spec: ModelSpec) -> Faithfulness:
         """What `colour.correct` is told of a model's results."""

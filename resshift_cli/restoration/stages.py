@@ -121,6 +121,9 @@ class Denoise:
             images = len(x_t) // len(boxes)
             planes = torch.cat([self.planes(box).expand(images, -1, -1, -1) for box in boxes])
 
+        if self.turns == STILL:  # all but always: nothing is to be copied then
+            return networks.denoiser(x_t, y0, shown, self.schedule, steps, planes)
+
         def predicted(turn: Turn) -> Tensor:
             latent = partial(networks.autoencoder.rearranged, how=turn)
             result = networks.denoiser(
@@ -136,7 +139,7 @@ class Denoise:
         total = predicted(self.turns[0])
         for turn in self.turns[1:]:
             total = total + predicted(turn)
-        return total / len(self.turns) if len(self.turns) > 1 else total
+        return total / len(self.turns)
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,7 +28,8 @@ def rounded(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
             continue
         values = tensor.float()
         scale = values.abs().flatten(1).amax(1) / _MOST
-        steps = values / _beside(scale, values).where(_beside(scale, values) > 0, 1.0)
+        beside = _beside(scale, values)
+        steps = values / beside.where(beside > 0, 1.0)
         result[name] = steps.round().clamp(-_MOST, _MOST).to(torch.int8)
         result[name + SCALE] = scale
     return result

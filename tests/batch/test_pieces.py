@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
 import pytest
-from batch_folder import results
+from batch_folder import hook, results
 from command_line import Run, make_photo, posix
 
 from resshift_cli.batch import pieces, plan
@@ -58,14 +57,6 @@ def made(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     monkeypatch.setattr(pieces.Pieces, "made", heard)
     monkeypatch.setattr(plan, "LARGE", 36 * 36)
     return names
-
-
-def hook(monkeypatch: pytest.MonkeyPatch, folder: Path, program: str) -> None:
-    """Have processes run something when they start."""
-    place = folder.with_name("hook")
-    place.mkdir()
-    (place / "sitecustomize.py").write_text(program)
-    monkeypatch.setenv("PYTHONPATH", f"{place}:{os.getcwd()}")
 
 
 def check(batch: Run, folder: Path, *options: object) -> None:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import signal
 from pathlib import Path
 
 import pytest
 import torch
-from batch_folder import results
+from batch_folder import hook, results
 from command_line import Run, make_photo, posix, start
 
 from resshift_cli.batch import ledger, processes
@@ -40,14 +39,6 @@ sys.addaudithook(hook)
 
 def pictures(folder: Path) -> dict[str, bytes | None]:
     return {name: data for name, data in results(folder).items() if "resshift-batch" not in name}
-
-
-def hook(monkeypatch: pytest.MonkeyPatch, folder: Path, program: str) -> None:
-    """Have processes run something when they start."""
-    place = folder.with_name("hook")
-    place.mkdir()
-    (place / "sitecustomize.py").write_text(program)
-    monkeypatch.setenv("PYTHONPATH", f"{place}:{os.getcwd()}")
 
 
 @posix

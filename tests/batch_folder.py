@@ -16,6 +16,14 @@ from resshift_cli.batch import ledger
 
 OURS = (ledger.NAME, ledger.LOCK)
 
+CUTTING = """
+from resshift_cli import __main__
+from resshift_cli.batch import plan
+plan.LARGE = 36 * 36
+__main__.main()
+"""
+"""The command, for which images of more than 9x9 pixels are large; workers are told of bands."""
+
 
 def results(folder: Path) -> dict[str, bytes | None]:
     """Everything in a folder of results but what the batch keeps for itself."""

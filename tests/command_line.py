@@ -38,13 +38,15 @@ def as_from_a_shell() -> None:
 
 
 def start(*arguments: object, **options: Any) -> subprocess.Popen[str]:
-    """Run a command in a process of its own."""
+    """Run a command in a process of its own, or a program that is like it."""
     if os.name == "posix":
         options = {"preexec_fn": as_from_a_shell} | options
     environment = {k: v for k, v in os.environ.items() if k not in ("NO_COLOR", "FORCE_COLOR")}
     environment |= options.pop("environment", {})
     options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True} | options
-    command = [sys.executable, "-m", "resshift_cli", *map(str, arguments)]
+    program = options.pop("program", "")
+    begin = ["-c", program] if program else ["-m", "resshift_cli"]
+    command = [sys.executable, *begin, *map(str, arguments)]
     return subprocess.Popen(command, env=environment, **options)
 
 

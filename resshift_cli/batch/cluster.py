@@ -57,6 +57,7 @@ ANSWER = 10.0  # seconds that it has to answer
 LOCAL_STORE = 80 << 20  # bytes of Ray's store of objects, of a cluster that is begun here
 MOST_STARTS = 3  # workers that may die as they begin, before their node is left alone
 PATIENCE = 300.0  # seconds in which a node may come back after the last one is gone
+_LOG = logging.getLogger(__name__)
 SETTLE = 1.0  # seconds between two looks at the nodes, and of a worker at its own
 
 
@@ -356,7 +357,8 @@ class Worker:
         self._come.put(None)
 
     def _run(self) -> None:
-        logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", force=True)
+        logging.basicConfig(format="%(asctime)s %(message)s", force=True)
+        _LOG.setLevel(logging.INFO)  # what packages say of every request is for nobody
         try:
             with suppress(KeyboardInterrupt):
                 self._work()
@@ -395,7 +397,7 @@ class Worker:
                 yield group
 
     def _told(self, record: Record) -> None:
-        logging.info("%s: %s", printable(record.input), record.error or record.status)
+        _LOG.info("%s: %s", printable(record.input), record.error or record.status)
         self._go.put(record)
 
 
@@ -415,7 +417,7 @@ class _Told(Gauge):
 
     def begin(self, jobs: Sequence[Job]) -> None:
         for job in jobs:
-            logging.info("%s: begun", printable(job.input))
+            _LOG.info("%s: begun", printable(job.input))
         super().begin(jobs)
 
     def advance(self, place: int, share: float) -> None:

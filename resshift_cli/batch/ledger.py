@@ -35,6 +35,7 @@ LARGE = 16 << 20  # bytes of a file of lines that is worth packing
 _JOURNAL = re.compile(rf"resshift-batch(\.\d+-of-\d+)*({SEGMENT})?\.jsonl(\.gz)?")
 _LOCK = re.compile(r"\.resshift-batch(\.\d+-of-(\d+))?(\.\d+-of-\d+)*\.lock")
 _START = NAME.partition(".")[0]
+_OWN = re.compile(rf"\.?{_START}\..*", re.DOTALL)
 
 
 class Book(Protocol):
@@ -99,6 +100,7 @@ class Ledger:
         results: the last finished result of every input.
         failures: why inputs failed that have no result since.
         others: how many files of the folder of inputs were left alone, by extension.
+        shard: as it was given.
 
     Raises:
         OutputError: it is there but can't be read, or is not ours.
@@ -106,6 +108,7 @@ class Ledger:
 
     def __init__(self, place: Where, shard: Shard = WHOLE) -> None:
         self.place = places.at(place)
+        self.shard = shard
         self._part = Part(self.place, shard)
         self._kinds = Kinds()
         self.failures = Records(self._kinds)
@@ -198,6 +201,11 @@ def files(place: Where) -> list[str]:
     """The files of a folder's ledger, what was packed first."""
     found = filter(_JOURNAL.fullmatch, places.at(place).journals.names(_START))
     return sorted(found, key=lambda name: (name != ALL, name))
+
+
+def is_own(name: str) -> bool:
+    """Whether a name is that of a file of a ledger, or of a lock, or begins like one."""
+    return _OWN.fullmatch(name) is not None
 
 
 def _loose(place: Place) -> list[str]:

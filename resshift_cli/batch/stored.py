@@ -10,7 +10,7 @@ from resshift_cli.errors import InputMissingError, OutputError, ResShiftError, p
 from resshift_cli.imaging import targets
 from resshift_cli.imaging.sources import Source
 from resshift_cli.imaging.targets import Content
-from resshift_cli.system import listing
+from resshift_cli.system import atomic, listing
 from resshift_cli.system.index import Index
 from resshift_cli.system.segments import StoreJournals
 from resshift_cli.system.storage import Remote
@@ -126,7 +126,12 @@ class StoredPlace:
         self.folder.below(name).remove()
 
     def remove_leftovers(self, folder: str, is_ours: Callable[[str], bool]) -> None:
-        """As `Place` says: there are none; parts of what was never completed are not to be seen."""
+        """As `Place` says; parts of what was never completed are not to be seen."""
+        inside = self.folder.below(folder) if folder else self.folder
+        for found in listing.entries(inside, "."):
+            start = atomic.start_in(found.name)
+            if found.known is not None and start and is_ours(start):
+                inside.below(found.name).remove()
 
     def _listed(self) -> Index:
         """Sizes of all files, by name."""

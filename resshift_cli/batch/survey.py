@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
 
+from resshift_cli.batch.ledger import Ledger, is_own
 from resshift_cli.batch.places import Place, is_below
 from resshift_cli.batch.plan import Plan, Section, Seen
 from resshift_cli.batch.record import Record
@@ -136,6 +137,24 @@ class Leftovers:
         self._place = place
         self._folders: set[str] = set()
         self._starts = Index()
+        self._with_ledger = False
+
+    @classmethod
+    def of_another(cls, book: Ledger) -> Leftovers:
+        """What an earlier batch left that is not among the jobs, or was of its ledger.
+
+        That is only of interest where nobody is at work beside this one, as on other shards.
+
+        Args:
+            book: of this batch, which is locked.
+        """
+        found = cls(book.place)
+        if book.shard.of == 1:
+            found._with_ledger = True
+            found._folders.add("")
+            for begun in book.begun.values():
+                found.add(begun.output)
+        return found
 
     def add(self, output: str) -> None:
         """Have what was left of a result count as ours."""
@@ -150,4 +169,5 @@ class Leftovers:
             self._place.remove_leftovers(folder, partial(self._is_known, folder))
 
     def _is_known(self, folder: str, start: str) -> bool:
-        return f"{folder}/{start}" in self._starts
+        is_of_the_ledger = self._with_ledger and not folder and is_own(start)
+        return is_of_the_ledger or f"{folder}/{start}" in self._starts

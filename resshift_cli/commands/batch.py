@@ -341,9 +341,7 @@ class _Work:
         from resshift_cli.batch import runner
         from resshift_cli.batch.survey import Leftovers
 
-        leftovers = Leftovers(book.place)
-        for begun in book.begun.values():
-            leftovers.add(begun.output)
+        leftovers = Leftovers.of_another(book)
         plan = self.survey(book, leftovers)
         leftovers.remove()
         found = self.report.survey

@@ -235,9 +235,7 @@ class Batches:
         return made
 
     def _do(self, plan: Plan, book: Ledger, model: Model, made: Finished, job: Job) -> None:
-        leftovers = survey.Leftovers(plan.output)
-        for begun in book.begun.values():
-            leftovers.add(begun.output)
+        leftovers = survey.Leftovers.of_another(book)
         found = survey.survey(plan, leftovers)
         leftovers.remove()
         made.found, made.before = found.images, found.finished

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import io
 import os
 import re
@@ -19,7 +20,7 @@ _TEMPORARY = re.compile(r"\.(.*)\.[0-9a-f]{8}\.tmp", re.DOTALL)
 # What a full disk gives; not every system has all of them.
 NO_ROOM = tuple(getattr(errno, n) for n in ("ENOSPC", "EDQUOT", "EFBIG") if hasattr(errno, n))
 
-_START = 32  # characters of a name that its temporary one begins with
+_LONGEST = 32  # characters that stand for a name in its temporary one
 
 
 def make_folder(folder: Path) -> None:
@@ -127,14 +128,23 @@ def remove_temporaries_in(folder: Path, is_ours: Callable[[str], bool]) -> None:
     """The same in one folder, where `is_ours` is asked about the `start_of` files' names."""
     with suppress(OSError):
         for entry in os.scandir(folder):
-            match = _TEMPORARY.fullmatch(entry.name)
-            if match and is_ours(match[1]) and entry.is_file(follow_symlinks=False):
+            start = start_in(entry.name)
+            if start and is_ours(start) and entry.is_file(follow_symlinks=False):
                 os.unlink(entry.path)
 
 
 def start_of(name: str) -> str:
-    """What the temporary name of a file begins with."""
-    return name[:_START]
+    """What the temporary names of a file begin with, and those of no other file in its folder."""
+    if len(name) <= _LONGEST:
+        return name
+    mark = hashlib.sha256(name.encode(errors="surrogatepass")).hexdigest()[:8]
+    return f"{name[: _LONGEST - 9]}~{mark}"
+
+
+def start_in(name: str) -> str:
+    """The `start_of` the file that a temporary name stands for; "" of any other name."""
+    match = _TEMPORARY.fullmatch(name)
+    return match[1] if match else ""
 
 
 def sync_folder(folder: Path) -> None:

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from resshift_cli.errors import OutputError, ResShiftError
+from resshift_cli.system import atomic
 from resshift_cli.system.storage import Remote
 from resshift_cli.system.versions import Known
 
@@ -92,7 +93,8 @@ def _sign(mark: str) -> bytes:
 
 def _now(file: Remote) -> float:
     """What time it is by the clock that files in the store are dated by."""
-    trial = Remote(f"{file.url}.{secrets.token_hex(4)}.now")
+    folder, _, name = file.url.rpartition("/")
+    trial = Remote(f"{folder}/{atomic.temporary_name(name)}")
     trial.write(b"\n")
     found = trial.known()
     trial.remove()

@@ -12,9 +12,9 @@ from __future__ import annotations
 import errno
 import hashlib
 import io
+import logging
 import os
 import re
-import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -31,12 +31,17 @@ from resshift_cli.errors import (
     UsageError,
     printable,
 )
+from resshift_cli.system import atomic
 from resshift_cli.system.digests import digest
 from resshift_cli.system.patience import Answer, patiently
 from resshift_cli.system.versions import Known, known
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
+
+# What these log would else be printed by the logging of Python's last resort.
+for _package in ("adlfs", "azure", "botocore", "fsspec", "gcsfs", "google", "paramiko", "s3fs"):
+    logging.getLogger(_package).addHandler(logging.NullHandler())
 
 _URL = re.compile(r"([a-z][a-z0-9+.-]+)://", re.IGNORECASE)
 WEB = ("http", "https")
@@ -312,8 +317,7 @@ class _Sending:
 
     def send(self, *, by_rename: bool) -> None:
         """Send it, again if need be."""
-        folder, slash, name = self.path.rpartition("/")
-        place = f"{folder}{slash}.{secrets.token_hex(4)}.{name}" if by_rename else self.path
+        place = _beside(self.path) if by_rename else self.path
         if by_rename and not self.overwrite and self.system.exists(self.path):
             raise FileExistsError
         mode = "overwrite" if self.overwrite or by_rename else "create"
@@ -326,9 +330,10 @@ class _Sending:
                 if not self._is_there():
                     raise
 
-        patiently(put)
-        if by_rename:
-            patiently(lambda: self.system.mv(place, self.path))
+        if not by_rename:
+            return patiently(put)
+        with _named_in_the_end(self.system, place, self.path):
+            patiently(put)
 
     def _is_there(self) -> bool:
         return self.remote.digest() == digest(self.file)
@@ -424,13 +429,30 @@ def _pipe(
         mode = "create" if create else "overwrite"
         patiently(lambda: system.pipe_file(path, content, mode=mode))
         return
-    folder, slash, name = path.rpartition("/")
-    place = f"{folder}{slash}.{secrets.token_hex(4)}.{name}"
     if create and system.exists(path):
         raise FileExistsError
-    patiently(lambda: system.makedirs(folder, exist_ok=True))
-    patiently(lambda: system.pipe_file(place, content))
-    patiently(lambda: system.mv(place, path))
+    place = _beside(path)
+    with _named_in_the_end(system, place, path):
+        patiently(lambda: system.makedirs(path.rpartition("/")[0], exist_ok=True))
+        patiently(lambda: system.pipe_file(place, content))
+
+
+def _beside(path: str) -> str:
+    """A new hidden name in the same folder."""
+    folder, slash, name = path.rpartition("/")
+    return f"{folder}{slash}{atomic.temporary_name(name)}"
+
+
+@contextmanager
+def _named_in_the_end(system: AbstractFileSystem, place: str, path: str) -> Iterator[None]:
+    """Have what was put in one place in another one, or nothing in either."""
+    try:
+        yield
+        patiently(lambda: system.mv(place, path))
+    except BaseException:
+        with suppress(Exception):
+            system.rm_file(place)
+        raise
 
 
 @contextmanager

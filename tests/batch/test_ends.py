@@ -16,7 +16,7 @@ from command_line import Run, make_photo, posix, start
 from resshift_cli.batch import ledger
 from resshift_cli.imaging import read
 from resshift_cli.imaging.opening import Opened
-from resshift_cli.system import digests
+from resshift_cli.system import atomic, digests
 
 
 @pytest.fixture
@@ -93,6 +93,7 @@ def test_what_was_left_half_written_is_removed_and_nothing_else(batch: Run, fold
     output = folder.with_name("in_x4")
     (output / "sub").mkdir(parents=True)
     stale = [output / ".a.png.0123abcd.tmp", output / "sub" / ".c.png.ffffffff.tmp"]
+    stale += [output / ".resshift-batch.jsonl.gz.01234567.tmp"]
     kept = [
         output / name
         for name in (".a.png.tmp", ".a.png.0123abcX.tmp", ".other.0123abcd.tmp", "a.tmp")
@@ -102,6 +103,23 @@ def test_what_was_left_half_written_is_removed_and_nothing_else(batch: Run, fold
     assert batch(folder).code == 0
     assert not any(path.exists() for path in stale)
     assert all(path.exists() for path in kept)
+
+
+def test_a_shard_removes_what_was_left_of_its_own_results_alone(batch: Run, tmp_path: Path) -> None:
+    output, names = tmp_path / "out", [f"{'a name that is long ' * 3}{n}.png" for n in range(6)]
+    (tmp_path / "in").mkdir()
+    for name in names:
+        make_photo(tmp_path / "in" / name, 8, 8)
+    share = (tmp_path / "in", "-o", output, "--shard")
+    batch(*share, "2/2")
+    others = {name for name in names if (output / name).exists()}  # about to be written anew
+    book = output / "resshift-batch.2-of-2.jsonl"
+    book.write_text("".join(book.read_text().splitlines(keepends=True)[::2]))
+    left = {name: atomic.temporary(output / name) for name in names}
+    for path in left.values():
+        path.touch()
+    assert batch(*share, "1/2").code == 0
+    assert {name for name in names if left[name].exists()} == others and 0 < len(others) < 6
 
 
 def test_an_input_that_changes_while_it_is_read_is_a_failure(

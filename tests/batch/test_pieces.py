@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
-from batch_folder import hook, results
-from command_line import Run, make_photo, posix
+from batch_folder import CUTTING, hook, results
+from command_line import Run, make_photo, posix, start
 
 from resshift_cli.batch import pieces, plan
 from resshift_cli.batch.groups import Piece
 from resshift_cli.batch.ledger import Ledger
+from resshift_cli.system import leases
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -88,6 +91,34 @@ def test_pieces_lie_in_the_store_and_none_is_left_there(
     batch(tall, "-o", tall.with_name("whole"), "--tile", 16)
     assert s3.cat("photos/out/tall.png") == (tall.with_name("whole") / "tall.png").read_bytes()
     assert not [name for name in s3.ls("photos/out") if name.endswith(".tmp")]
+
+
+@posix
+def test_pieces_that_a_killed_command_left_in_a_store_are_removed_by_the_next(
+    batch: Run,
+    tall: Path,
+    made: list[str],
+    s3: Any,
+    tiny_weights: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(leases, "DEAD", 5.0)
+
+    def left() -> list[str]:
+        return [name for name in s3.find("photos/out") if name.endswith(".tmp")]
+
+    options = (tall, "-o", "s3://photos/out", "--tile", 16, *DEVICES)
+    process = start("batch", *options, "--weights", tiny_weights, "--steps", 1, program=CUTTING)
+    while not left() and process.poll() is None:
+        time.sleep(0.05)
+    children = psutil.Process(process.pid).children()
+    process.kill()
+    process.communicate()
+    psutil.wait_procs(children, timeout=60)
+    assert left()
+    ran = batch(*options)
+    assert (ran.code, len(made), left()) == (0, 3, []), ran.err
+    assert s3.glob("photos/out/.*") == []
 
 
 @posix

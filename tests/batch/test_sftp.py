@@ -9,9 +9,11 @@ from pathlib import Path
 import pytest
 import sftp_server
 from batch_folder import results
-from command_line import Run
+from command_line import Run, raises
+from fsspec.implementations.sftp import SFTPFileSystem
 
 from resshift_cli.batch import ledger
+from resshift_cli.system import atomic
 
 
 @pytest.fixture
@@ -23,8 +25,6 @@ def there(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def server(there: Path) -> Iterator[str]:
-    from fsspec.implementations.sftp import SFTPFileSystem
-
     with sftp_server.serving(there) as url:
         yield url
         for system in SFTPFileSystem._cache.values():
@@ -46,6 +46,19 @@ def test_results_are_those_of_folders_here_and_no_login_is_told_of(
     assert (proof.code, "3 proven, 0 problems" in proof.err) == (0, True)
     told = ran.out + ran.err + proof.err + str([*ledger.Ledger(there / "deep" / "out").texts()])
     assert "in" in told and sftp_server.PASSWORD not in told and f"{sftp_server.USER}:" not in told
+    assert not list(there.rglob(".*"))
+
+
+def test_what_was_killed_or_failed_leaves_nothing_half_there(
+    batch: Run, folder: Path, server: str, there: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (there / "out").mkdir()
+    for name in ("a.png", "resshift-batch.20261129T200000-01234567.000001.jsonl.gz"):
+        (there / "out" / atomic.temporary_name(name)).touch()
+    monkeypatch.setattr(SFTPFileSystem, "mv", raises(PermissionError("not now")))
+    assert batch(folder, "-o", f"{server}/out").code == 6
+    monkeypatch.undo()
+    assert batch(folder, "-o", f"{server}/out").code == 0
     assert not list(there.rglob(".*"))
 
 

@@ -162,6 +162,17 @@ def test_what_changed_or_is_gone_is_made_again_and_what_is_not_ours_is_left(
     assert there(s3) == here(folder.with_name("in_x4"))
 
 
+def test_what_was_left_half_written_is_removed_and_nothing_else(
+    batch: Run, folder: Path, s3: Any
+) -> None:
+    stale = [".a.png.0123abcd.tmp", "sub/.c.png.ffffffff.tmp", "..resshift-batch.lock.01234567.tmp"]
+    kept = [".a.png.tmp", ".a.png.0123abcX.tmp", ".other.0123abcd.tmp", "other/.c.png.ffffffff.tmp"]
+    for name in (*stale, *kept):
+        s3.pipe_file(f"photos/out/{name}", b"half")
+    assert batch(folder, "-o", OUT).code == 0
+    assert there(s3).keys() == {*kept, "a.png", "b.jpg", "sub/c.png"}
+
+
 def test_names_that_lead_elsewhere_fail_by_name_and_the_others_are_done(
     batch: Run, photo: Path, s3: Any, tmp_path: Path
 ) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +51,19 @@ def test_a_url_is_no_path(name: str, told: bool) -> None:
 )
 def test_neither_logins_nor_signatures_are_shown(url: str, shown: str, name: str) -> None:
     assert (Remote(url).shown, Remote(url).name) == (shown, name)
+
+
+def test_what_packages_log_is_printed_only_where_somebody_asks_for_logs() -> None:
+    program = (
+        "import logging, sys\nfrom resshift_cli.system import storage\n"
+        "if sys.argv[1:]: logging.basicConfig()\n"
+        "for name in ('gcsfs', 'azure.core', 's3fs', 'fsspec.sftp', 'paramiko.transport'):\n"
+        "    logging.getLogger(name).warning('no login')"
+    )
+    for asked in ([], ["asked"]):
+        command = [sys.executable, "-c", program, *asked]
+        told = subprocess.run(command, capture_output=True, text=True, check=True).stderr
+        assert told.count("no login") == 5 * len(asked)
 
 
 @pytest.mark.parametrize("size", [0, 5, 12, 13])

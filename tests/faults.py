@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import forked
 import numpy as np
 import pytest
 from command_line import Ran, as_from_a_shell
@@ -60,7 +61,12 @@ def begin(
     )
 
 
-def run(
+def run(*arguments: object, program: str = forked.COMMAND, prefix: tuple[str, ...] = ()) -> Ran:
+    """Run a command in a process of its own that need not start from nothing."""
+    return forked.run(*arguments, environment=environment(), program=program, prefix=prefix)
+
+
+def run_from_nothing(
     *arguments: object,
     env: dict[str, str] | None = None,
     preexec_fn: Callable[[], None] = as_from_a_shell,
@@ -100,14 +106,10 @@ def options(weights: Path) -> tuple[object, ...]:
     return ("--weights", weights, "--steps", 1, "--device", "cpu", "--quiet")
 
 
-def no_file_beyond(size: int) -> Callable[[], None]:
-    def limit() -> None:
-        import resource
-
-        as_from_a_shell()
-        resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
-
-    return limit
+def no_file_beyond(size: int, program: str = forked.COMMAND) -> str:
+    """The program, which may write no file of more bytes."""
+    limit = f"resource.setrlimit(resource.RLIMIT_FSIZE, ({size}, {size}))"
+    return f"import resource\n{limit}\n{program}"
 
 
 def among(folder: Path, files: Sequence[Damaged]) -> None:
@@ -117,6 +119,6 @@ def among(folder: Path, files: Sequence[Damaged]) -> None:
 
 def seconds_of(*arguments: object) -> float:
     started = time.monotonic()
-    ran = run(*arguments)
+    ran = run_from_nothing(*arguments)
     assert ran.code == 0, ran
     return time.monotonic() - started

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import forked
 import pytest
 import torch
 from command_line import Ran, Run
@@ -138,12 +137,9 @@ def run(home: Path, hosts: Hosts) -> Run:
     def command(*arguments: object, **environment: str) -> Ran:
         inherited = {k: v for k, v in os.environ.items() if k not in ("HF_HUB_OFFLINE", "HF_TOKEN")}
         inherited.pop("RESSHIFT_MODEL", None)
-        ran = subprocess.run(
-            [sys.executable, "-m", "resshift_cli", *map(str, arguments)],
-            capture_output=True,
-            text=True,
-            check=False,
-            env=inherited
+        ran = forked.run(
+            *arguments,
+            environment=inherited
             | {
                 "HF_HOME": str(home / "huggingface"),
                 "RESSHIFT_CACHE": str(home / "cache"),
@@ -154,8 +150,8 @@ def run(home: Path, hosts: Hosts) -> Run:
             }
             | environment,
         )
-        assert "Traceback" not in ran.stderr
-        return Ran(ran.returncode, ran.stdout, ran.stderr)
+        assert "Traceback" not in ran.err
+        return ran
 
     return command
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,13 +12,13 @@ from command_line import Ran
 from faults import (
     COUNTS,
     FAULTS,
-    command,
     environment,
     errors_only,
     found_in,
     make,
     on_unix,
     run,
+    run_from_nothing,
 )
 
 pytestmark = on_unix
@@ -27,19 +26,12 @@ pytestmark = on_unix
 
 def without_rights(*arguments: object) -> Ran:
     """Run the command with no more rights than the files give; root may else do everything."""
-    prefix: list[str] = []
+    prefix: tuple[str, ...] = ()
     if os.geteuid() == 0:
         if shutil.which("setpriv") is None:
             pytest.skip("root may read and write everything, and there is no setpriv")
-        prefix = ["setpriv", "--bounding-set=-dac_override,-dac_read_search"]
-    ran = subprocess.run(
-        [*prefix, *command(*arguments)],
-        capture_output=True,
-        text=True,
-        env=environment(),
-        timeout=600,
-    )
-    return Ran(ran.returncode, ran.stdout, ran.stderr)
+        prefix = ("setpriv", "--bounding-set=-dac_override,-dac_read_search")
+    return run(*arguments, prefix=prefix)
 
 
 def test_a_closed_folder_of_results_is_refused_before_the_work(
@@ -124,17 +116,17 @@ def test_no_name_is_too_odd_and_none_reaches_the_terminal_as_it_is(
         make(tmp_path / "a.png", 6, 6, seed=number).rename(folder / os.fsdecode(name))
     env = environment() | {"LC_ALL": locale, "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
     loud = [word for word in quick if word != "--quiet"]
-    ran = run("batch", folder, "-o", output, *loud, env=env)
+    ran = run_from_nothing("batch", folder, "-o", output, *loud, env=env)
     assert (ran.code, len(ran.out.splitlines())) == (0, len(NAMES)), ran
     assert {os.fsencode(path.name) for path in output.glob("*.png")} == set(NAMES)
     # Their results have longer names: that of 255 bytes can't be one's beginning.
     sources = [folder / os.fsdecode(name) for name in NAMES if len(name) < 250]
-    alone = run("upscale", *sources, "-o", f"{tmp_path}/alone/", *loud, env=env)
+    alone = run_from_nothing("upscale", *sources, "-o", f"{tmp_path}/alone/", *loud, env=env)
     assert (alone.code, len(alone.out.splitlines())) == (0, len(sources)), alone
     for source in sources:
         result = tmp_path / "alone" / f"{source.stem}_x4.png"
         assert result.read_bytes() == (output / source.name).read_bytes()
-    long = run("upscale", folder / os.fsdecode(NAMES[-1]), *quick, env=env)
+    long = run_from_nothing("upscale", folder / os.fsdecode(NAMES[-1]), *quick, env=env)
     assert (long.code, len(errors_only(long.err))) == (6, 1)
     for told in (ran.out, ran.err, alone.out, alone.err, long.err):
         assert all(c == "\n" or c.isprintable() for c in told)

@@ -35,9 +35,7 @@ def test_upscale_that_may_write_no_file_so_large_leaves_the_old_one_as_it_was(
 ) -> None:
     photo, old = make(tmp_path / "photo.png", 40, 40), make(tmp_path / "old.png", 4, 4)
     before = found_in(tmp_path)
-    ran = run(
-        *("upscale", photo, "-o", old, "--overwrite", *quick), preexec_fn=no_file_beyond(9000)
-    )
+    ran = run("upscale", photo, "-o", old, "--overwrite", *quick, program=no_file_beyond(9000))
     assert (ran.code, len(errors_only(ran.err))) == (6, 1)
     assert "File too large" in ran.err
     assert found_in(tmp_path) == before
@@ -93,7 +91,7 @@ def test_a_batch_that_may_write_no_file_so_large_does_the_small_ones_and_then_th
 ) -> None:
     make(dozen / "large.png", 60, 60)
     output = tmp_path / "out"
-    ran = run("batch", dozen, "-o", output, *quick, preexec_fn=no_file_beyond(40_000))
+    ran = run("batch", dozen, "-o", output, *quick, program=no_file_beyond(40_000))
     assert (ran.code, len(errors_only(ran.err))) == (1, 1)
     assert "large.png can't be written: File too large" in ran.err
     assert found_in(output).keys() == {path.name for path in dozen.iterdir()} - {"large.png"}

@@ -149,7 +149,7 @@ def test_large_results_that_may_not_be_so_large_leave_the_old_files_as_they_were
         make(tmp_path / "old.png", 4, 4).rename(tmp_path / f"{photo.stem}_x4{photo.suffix}")
     before = found_in(tmp_path)
     words = ("upscale", *photos, "-o", f"{tmp_path}/", "--overwrite", *quick)
-    ran = run(*words, preexec_fn=no_file_beyond(30_000), program=ROW_BY_ROW)
+    ran = run(*words, program=no_file_beyond(30_000, ROW_BY_ROW))
     assert (ran.code, ran.out, len(errors_only(ran.err))) == (6, "", 3)
     assert ran.err.count("can't be written: File too large") == 3
     assert found_in(tmp_path) == before

@@ -10,7 +10,7 @@ from pathlib import Path
 import damage
 import pytest
 from command_line import as_from_a_shell
-from faults import COUNTS, FAULTS, among, errors_only, found_in, make, on_unix, run
+from faults import COUNTS, FAULTS, among, errors_only, found_in, make, on_unix, run_from_nothing
 
 pytestmark = on_unix
 
@@ -42,7 +42,8 @@ def test_a_header_that_claims_the_absurd_costs_a_batch_no_more_than_that_file(
     among(folder, [f for f in (*damage.lying(), *damage.strange()) if f.name == name])
     make(folder / "good.png")
     loud = [word for word in quick if word != "--quiet"]
-    ran = run("batch", folder, "-o", output, *loud, preexec_fn=no_memory_beyond(600 << 20))
+    limit = no_memory_beyond(600 << 20)
+    ran = run_from_nothing("batch", folder, "-o", output, *loud, preexec_fn=limit)
     assert list(found_in(output)) == ["good.png"]
     assert (ran.code, ran.err.count("error: ")) == (1, 1)
 
@@ -55,12 +56,12 @@ def test_what_memory_is_too_small_for_is_done_otherwise_or_refused(
     """After a large image the allocators may have too little left for a small one as well."""
     (tmp_path / "in").mkdir()
     photos = [make(tmp_path / "in" / f"{side}.png", side, side) for side in (700, 12)]
-    output = tmp_path / "out"
+    output, limit = tmp_path / "out", no_memory_beyond(megabytes << 20)
     for words in (
         ("batch", tmp_path / "in", "-o", output),
         ("upscale", *photos, "-o", f"{output}/"),
     ):
-        ran = run(*words, *quick, "--tile", 700, preexec_fn=no_memory_beyond(megabytes << 20))
+        ran = run_from_nothing(*words, *quick, "--tile", 700, preexec_fn=limit)
         told = errors_only(ran.err)
         assert all("not enough memory" in line for line in told), ran
         done = len(found_in(output)) if output.exists() else 0

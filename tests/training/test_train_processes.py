@@ -12,8 +12,10 @@ import time
 from pathlib import Path
 from typing import Any
 
+import forked
 import pytest
 import torch
+from command_line import Ran
 from tiny_run import write_config
 from torch.testing import assert_close
 
@@ -30,6 +32,10 @@ def start(command: list[str], *arguments: object) -> subprocess.Popen[str]:
         stderr=subprocess.PIPE,
         text=True,
     )
+
+
+def trained(*arguments: object) -> Ran:
+    return forked.run("train", *arguments, environment=ENVIRONMENT)
 
 
 def finish(process: subprocess.Popen[str]) -> tuple[int, str, str]:
@@ -60,8 +66,8 @@ def test_a_run_that_is_killed_anywhere_goes_on_to_the_very_same_weights(
         tmp_path / "run.toml", steps=8, save_every=2, validate_every=8, samples=0, **changes
     )
     whole, parts = tmp_path / "whole", tmp_path / "parts"
-    code, _, err = finish(start(TRAIN, config, "--photos", photos, "--out", whole))
-    assert code == 0, err
+    ran = trained(config, "--photos", photos, "--out", whole)
+    assert ran.code == 0, ran.err
 
     command = [config, "--photos", photos, "--out", parts, "--workers", workers]
     metrics = parts / "metrics.jsonl"
@@ -74,9 +80,9 @@ def test_a_run_that_is_killed_anywhere_goes_on_to_the_very_same_weights(
         time.sleep(rng.uniform(0.0, 1.0))
         process.send_signal(signal.SIGKILL)
         finish(process)
-    code, out, err = finish(start(TRAIN, *command))
-    assert code == 0, err
-    assert out.strip() == str(parts / "model.safetensors")
+    ran = trained(*command)
+    assert ran.code == 0, ran.err
+    assert ran.out.strip() == str(parts / "model.safetensors")
 
     expected, actual = flat(state(whole)), flat(state(parts))
     assert expected.keys() == actual.keys()
@@ -101,12 +107,12 @@ def test_two_processes_train_to_the_weights_of_one(photos: Path, tmp_path: Path)
     )
     common = [config, "--photos", photos, "--device", "cpu", "--out"]
     one, two = tmp_path / "one", tmp_path / "two"
-    alone = finish(start(TRAIN, *common, one))
+    alone = trained(*common, one)
     code, out, err = finish(start(TORCHRUN, "-m", "resshift_cli", "train", *common, two))
     assert code == 0, err
     assert out.strip() == str(two / "model.safetensors")  # said by the first process alone
     assert err.count("steps of training are done") == 1
-    assert alone[0] == 0, alone
+    assert alone.code == 0, alone
 
     for name, tensor in state(one)["weights"].items():
         # A twentieth of a step: Adam makes as much of tiny gradients as of large ones.

@@ -46,6 +46,7 @@ os.environ |= {
 if "PYTEST_XDIST_WORKER" in os.environ:  # the cores are shared out among processes
     torch.set_num_threads(1)
     os.environ["OMP_NUM_THREADS"] = "1"
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # hundreds of processes import the same
 
 pytest_plugins = [
     "browser_pages",

@@ -24,7 +24,7 @@ from resshift_cli.weights import registry
 PHOTOS = Path(__file__).parents[1] / "photos"
 GAIN = {"dragonfly": 0.8, "window": 1.5}  # dB, of means; over all held-out photos it is more
 FAITHFUL: dict[str, dict[str, Any]] = {"tiny-x4": {"detail": 0}, "chain-x4": {"steps": 1}}
-QUICK: dict[str, dict[str, Any]] = {"tiny-x4": {}, "chain-x4": {"steps": 4}}
+QUICK: dict[str, dict[str, Any]] = {"tiny-x4": {}, "chain-x4": {"steps": 2}}
 every_model = pytest.mark.parametrize("name", ["tiny-x4", "chain-x4"])
 EXAMPLE = Path(__file__).parents[2] / "examples" / "kitten.jpg"
 
@@ -37,6 +37,12 @@ def model(name: str, precision: str = "fp32") -> Upscaler:
 def picture(name: str) -> Tensor:
     with Image.open(PHOTOS / f"{name}.png") as image:
         return torch.from_numpy(np.array(image)).permute(2, 0, 1)[None].float() / 255
+
+
+@cache
+def restored(name: str, photo: str, **options: Any) -> Tensor:
+    """A held-out photo, reduced and enlarged again."""
+    return model(name)(shrink(picture(photo), 4), **options)
 
 
 # The file
@@ -74,9 +80,8 @@ def test_a_call_costs_little(name: str, steps: int, gigaflop: float) -> None:
 @pytest.mark.parametrize("photo", ["dragonfly", "window"])
 def test_the_posterior_mean_is_closer_to_the_original_than_bicubic(name: str, photo: str) -> None:
     original = picture(photo)
-    lq = shrink(original, 4)
-    bicubic = psnr_y(enlarge(lq, 4), original)
-    assert psnr_y(model(name)(lq, **FAITHFUL[name]), original) > bicubic + GAIN[photo]
+    bicubic = psnr_y(enlarge(shrink(original, 4), 4), original)
+    assert psnr_y(restored(name, photo, **FAITHFUL[name]), original) > bicubic + GAIN[photo]
 
 
 @every_model
@@ -85,12 +90,11 @@ def test_what_is_made_by_default_is_sharp_and_on_average_no_further_from_the_ori
 ) -> None:
     gains = []
     for photo in GAIN:
-        original = picture(photo)
-        lq = shrink(original, 4)
-        bicubic, restored = enlarge(lq, 4), model(name)(lq)
-        gains.append(psnr_y(restored, original) - psnr_y(bicubic, original))
-        assert sharpness(restored) > 3 * sharpness(bicubic)
-        assert 0.5 * sharpness(original) < sharpness(restored) < 1.1 * sharpness(original)
+        original, result = picture(photo), restored(name, photo)
+        bicubic = enlarge(shrink(original, 4), 4)
+        gains.append(psnr_y(result, original) - psnr_y(bicubic, original))
+        assert sharpness(result) > 3 * sharpness(bicubic)
+        assert 0.5 * sharpness(original) < sharpness(result) < 1.1 * sharpness(original)
     assert np.mean(gains) > 0
 
 
@@ -105,9 +109,8 @@ def test_what_is_made_by_default_is_sharp_and_on_average_no_further_from_the_ori
     ],
 )
 def test_colours_stay(name: str, options: dict[str, Any]) -> None:
-    lq = shrink(picture("window"), 4)
-    restored = model(name)(lq, **options)
-    shift = (restored.mean((2, 3)) - lq.mean((2, 3))).abs().max().item()
+    lq, result = shrink(picture("window"), 4), restored(name, "window", **options)
+    shift = (result.mean((2, 3)) - lq.mean((2, 3))).abs().max().item()
     assert shift < 1.5 / 255
 
 
@@ -115,7 +118,7 @@ def test_colours_stay(name: str, options: dict[str, Any]) -> None:
 def test_the_latent_s_grid_does_not_show(name: str) -> None:
     """Each latent position makes a block of 4x4 pixels: block borders are lines like any other."""
     with Image.open(EXAMPLE) as image:
-        part = image.convert("RGB").crop((40, 60, 136, 156))
+        part = image.convert("RGB").crop((60, 80, 124, 144))
     result = np.asarray(model(name)(part), dtype=float)
     for axis in (0, 1):
         profile = steps_along(result, axis)
@@ -192,16 +195,16 @@ TILES = [(32, 8), (64, 16), (96, 8)]
 @pytest.mark.parametrize(
     ("name", "steps", "size"),
     [
-        ("tiny-x4", 1, (60, 70)),
-        ("chain-x4", 1, (60, 70)),
-        ("chain-x4", 4, (30, 100)),
-        ("chain-x4", 15, (24, 24)),
+        ("tiny-x4", 1, (40, 20)),
+        ("chain-x4", 1, (20, 40)),
+        ("chain-x4", 4, (14, 30)),
+        ("chain-x4", 15, (12, 12)),
     ],
 )
 def test_what_is_flat_stays_flat_borders_included(
     name: str, steps: int, precision: str, size: tuple[int, int]
 ) -> None:
-    for level in (0, 37, 128, 200, 255):
+    for level in (0, 90, 200):
         colour = np.array([level, 255 - level, 128], np.uint8)
         image = np.broadcast_to(colour, (*size, 3)).copy()
         result = model(name, precision)(image, steps=steps).astype(int)
@@ -212,31 +215,34 @@ def test_what_is_flat_stays_flat_borders_included(
 
 @every_model
 @pytest.mark.parametrize(("tile", "overlap"), TILES)
-@pytest.mark.parametrize("level", [0, 90, 255])
-def test_a_constant_image_comes_out_without_a_grid(
-    name: str, tile: int, overlap: int, level: int
-) -> None:
-    image = np.full((100, 120, 3), level, dtype=np.uint8)
+def test_a_constant_image_comes_out_without_a_grid(name: str, tile: int, overlap: int) -> None:
+    colour = np.array([0, 90, 255], np.uint8)
+    image = np.broadcast_to(colour, (tile + 4, tile + 24, 3)).copy()
     result = model(name)(image, tile=tile, overlap=overlap, **QUICK[name]).astype(int)
-    assert np.percentile(np.abs(result - level), 99) <= 5
-    assert np.sqrt(np.mean((result - level) ** 2)) < 2
+    assert np.percentile(np.abs(result - colour), 99) <= 5
+    assert np.sqrt(np.mean((result - colour) ** 2)) < 2
     assert seam_excess(result, tile, overlap) < 0.25
 
 
 @every_model
 @pytest.mark.parametrize(("tile", "overlap"), TILES)
 def test_a_smooth_gradient_comes_out_without_a_grid(name: str, tile: int, overlap: int) -> None:
-    ramp = np.linspace(30, 220, 120)[None, :, None] + np.linspace(-20, 20, 100)[:, None, None]
+    down, across = np.linspace(-20, 20, tile + 4), np.linspace(30, 220, tile + 24)
+    ramp = down[:, None, None] + across[None, :, None]
     image = np.repeat(ramp, 3, axis=2).round().astype(np.uint8)
     result = model(name)(image, tile=tile, overlap=overlap, **QUICK[name]).astype(int)
     assert seam_excess(result, tile, overlap) < 0.25
 
 
-@cache
-def photo_in_one_tile(name: str) -> NDArray[Any]:
+def kitten() -> Image.Image:
+    """Of which tiles of 96 need two each way."""
     with Image.open(EXAMPLE) as image:
-        result = model(name)(image.convert("RGB"), tile=256, **QUICK[name])
-    return np.asarray(result).astype(int)
+        return image.convert("RGB").crop((20, 20, 180, 140))
+
+
+@cache
+def kitten_in_one_tile(name: str) -> NDArray[Any]:
+    return np.asarray(model(name)(kitten(), tile=256, **QUICK[name])).astype(int)
 
 
 @every_model
@@ -245,8 +251,6 @@ def test_on_a_photo_the_borders_of_tiles_are_lines_like_any_other(
     name: str, tile: int, overlap: int
 ) -> None:
     """What the photo itself has at those lines shows in a result without tiles."""
-    with Image.open(EXAMPLE) as image:
-        photo = image.convert("RGB")
-    result = np.asarray(model(name)(photo, tile=tile, overlap=overlap, **QUICK[name]))
+    result = np.asarray(model(name)(kitten(), tile=tile, overlap=overlap, **QUICK[name]))
     score = seam_score(result.astype(int), tile, overlap)
-    assert abs(score - seam_score(photo_in_one_tile(name), tile, overlap)) < 1.5
+    assert abs(score - seam_score(kitten_in_one_tile(name), tile, overlap)) < 1.5

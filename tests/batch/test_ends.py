@@ -39,7 +39,7 @@ def test_killed_again_and_again_it_gets_to_the_same_results(
 ) -> None:
     chance = random.Random(5)
     output = dozen.with_name("out")
-    for _ in range(4):
+    for _ in range(3):
         process = started(dozen, tiny_weights)
         assert process.stdout is not None
         for _ in range(chance.randint(1, 3)):
@@ -53,7 +53,7 @@ def test_killed_again_and_again_it_gets_to_the_same_results(
             assert digests.digest(output / record.output) == record.output_sha256
     ran = batch(dozen, "-o", output)
     assert ran.code == 0
-    assert int(re.findall(r"(\d+) finished before", ran.err)[0]) >= 4
+    assert int(re.findall(r"(\d+) finished before", ran.err)[0]) >= 3
     batch(dozen, "-o", dozen.with_name("whole"))
     assert results(output) == results(dozen.with_name("whole"))
 

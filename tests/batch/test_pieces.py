@@ -72,14 +72,11 @@ def check(batch: Run, folder: Path, *options: object) -> None:
     assert "2 proven, 0 problems" in batch(folder, "-o", output, "--verify").err
 
 
-@pytest.mark.parametrize("steps", [1, 4])
-def test_pieces_make_up_the_bits_of_one_process(
-    batch: Run, tall: Path, made: list[str], steps: int
-) -> None:
-    options = ("--tile", 16, "--steps", steps)
+def test_pieces_make_up_the_bits_of_one_process(batch: Run, tall: Path, made: list[str]) -> None:
+    options = ("--tile", 16, "--steps", 4)
     ran = batch(tall, "-o", tall.with_name("out"), *options, *DEVICES)
     assert (ran.code, "2 done, 0 finished before, 0 failed" in ran.err) == (0, True), ran.err
-    assert len(made) == len(set(made)) == {1: 3, 4: 2}[steps]
+    assert len(made) == len(set(made)) == 2
     check(batch, tall, *options)
 
 
@@ -150,7 +147,7 @@ def test_an_image_of_which_a_piece_can_not_be_made_is_done_whole(
 ) -> None:
     data = (tall / "tall.png").read_bytes()
     (tall / "tall.png").write_bytes(data[: len(data) // 2])
-    ran = batch(tall, "-o", tall.with_name("out"), "--tile", 16, *DEVICES)
+    ran = batch(tall, "-o", tall.with_name("out"), "--tile", 16, "--devices", "cpu")
     assert (ran.code, "1 done, 0 finished before, 1 failed" in ran.err) == (1, True), ran.err
     assert "tall.png is cut short" in ran.err
     assert not [*tall.with_name("out").glob(".*.tmp")]

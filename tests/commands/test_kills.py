@@ -34,7 +34,7 @@ def test_a_batch_killed_again_and_again_gets_to_the_same_results(
     reference = found_in(whole)
     chance = random.Random(FAULTS)
     kept: dict[str, int] = {}
-    for number in range(4 * FAULTS):
+    for number in range(3 * FAULTS):
         if number % 8 == 7:  # by then most is done: start anew
             shutil.rmtree(output, ignore_errors=True)
             kept = {}
@@ -59,7 +59,7 @@ def test_upscale_killed_again_and_again_leaves_nothing_that_looks_finished_and_i
     span = seconds_of("upscale", *sources, "-o", f"{whole}/", *quick)
     reference = found_in(whole)
     chance = random.Random(FAULTS)
-    for _ in range(3 * FAULTS):
+    for _ in range(2 * FAULTS):
         kill_after(
             chance.uniform(0.3, 1.1) * span,
             *("upscale", *sources, "-o", f"{output}/", "--overwrite", *quick),

@@ -47,7 +47,7 @@ def test_a_signal_at_any_moment_ends_it_on_one_line_and_leaves_nothing(
     inputs = [dozen] if job == "batch" else sorted(dozen.iterdir())
     span = seconds_of(job, *inputs, "-o", f"{whole}/", *quick)
     reference = found_in(whole)
-    count = 9 * FAULTS
+    count = 6 * FAULTS
 
     def stop(number: int) -> str:
         output = tmp_path / f"out{number}"
@@ -66,7 +66,7 @@ def test_a_signal_at_any_moment_ends_it_on_one_line_and_leaves_nothing(
         assert ran.code or len(results) == 12, where
         stage = "before" if not results else "within" if len(results) < 12 else "after"
         if job == "batch":
-            last = run(job, *inputs, "-o", f"{output}/", *quick) if number % 9 == 8 else None
+            last = run(job, *inputs, "-o", f"{output}/", *quick) if number % 6 == 5 else None
             assert last is None or (last.code, found_in(output)) == (0, reference)
         elif not results:
             assert not output.exists(), where

@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import secrets
 import sys
+import threading
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
@@ -16,7 +18,7 @@ from resshift_cli.commands import choice, console, exits, ready, signals, values
 from resshift_cli.commands.file_options import MaxPixelsOption
 from resshift_cli.commands.groups import Machine, Model, Options
 from resshift_cli.commands.options import DebugOption, QuietOption
-from resshift_cli.errors import InputMissingError, UsageError, printable
+from resshift_cli.errors import InputMissingError, OutputError, UsageError, printable
 
 if TYPE_CHECKING:
     from resshift_cli.restoration.model import Resources
@@ -176,15 +178,18 @@ def serve(
     resources: Resources = {**asdict(machine), "tell": tell}  # type: ignore[typeddict-item]
     models = Models(entry, model.registry, model.offline, resources)
     service = Service(models, Root(extent.root), extent.limits())
-    run = _pipes(service) if address.stdio else _server(service, address, quiet=reporting.quiet)
+    run = _pipes(service) if address.stdio else _server(service, address, reporting)
     try:
-        run()
-    except KeyboardInterrupt as interrupt:
-        interrupt.args = ("the service has ended, and what it kept is deleted",)
+        try:
+            run()
+        finally:
+            service.close(ENDING)
+    except BaseException as error:
+        if isinstance(error, KeyboardInterrupt):
+            error.args = ("the service has ended, and what it kept is deleted",)
+        if _is_busy(service):
+            _leave(error, debug=reporting.debug)
         raise
-    finally:
-        if not service.close(ENDING):
-            _leave()
 
 
 def _check_extra() -> None:
@@ -207,7 +212,7 @@ def _pipes(service: Service) -> Callable[[], None]:
     return lambda: Pipes(service, sys.stdout).run(sys.stdin)
 
 
-def _server(service: Service, address: Address, *, quiet: bool) -> Callable[[], None]:
+def _server(service: Service, address: Address, reporting: Telling) -> Callable[[], None]:
     """What listens.
 
     Raises:
@@ -221,12 +226,12 @@ def _server(service: Service, address: Address, *, quiet: bool) -> Callable[[], 
     token = address.token or (None if local else secrets.token_urlsafe(24))
     hosts = LOCAL | {address.host.lower()} if local else None
     rules = Rules(hosts, token, f"resshift-{port}", service.limits.upload)
-    listener = server.Server(service, rules)
+    listener = server.Server(service, rules, debug=reporting.debug)
     name = f"[{address.host}]" if ":" in address.host else address.host
     way = f"http://{name}:{port}/" + (f"?token={token}" if token else "")
 
     def run() -> None:
-        if not quiet:
+        if not reporting.quiet:
             console.note(f"{service.models.default.name} is served at {way} (Ctrl-C ends it).")
         if not sys.stdout.closed and not sys.stdout.isatty():
             print(way, flush=True)
@@ -246,8 +251,16 @@ def _open(way: str) -> None:
         console.note("No browser was found; open the address yourself.")
 
 
-def _leave() -> None:
-    """End though a job can't be ended: a network's call that takes long is not waited for."""
-    console.note("Terminated; a job was still computing.")
-    sys.stdout.flush()
-    os._exit(exits.TERMINATED)
+def _is_busy(service: Service) -> bool:
+    """Whether something is still computed, which nobody can stop, and Python would wait for."""
+    mine = threading.main_thread()
+    waited_for = any(not (each.daemon or each is mine) for each in threading.enumerate())
+    return waited_for or not service.jobs.idle()
+
+
+def _leave(error: BaseException, *, debug: bool) -> NoReturn:
+    """End as the error says, and at once."""
+    code = exits.explain(error, debug=debug)
+    with suppress(OSError, OutputError):  # nobody reads it
+        sys.stdout.flush()
+    os._exit(code)

@@ -21,7 +21,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from resshift_cli.errors import printable
 from resshift_cli.serving import problems
-from resshift_cli.serving.problems import Refusal
+from resshift_cli.serving.problems import BusyError, Refusal
 
 LOCAL = frozenset({"127.0.0.1", "localhost", "[::1]"})
 """Names of this machine for itself."""
@@ -78,8 +78,12 @@ class Guard:
             await self.app(scope, receive, send)
             return
 
+        begun = False
+
         async def guarded(message: Message) -> None:
+            nonlocal begun
             if message["type"] == "http.response.start":
+                begun = True
                 headers = MutableHeaders(scope=message)
                 for name, value in _HEADERS.items():
                     headers.setdefault(name, value)
@@ -99,7 +103,11 @@ class Guard:
         if entered is not None:
             await entered(scope, receive, guarded)
             return
-        await self.app(scope, _Body(receive, self._most).receive, guarded)
+        try:
+            await self.app(scope, _Body(receive, self._most).receive, guarded)
+        except asyncio.CancelledError:  # the service ends, and this took too long
+            if not begun:
+                await refused(BusyError.ending())(scope, receive, guarded)
 
     @property
     def _most(self) -> int:

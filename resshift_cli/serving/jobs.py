@@ -257,7 +257,7 @@ class Jobs:
         """
         with self._changed:
             if self._closed:
-                raise BusyError("The service is about to end.", hint="Ask again in a while.")
+                raise BusyError.ending()
             if len(self._waiting) >= self.most:
                 raise BusyError(
                     f"{len(self._waiting)} jobs wait already.",

@@ -52,6 +52,11 @@ class BusyError(ResShiftError):
 
     status = HTTPStatus.TOO_MANY_REQUESTS
 
+    @classmethod
+    def ending(cls) -> BusyError:
+        """What a service says that is about to end."""
+        return cls("The service is about to end.", hint="Ask again in a while.")
+
 
 class CancelledError(ResShiftError):
     """Somebody has ended a job, or gone away."""

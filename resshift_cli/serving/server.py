@@ -40,16 +40,17 @@ class Server(uvicorn.Server):
     Args:
         service: it.
         rules: what is let through to it.
+        debug: whether bugs are traced on stderr; clients are told of them in any case.
     """
 
-    def __init__(self, service: Service, rules: Rules) -> None:
+    def __init__(self, service: Service, rules: Rules, *, debug: bool = False) -> None:
         self.service = service
         config = uvicorn.Config(
             api.application(service, rules),
             http=_Protocol,
             ws="none",
             lifespan="off",
-            log_level="error",
+            log_level="error" if debug else "critical",
             access_log=False,
             server_header=False,
             proxy_headers=False,

@@ -6,6 +6,7 @@ import json
 import signal
 import subprocess
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,10 +17,30 @@ from command_line import Run, make_photo, posix, start
 from serving_bench import sent
 
 
+ENDLESS = """
+import time
+from resshift_cli.__main__ import main
+from resshift_cli.serving import work
+
+def seconds(*arguments):
+    print("counting", flush=True)
+    time.sleep(90)
+
+work.seconds = seconds
+main()
+"""
+"""The command, with estimates that none can stop while they are computed."""
+
+
 @contextmanager
-def serving(temporary: Path, *arguments: object) -> Iterator[tuple[subprocess.Popen[str], str]]:
+def serving(
+    temporary: Path, *arguments: object, program: str | None = None
+) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """A service of its own, and where it is."""
-    process = start("serve", "--port", 0, *arguments, environment={"TMPDIR": str(temporary)})
+    options: dict[str, Any] = {"environment": {"TMPDIR": str(temporary)}}
+    if program is not None:
+        options["program"] = program
+    process = start("serve", "--port", 0, *arguments, **options)
     assert process.stdout is not None
     try:
         yield process, process.stdout.readline().strip()
@@ -52,6 +73,27 @@ def test_it_ends_its_jobs_and_leaves_nothing_when_it_is_terminated(tmp_path: Pat
     assert err.splitlines()[-1] == (
         "Terminated; the service has ended, and what it kept is deleted."
     )
+
+
+@posix
+@pytest.mark.parametrize("number, code", [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_what_none_can_stop_does_not_hold_its_end(
+    tmp_path: Path, photo: Path, number: signal.Signals, code: int
+) -> None:
+    kept = tmp_path / "kept"
+    kept.mkdir()
+    with serving(kept, "--model", "tiny-x4", program=ENDLESS) as (process, way):
+        assert process.stdout is not None
+        with ThreadPoolExecutor(1) as client:
+            asked = client.submit(
+                httpx2.post, f"{way}api/estimate", files=sent(photo), timeout=60
+            )
+            assert process.stdout.readline() == "counting\n"
+            process.send_signal(number)
+            answer = asked.result()
+        _, err = process.communicate(timeout=30)
+    assert (process.returncode, len(err.splitlines())) == (code, 2) and not list(kept.iterdir())
+    assert (answer.status_code, answer.json()["hint"]) == (429, "Ask again in a while.")
 
 
 @posix

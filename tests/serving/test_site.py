@@ -98,6 +98,52 @@ def test_a_dropped_photo_is_enlarged_compared_and_downloaded(
     assert Path(download.value.path()).read_bytes() == (tmp_path / "photo_x2.png").read_bytes()
 
 
+@pytest.mark.parametrize("kind", ["tiff", "heic"])
+def test_deep_and_rare_formats_are_shown_and_come_back_as_the_command_writes_them(
+    visit: Visit, resshift: Run, tmp_path: Path, kind: str
+) -> None:
+    photo = tmp_path / f"photo.{kind}"
+    levels = np.arange(1200, dtype=np.uint16).reshape(30, 40) * 54
+    if kind == "tiff":
+        Image.fromarray(levels).save(photo)
+    else:
+        colours = Image.fromarray((levels >> 8).astype(np.uint8)).convert("RGB")
+        pytest.importorskip("pillow_heif").from_pillow(colours).save(photo)
+    page = visit(accept_downloads=True)
+    drop(page, photo)
+    depth = {"tiff": "TIFF, 16 bits", "heic": "HEIF, 8 bits"}[kind]
+    expect(page.locator("#facts")).to_contain_text(f"40 × 30, {depth}")
+    small = page.locator("#small")
+    expect(small).to_have_js_property("naturalWidth", 40)
+    page.get_by_role("button", name="Enlarge").click()
+    with page.expect_download() as download:
+        page.locator("#download").click()
+    assert resshift("upscale", photo, "--device", "cpu").code == 0
+    assert download.value.suggested_filename == f"photo_x4.{kind}"
+    assert Path(download.value.path()).read_bytes() == photo.with_stem("photo_x4").read_bytes()
+
+
+def test_a_licence_is_shown_and_target_size_and_detail_are_heeded(
+    visit: Visit, photo: Path
+) -> None:
+    page = visit()
+    expect(page.locator("#terms")).to_contain_text("Apache-2.0")
+    page.get_by_label("Model", exact=True).select_option("realsr-x4-v2")
+    expect(page.locator("#terms")).to_contain_text("S-Lab-1.0 No commercial use.")
+    page.get_by_label("Model", exact=True).select_option("tiny-x4")
+    drop(page, photo)
+    page.get_by_label("What is said of the size").select_option("pixels across")
+    page.get_by_label("Size", exact=True).fill("50")
+    expect(page.locator("#estimate")).to_contain_text("50 × 30")
+    page.get_by_label("What is said of the size").select_option("pixels, long side")
+    page.get_by_label("Size", exact=True).fill("60")
+    page.get_by_label("Detail").fill("0.5")
+    page.get_by_role("button", name="Enlarge").click()
+    expect(page.locator("#title")).to_have_text("photo_long60.png")
+    expect(page.locator("#told")).to_contain_text("60 × 36")
+    expect(page.locator("#told")).to_contain_text("tiny-x4, 1 step, detail 0.5, seed 0")
+
+
 def test_the_slider_parts_photo_and_result_and_the_lens_shows_both(
     visit: Visit, tmp_path: Path
 ) -> None:
@@ -193,6 +239,9 @@ def test_a_phone_s_page_is_no_wider_than_the_phone(visit: Visit, photo: Path, sc
     page.get_by_role("button", name="Enlarge").click()
     expect(page.locator("#view")).to_be_visible()
     assert page.evaluate("() => document.documentElement.scrollWidth") <= 390
+    canvas = page.evaluate("() => getComputedStyle(document.body).backgroundColor")
+    levels = [int(level) for level in re.findall(r"\d+", canvas)]
+    assert max(levels) < 40 if scheme == "dark" else min(levels) > 200
 
 
 def test_a_folder_is_enlarged_where_the_service_has_a_root(

@@ -64,9 +64,19 @@ export const make = ({ task, ...fields }) => post(`/api/${task}`, fields);
 export const folders = () => ask("/api/folders");
 export const batch = (fields) => post("/api/batch", fields);
 export const job = (id) => ask(`/api/jobs/${id}`);
-export const end = (id) => ask(`/api/jobs/${id}`, { method: "DELETE" });
+/** End a job, or have what it gave deleted; what is gone already is as it should be. */
+export const end = (id) =>
+  ask(`/api/jobs/${id}`, { method: "DELETE" }).catch((error) => {
+    if (error.status !== GONE) throw error;
+  });
 
-export function send(file) {
+export async function send(file) {
+  try {
+    await file.slice(0, 1).arrayBuffer();
+  } catch {
+    const hint = "If it is a folder, drop the photos that are in it.";
+    throw new Problem({ detail: `${file.name} can't be read.`, hint });
+  }
   const body = new FormData();
   body.append("image", file, file.name);
   return ask("/api/photos", { method: "POST", body });
@@ -75,12 +85,14 @@ export function send(file) {
 const STATES = ["queued", "running", "done", "failed", "cancelled"];
 export const ENDED = STATES.slice(2);
 
-const followed = new Map(); // what is called with news of a job, by its id
+const GONE = 404; // of HTTP
+
+const followed = new Map(); // a job as it was last told, and what is called with news, by its id
 let events = null; // one stream for all of them: browsers have few connections
 
 /** Have `changed` called with a job whenever there is news, up to its end. */
-export function watch(id, changed) {
-  followed.set(id, changed);
+export function watch(told, changed) {
+  followed.set(told.id, { told, changed });
   follow();
 }
 
@@ -88,13 +100,26 @@ function follow() {
   events?.close();
   const asked = [...followed.keys()].map((id) => `job=${encodeURIComponent(id)}`);
   events = new EventSource(`/api/events?${asked.join("&")}`);
-  for (const state of STATES) events.addEventListener(state, take);
+  for (const state of STATES) events.addEventListener(state, ({ data }) => take(JSON.parse(data)));
+  events.addEventListener("error", look);
 }
 
-function take(event) {
-  const told = JSON.parse(event.data);
-  const changed = followed.get(told.id);
+function take(told) {
+  const known = followed.get(told.id);
+  if (known === undefined) return;
+  known.told = told;
   if (ENDED.includes(told.state)) followed.delete(told.id);
   if (followed.size === 0) events.close();
-  changed?.(told);
+  known.changed(told);
+}
+
+/** The stream broke off; a service that was started anew knows none of the jobs. */
+async function look() {
+  for (const [id, { told }] of followed) {
+    try {
+      await job(id);
+    } catch (error) {
+      if (error.status === GONE) take({ ...told, state: "failed", error: { detail: error.message } });
+    }
+  }
 }

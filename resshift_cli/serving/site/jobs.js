@@ -37,7 +37,7 @@ export class Jobs {
     this._remember();
     row.change(job);
     if (!api.ENDED.includes(job.state)) {
-      api.watch(job.id, (told) => {
+      api.watch(job, (told) => {
         row.change(told);
         if (show && told.state === "done" && told.kind !== "batch") this.show(told);
       });
@@ -55,6 +55,16 @@ export class Jobs {
     api.remember("jobs", [...this.rows.keys()]);
   }
 
+  /** Follow a link to a result that is still there; else the page would give way to an error. */
+  download(event, { id }) {
+    event.preventDefault();
+    const { href } = event.target;
+    this.attempt(async () => {
+      await api.job(id);
+      location.assign(href);
+    });
+  }
+
   /** Compare the outcome of a job with its photo. */
   show(job) {
     const place = `/api/jobs/${job.id}`;
@@ -63,6 +73,7 @@ export class Jobs {
     byId("title").textContent = whole ? result.name : `A crop of ${job.input}`;
     byId("download").hidden = !whole;
     byId("download").href = `${place}/result`;
+    byId("download").onclick = (event) => this.download(event, job);
     const facts = whole
       ? [`${result.width} × ${result.height}`, size(result.bytes)]
       : [`${result.crop.width} × ${result.crop.height} at ${result.crop.left}, ${result.crop.top}`];
@@ -146,10 +157,13 @@ class Row {
       return;
     }
     const offered = [];
-    if (state === "done" && kind !== "batch") offered.push(button("Show", () => this.jobs.show(this.job)));
+    const show = async () => this.jobs.show(await api.job(id));
+    if (state === "done" && kind !== "batch") offered.push(button("Show", show));
     if (state === "done" && isWhole(this.job)) {
       const href = `/api/jobs/${id}/result`;
-      offered.push(element("a", { className: "button", href, textContent: "Download" }));
+      const link = element("a", { className: "button", href, textContent: "Download" });
+      link.addEventListener("click", (event) => this.jobs.download(event, this.job));
+      offered.push(link);
     }
     const remove = button("Delete", async () => {
       await api.end(id);

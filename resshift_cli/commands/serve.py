@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import secrets
 import sys
@@ -206,10 +207,12 @@ def _check_extra() -> None:
 
 
 def _pipes(service: Service) -> Callable[[], None]:
-    """What serves stdin."""
+    """What serves stdin, if there is one; JSON is UTF-8, whatever else is spoken here."""
     from resshift_cli.serving.stdio import Pipes
 
-    return lambda: Pipes(service, sys.stdout).run(sys.stdin)
+    if isinstance(sys.stdin, io.TextIOWrapper):
+        sys.stdin.reconfigure(encoding="utf-8", errors="surrogateescape")
+    return lambda: Pipes(service, sys.stdout).run(sys.stdin or ())
 
 
 def _server(service: Service, address: Address, reporting: Telling) -> Callable[[], None]:

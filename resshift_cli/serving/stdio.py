@@ -24,7 +24,6 @@ from resshift_cli.imaging.sources import Source
 from resshift_cli.serving import asking
 from resshift_cli.serving.jobs import Job
 from resshift_cli.serving.photos import Photo
-from resshift_cli.serving.problems import CancelledError
 from resshift_cli.serving.service import Service, Wish
 from resshift_cli.serving.work import Made
 
@@ -80,7 +79,9 @@ class Pipes:
         wish, output = self._wish(task, given), given.pop("output", None)
         if not isinstance(output, str) or not output:
             raise UsageError("No output is named.", hint='Add "output": a file to be written.')
-        overwrite = given.pop("overwrite", False) is True
+        overwrite = given.pop("overwrite", False)
+        if not isinstance(overwrite, bool):
+            raise UsageError("'overwrite' is neither true nor false.", hint="Give one of them.")
         target = Path(output)
         if self.service.shelf.root.path is None:
             targets.check_writable(target, overwrite=overwrite)
@@ -132,7 +133,7 @@ class Pipes:
     def _cancel(self, key: Any, given: dict[str, Any]) -> None:
         job = self._jobs.get(json.dumps(given.get("of")))
         if job is None:
-            raise CancelledError("There is no such job.", hint='Name its request\'s id in "of".')
+            raise UsageError("There is no such job.", hint='Name its request\'s id in "of".')
         self.service.jobs.cancel(job)
         self._answer(key, {})
 

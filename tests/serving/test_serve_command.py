@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import signal
 import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -15,7 +17,6 @@ import httpx2
 import pytest
 from command_line import Run, make_photo, posix, start
 from serving_bench import sent
-
 
 ENDLESS = """
 import time
@@ -34,10 +35,13 @@ main()
 
 @contextmanager
 def serving(
-    temporary: Path, *arguments: object, program: str | None = None
+    temporary: Path,
+    *arguments: object,
+    program: str | None = None,
+    environment: dict[str, str] | None = None,
 ) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """A service of its own, and where it is."""
-    options: dict[str, Any] = {"environment": {"TMPDIR": str(temporary)}}
+    options: dict[str, Any] = {"environment": {"TMPDIR": str(temporary), **(environment or {})}}
     if program is not None:
         options["program"] = program
     process = start("serve", "--port", 0, *arguments, **options)
@@ -85,9 +89,7 @@ def test_what_none_can_stop_does_not_hold_its_end(
     with serving(kept, "--model", "tiny-x4", program=ENDLESS) as (process, way):
         assert process.stdout is not None
         with ThreadPoolExecutor(1) as client:
-            asked = client.submit(
-                httpx2.post, f"{way}api/estimate", files=sent(photo), timeout=60
-            )
+            asked = client.submit(httpx2.post, f"{way}api/estimate", files=sent(photo), timeout=60)
             assert process.stdout.readline() == "counting\n"
             process.send_signal(number)
             answer = asked.result()
@@ -118,6 +120,29 @@ def test_what_can_t_be_is_refused_at_once(resshift: Run, tmp_path: Path) -> None
     assert told.code == 2 and "Leave --host out" in told.err
 
 
+def test_what_it_takes_to_listen_is_told(resshift: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "uvicorn", None)
+    ran = resshift("serve")
+    assert ran.code == 2 and "pip install 'resshift[serve]'" in ran.err
+
+
+@posix
+def test_the_page_is_opened_by_the_system(tmp_path: Path) -> None:
+    browser = tmp_path / "browser"
+    browser.write_text(
+        f'#!/bin/sh\necho "$1" > {tmp_path}/making\nmv {tmp_path}/making {tmp_path}/opened\n'
+    )
+    browser.chmod(0o755)
+    told = {"BROWSER": f"{browser} %s", "RESSHIFT_TOKEN": "a-secret"}
+    with serving(tmp_path, "--open", "--model", "tiny-x4", environment=told) as (_, way):
+        while not (tmp_path / "opened").exists():
+            time.sleep(0.05)
+        assert (tmp_path / "opened").read_text().strip() == way
+        assert way.endswith("/?token=a-secret")
+        entered = httpx2.get(way, follow_redirects=True, timeout=60)
+        assert entered.status_code == 200 and "resshift" in entered.text
+
+
 def test_a_port_that_is_taken_is_told(resshift: Run) -> None:
     import socket
 
@@ -135,6 +160,8 @@ def by_pipes(folder: Path, *requests: dict[str, Any] | str, root: bool = False) 
     out, err = process.communicate("\n".join(lines), timeout=120)
     assert process.returncode == 0, err
     told = [json.loads(line) for line in out.splitlines()]
+    going_on = [each["stage"] for each in told if "event" in each]
+    assert not going_on or "enlarging" in going_on
     return {each["id"]: each for each in told if "event" not in each}
 
 
@@ -163,6 +190,42 @@ def test_by_pipes_a_line_is_a_request(working: Path, resshift: Run) -> None:
     expected = working.parent / "expected.png"
     resshift("upscale", working / "photo.png", "--scale", 2, "-o", expected)
     assert (working / "large.png").read_bytes() == expected.read_bytes()
+
+
+def test_by_pipes_progress_is_told_and_a_request_ended(working: Path) -> None:
+    make_photo(working / "large.png", 300, 300)
+    ask = {"id": 1, "do": "upscale", "input": "large.png", "output": "out.png"}
+    process = start("serve", "--stdio", "--model", "chain-x4", cwd=working, stdin=subprocess.PIPE)
+    assert process.stdin is not None and process.stdout is not None
+    process.stdin.write(json.dumps({**ask, "scale": 16}) + "\n")
+    process.stdin.flush()
+    while (told := json.loads(process.stdout.readline()))["stage"] != "enlarging":
+        assert (told["id"], told["event"]) == (1, "progress")
+    out, _ = process.communicate('{"id": 2, "do": "cancel", "of": 1}\n', timeout=60)
+    found = {each["id"]: each for each in map(json.loads, out.splitlines()) if "event" not in each}
+    assert found[2]["result"] == {} and "cancelled" in found[1]["error"]["message"]
+    assert process.returncode == 0 and not (working / "out.png").exists()
+
+
+def test_by_pipes_what_is_no_text_or_not_there_is_no_end(working: Path) -> None:
+    bytes_and_all = {"encoding": "utf-8", "errors": "surrogateescape"}
+    strict = {"PYTHONIOENCODING": "ascii:strict"}
+    process = start("serve", "--stdio", "--model", "tiny-x4", cwd=working, environment=strict,
+                    stdin=subprocess.PIPE, **bytes_and_all)  # fmt: skip
+    lines = '{"id": 1, "do": "estimate", "input": "\udcff"}\n{"id": 2, "do": "version"}\n'
+    lines += '{"id": 3, "do": "estimate", "input": "é.png"}'
+    out, err = process.communicate(lines, timeout=120)
+    told = {each["id"]: each for each in map(json.loads, out.splitlines())}
+    assert (process.returncode, err) == (0, "") and told[2]["result"]["model"] == "tiny-x4"
+    assert [told[key]["error"]["exit_code"] for key in (1, 3)] == [3, 3]
+    assert "é.png" in told[3]["error"]["message"]
+
+
+@posix
+def test_by_pipes_without_any_there_is_nothing_to_do(working: Path) -> None:
+    command = f"{sys.executable} -m resshift_cli serve --stdio --model tiny-x4 <&-"
+    ran = subprocess.run(["bash", "-c", command], capture_output=True, cwd=working)
+    assert (ran.returncode, ran.stdout, ran.stderr) == (0, b"", b"")
 
 
 def test_by_pipes_a_root_is_all_that_is_read_and_written(working: Path) -> None:

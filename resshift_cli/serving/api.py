@@ -20,7 +20,6 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import (
     FileResponse,
     HTMLResponse,
-    JSONResponse,
     PlainTextResponse,
     Response,
     StreamingResponse,
@@ -30,7 +29,7 @@ from starlette.routing import Route
 from resshift_cli.errors import ResShiftError, UsageError
 from resshift_cli.imaging.formats import FORMATS
 from resshift_cli.serving import asking, inputs, openapi
-from resshift_cli.serving.guards import Guard, Rules, refused
+from resshift_cli.serving.guards import Document, Guard, Rules, refused
 from resshift_cli.serving.jobs import Job
 from resshift_cli.serving.problems import Refusal
 from resshift_cli.serving.service import Service
@@ -113,15 +112,15 @@ class Answers:
 
     async def openapi(self, request: Request) -> Response:
         """What there is to ask for."""
-        return JSONResponse(openapi.document())
+        return Document(openapi.document())
 
     async def health(self, request: Request) -> Response:
         """That it is there."""
-        return JSONResponse({"status": "ok"})
+        return Document({"status": "ok"})
 
     async def version(self, request: Request) -> Response:
         """What it is."""
-        return JSONResponse(self.service.version())
+        return Document(self.service.version())
 
     async def metrics(self, request: Request) -> Response:
         """Figures, as Prometheus reads them."""
@@ -131,18 +130,18 @@ class Answers:
 
     async def models(self, request: Request) -> Response:
         """The models."""
-        return JSONResponse(await run_in_threadpool(self.service.models.documents))
+        return Document(await run_in_threadpool(self.service.models.documents))
 
     async def add_photo(self, request: Request) -> Response:
         """Keep a photo for what is asked later."""
         async with inputs.values(request) as given:
             photo = await inputs.photo(self.service, given)
         headers = {"location": f"/api/photos/{photo.id}"}
-        return JSONResponse(photo.document(), HTTPStatus.CREATED, headers)
+        return Document(photo.document(), HTTPStatus.CREATED, headers)
 
     async def photo(self, request: Request) -> Response:
         """What is known of a photo."""
-        return JSONResponse(self.service.shelf.photo(request.path_params["id"]).document())
+        return Document(self.service.shelf.photo(request.path_params["id"]).document())
 
     async def small(self, request: Request) -> Response:
         """A photo as any browser can show it."""
@@ -154,7 +153,7 @@ class Answers:
         """What it would take."""
         async with inputs.values(request) as given:
             wish = await inputs.wish(self.service, given)
-        return JSONResponse(await run_in_threadpool(self.service.estimate, wish))
+        return Document(await run_in_threadpool(self.service.estimate, wish))
 
     async def make(self, task: str, request: Request) -> Response:
         """Do something with a photo: at once if it takes a moment, else as a job."""
@@ -164,7 +163,7 @@ class Answers:
         if not await self._awaited(request, job, _patience(request, job)):
             return _accepted(job)
         if "application/json" in request.headers.get("accept", ""):
-            return JSONResponse(job.document(), headers=_location(job))
+            return Document(job.document(), headers=_location(job))
         return await self._file(job)
 
     async def preview(self, request: Request) -> Response:
@@ -172,6 +171,8 @@ class Answers:
         async with inputs.values(request) as given:
             x, y, size = inputs.whole_numbers(given, ("x", "y", "size"))
             wish = await inputs.wish(self.service, given)
+        if (x is None) != (y is None):
+            raise UsageError("A place has both 'x' and 'y'.", hint="Give both of them, or neither.")
         at = None if x is None or y is None else (x, y)
         side = 128 if size is None else size
 
@@ -182,7 +183,7 @@ class Answers:
 
     async def folders(self, request: Request) -> Response:
         """Folders that may be done."""
-        return JSONResponse(await run_in_threadpool(self.service.batches.offered))
+        return Document(await run_in_threadpool(self.service.batches.offered))
 
     async def batch(self, request: Request) -> Response:
         """Do a folder, as a job."""
@@ -199,7 +200,7 @@ class Answers:
 
     async def job(self, request: Request) -> Response:
         """How far a job is."""
-        return JSONResponse(self.service.job(request.path_params["id"]).document())
+        return Document(self.service.job(request.path_params["id"]).document())
 
     async def end_job(self, request: Request) -> Response:
         """End a job, or delete what it gave."""
@@ -242,7 +243,7 @@ class Answers:
     async def _file(self, job: Job) -> Response:
         made = await run_in_threadpool(self.service.result, job.id)
         kind = FORMATS[made.path.suffix.lower()].name.lower().replace("tga", "x-tga")
-        name = quote(made.name, safe="")
+        name = quote(made.name, safe="", errors="replace")
         plain = re.sub(r"[^\w. -]", "_", made.name, flags=re.ASCII)
         headers = {
             **_location(job),
@@ -336,7 +337,7 @@ def _location(job: Job) -> dict[str, str]:
 
 
 def _accepted(job: Job) -> Response:
-    return JSONResponse(job.document(), HTTPStatus.ACCEPTED, _location(job))
+    return Document(job.document(), HTTPStatus.ACCEPTED, _location(job))
 
 
 def _asset(room: str, name: str) -> Callable[[Request], Any]:

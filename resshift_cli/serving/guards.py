@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import hmac
+import json
 import time
 from dataclasses import dataclass
 from http import HTTPStatus
 from http.cookies import CookieError, SimpleCookie
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import JSONResponse, RedirectResponse, Response
@@ -42,6 +43,14 @@ _HEADERS = {
 }
 _OPEN = ("/api/health",)
 """What is told without a token."""
+
+
+class Document(JSONResponse):
+    """JSON in ASCII: the name of a file need not be Unicode, and comes back as it went out."""
+
+    def render(self, content: object) -> bytes:
+        """What goes out."""
+        return json.dumps(content, allow_nan=False, separators=(",", ":")).encode("ascii")
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +135,7 @@ class Guard:
     def _check_origin(self, scope: Scope, headers: Headers) -> None:
         origin, site = headers.get("origin"), headers.get("sec-fetch-site", "none")
         navigating = headers.get("sec-fetch-mode") == "navigate" and scope["method"] == "GET"
-        foreign = origin is not None and urlsplit(origin).netloc != headers.get("host")
+        foreign = origin is not None and origin.partition("://")[2] != headers.get("host")
         sent = site in ("cross-site", "same-site") and not (navigating and scope["path"] == "/")
         if foreign or sent:
             raise Refusal(
@@ -227,7 +236,7 @@ def refused(error: Exception) -> Response:
         headers["www-authenticate"] = "Bearer"
     if told["status"] == HTTPStatus.TOO_MANY_REQUESTS:
         headers["retry-after"] = "5"
-    return JSONResponse(told, told["status"], headers, problems.MEDIA_TYPE)
+    return Document(told, told["status"], headers, problems.MEDIA_TYPE)
 
 
 def _name(host: str) -> str:

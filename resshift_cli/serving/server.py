@@ -16,7 +16,7 @@ from resshift_cli.serving.guards import MOST_HEADERS, Rules
 from resshift_cli.serving.service import Service
 
 CONNECTIONS = 256  # at a time
-PATIENCE = 20.0  # seconds until the headers of a connection's first request are there
+PATIENCE = 20.0  # seconds until the headers of a request are there
 CLOSING = 2  # seconds that answers have to end when the service does
 ENDING = 6.0  # seconds that jobs have then
 
@@ -27,10 +27,19 @@ class _Protocol(H11Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Give a client some time to say it."""
         super().connection_made(transport)
-        self.loop.call_later(PATIENCE, self._lose_patience)
+        self._be_patient(self.cycle)
 
-    def _lose_patience(self) -> None:
-        if self.cycle is None:
+    def on_response_complete(self) -> None:
+        """Give it some time for its next request, too, once that has begun."""
+        answered = self.cycle
+        super().on_response_complete()
+        self._be_patient(answered)
+
+    def _be_patient(self, answered: object) -> None:
+        self.loop.call_later(PATIENCE, self._lose_patience, answered)
+
+    def _lose_patience(self, answered: object) -> None:
+        if self.cycle is answered:
             self.transport.close()
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -11,10 +13,13 @@ import httpx2
 import numpy as np
 import pytest
 from command_line import Run, make_photo
+from pictures import P3
 from PIL import Image
 from serving_bench import Serve, ended, listening, sent, service
 
-from resshift_cli.serving import api
+from resshift_cli.imaging import icc
+from resshift_cli.imaging.icc import SRGB_CURVE
+from resshift_cli.serving import api, jobs
 from resshift_cli.serving.shelf import Limits
 
 LONG = {"model": "chain-x4", "steps": "15"}
@@ -45,6 +50,23 @@ def test_16_bits_and_metadata_come_along(client: httpx2.Client, tmp_path: Path) 
     with Image.open(tmp_path / "large.png") as large:
         assert (large.mode, large.size) == ("I;16", (96, 80))
         assert "tiny-x4 (Apache-2.0)" in str(large.getexif()[11])
+
+
+@pytest.mark.parametrize("kind", ["png", "jpg", "tif", "webp"])
+def test_what_a_file_says_of_itself_comes_along_as_by_the_command(
+    client: httpx2.Client, resshift: Run, photo: Path, kind: str
+) -> None:
+    exif = Image.Exif()
+    exif[271], exif[274] = "a camera", 6  # turned by a quarter
+    profile = icc.make("wide", P3, SRGB_CURVE)
+    path = photo.with_suffix(f".{kind}")
+    Image.open(photo).save(path, exif=exif, icc_profile=profile)
+    assert resshift("upscale", path, "--device", "cpu").code == 0
+    answer = client.post("/api/upscale", files=sent(path))
+    assert answer.content == path.with_stem("photo_x4").read_bytes()
+    with Image.open(path.with_stem("photo_x4")) as large:
+        assert large.getexif()[271] == "a camera" and large.info["icc_profile"] == profile
+        assert large.size == (48, 80)
 
 
 def test_a_job_tells_how_far_it_is_and_gives_its_result(client: httpx2.Client, photo: Path) -> None:
@@ -94,6 +116,9 @@ def test_a_preview_is_a_crop_beside_bicubic(client: httpx2.Client, tmp_path: Pat
     assert tile.headers["content-type"] == "image/png"
     assert client.get(f"/api/jobs/{job['id']}/tiles/2-0-0-0").status_code == 404
     assert client.get(f"/api/jobs/{job['id']}/result").status_code == 404
+    for asked in ({"x": "6"}, {"y": "6"}, {"x": "70", "y": "0"}, {"size": "8"}, {"size": "1.5"}):
+        answer = client.post("/api/preview", files=sent(photo), data=asked)
+        assert (answer.status_code, answer.json()["exit_code"]) == (400, 2)
 
 
 def test_long_work_becomes_a_job_that_can_be_ended(client: httpx2.Client, tmp_path: Path) -> None:
@@ -129,6 +154,19 @@ def test_a_client_that_goes_away_ends_its_job(client: httpx2.Client, tmp_path: P
     while cancelled(client) == before:
         time.sleep(0.05)
     assert cancelled(client) == before + 1
+
+
+def test_a_client_that_watched_and_goes_away_ends_its_job(
+    serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jobs, "GRACE", 0.0)
+    client = serve()
+    photo = make_photo(tmp_path / "photo.png", 300, 300)
+    asked = LONG | {"scale": "16"}
+    answer = client.post("/api/upscale", files=sent(photo), data=asked)
+    with client.stream("GET", f"{answer.headers['location']}/events") as events:
+        assert next(events.iter_lines()) in ("event: queued", "event: running")
+    assert cancelled(client) == 1
 
 
 def cancelled(client: httpx2.Client) -> float:
@@ -179,6 +217,33 @@ def test_what_is_no_image_is_refused_as_the_command_does(
     for way in ("/api/upscale", "/api/photos"):
         answer = client.post(way, files=sent(troubles / name))
         assert (answer.status_code, answer.json()["exit_code"]) == (status, code)
+
+
+def test_an_image_of_too_many_pixels_is_refused(serve: Serve, photo: Path) -> None:
+    client = serve(Limits(pixels=239))  # it has 240
+    for way in ("/api/upscale", "/api/photos", "/api/estimate"):
+        answer = client.post(way, files=sent(photo))
+        assert (answer.status_code, answer.json()["exit_code"]) == (422, 4)
+        assert "--max-pixels" in answer.json()["hint"]
+
+
+def test_names_that_are_no_text_go_out_and_come_back(serve: Serve, photo: Path) -> None:
+    folder = photo.parent / os.fsdecode(b"trip\xff")
+    folder.mkdir()
+    photo.rename(folder / os.fsdecode(b"a\xfe.png"))
+    client = serve(root=photo.parent)
+
+    def ask(way: str, asked: dict[str, str]) -> httpx2.Response:
+        kind = {"content-type": "application/json"}
+        return client.post(way, content=json.dumps(asked), headers=kind)
+
+    (named,) = client.get("/api/folders").json()
+    kept = ask("/api/photos", {"path": f"{named}/a\udcfe.png"})
+    assert kept.status_code == 201
+    result = client.post("/api/upscale", json={"photo": kept.json()["id"]})
+    assert "a%3F_x4.png" in result.headers["content-disposition"]
+    told = ended(client, ask("/api/batch", {"folder": named}))
+    assert told["result"]["done"] == 1 and (photo.parent / f"{folder.name}_x4").is_dir()
 
 
 def test_every_route_is_described(client: httpx2.Client) -> None:

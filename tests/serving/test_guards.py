@@ -47,6 +47,7 @@ def test_our_names_are_not(client: httpx2.Client, host: str) -> None:
 
 @pytest.mark.parametrize("headers", [
     {"origin": "http://evil.example"}, {"origin": "null"}, {"origin": "http://127.0.0.1:1"},
+    {"origin": "http://[evil"}, {"origin": ""},
     {"sec-fetch-site": "cross-site"}, {"sec-fetch-site": "same-site"},
     {"sec-fetch-site": "cross-site", "sec-fetch-mode": "navigate"},
 ])  # fmt: skip
@@ -154,6 +155,14 @@ def test_a_client_that_never_says_what_it_wants_is_left(
 ) -> None:
     monkeypatch.setattr(server, "PATIENCE", 0.3)
     assert raw(serve(), b"GET / HTTP/1.1\r\nHost: ") == b""
+
+
+def test_nor_is_one_waited_for_that_has_said_something_before(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "PATIENCE", 0.5)
+    head = b"GET /api/health HTTP/1.1\r\nHost: localhost\r\n"
+    assert raw(serve(), head + b"\r\n" + head).count(b"HTTP/1.1 200 ") == 1
 
 
 def test_huge_headers_and_garbage_are_refused(client: httpx2.Client) -> None:

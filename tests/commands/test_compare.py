@@ -87,6 +87,20 @@ def test_figures_tell_how_close_results_are(resshift: Run, photo: Path, result: 
     assert one["facts"]["PSNR-Y, dB"] == "inf"
 
 
+def test_realism_is_told_of_results_beside_what_they_should_be(
+    resshift: Run, tmp_path: Path, open_page: Open
+) -> None:
+    true = make_photo(tmp_path / "true.png", 128, 128)
+    with Image.open(true) as image:
+        image.resize((32, 32)).resize((128, 128)).save(tmp_path / "blurred.png")
+    ran = resshift("compare", tmp_path / "blurred.png", true, "--reference", true, "--json")
+    blurred, equal, _ = json.loads(ran.out)["pictures"]
+    assert blurred["psnr-y"] < 20 and blurred["ssim-y"] < 1
+    assert blurred["realism"] != equal["realism"]
+    shown = open_page(tmp_path / "blurred_compare.html").locator("table").inner_text()
+    assert all(name in shown for name in ("PSNR-Y, dB", "SSIM-Y", "realism", "reference"))
+
+
 @pytest.mark.parametrize(
     "name, code", [("text.png", 4), ("cut.png", 4), ("none.png", 3), ("folder", 2), ("done.png", 2)]
 )

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
 import pytest
 from browser_pages import Open, seen
-from command_line import Run, files, make_photo
+from command_line import Run, files, make_photo, posix, start
 from PIL import Image
 
 from resshift_cli.imaging import icc
 from resshift_cli.imaging.icc import SRGB_CURVE
+from resshift_cli.training import sheet
 
 
 @pytest.fixture
@@ -37,6 +40,43 @@ def test_json_tells_what_each_took_and_the_photo_will(preview: Run, tmp_path: Pa
     assert report["crop"] == {"left": 34, "top": 24, "width": 32, "height": 32}
     assert [one["detail"] for one in report["previews"]] == [0, 1]
     assert all(one["seconds"] > 0 and one["photo_seconds"] > 0 for one in report["previews"])
+
+
+def test_by_default_the_busiest_part_is_shown(preview: Run, tmp_path: Path) -> None:
+    calm = Image.new("RGB", (200, 100), "gray")
+    with Image.open(make_photo(tmp_path / "noise.png", 32, 32)) as noise:
+        calm.paste(noise, (160, 48))
+    calm.save(tmp_path / "photo.png")
+    ran = preview(tmp_path / "photo.png", "--size", 32, "--steps", 1, "--json")
+    assert json.loads(ran.out)["crop"] == {"left": 160, "top": 48, "width": 32, "height": 32}
+
+
+def test_the_sheet_says_what_each_is_and_takes(
+    preview: Run, photo: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    draw, told = sheet.draw, list[str]()
+
+    def noted(rows: Sequence[Sequence[sheet.Cell]]) -> Image.Image:
+        told.extend(words for row in rows for words, _ in row)
+        return draw(rows)
+
+    monkeypatch.setattr(sheet, "draw", noted)
+    assert preview(photo, "--steps", 1).code == 0
+    plain, made = told
+    assert plain == "bicubic"
+    how = r"tiny\.safetensors, 1 step, detail 1, seed 0, crop .+ s, whole photo about .+"
+    assert re.fullmatch(how, made)
+
+
+@posix
+def test_the_sheet_is_opened_by_the_system(photo: Path) -> None:
+    browser = photo.with_name("browser")
+    browser.write_text(f'#!/bin/sh\necho "$1" > {photo.parent}/opened\n')
+    browser.chmod(0o755)
+    ran = start("preview", photo, "--open", environment={"BROWSER": f"{browser} %s"})
+    ran.communicate(timeout=120)
+    opened = photo.with_name("opened").read_text().strip()
+    assert (ran.returncode, opened) == (0, photo.with_name("photo_preview.png").as_uri())
 
 
 def test_a_page_compares_them_in_the_browser(preview: Run, photo: Path, open_page: Open) -> None:

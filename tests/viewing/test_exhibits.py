@@ -28,14 +28,15 @@ def test_names_are_as_long_as_it_takes_to_tell_files_apart() -> None:
     assert exhibits.titles([Path("x.png"), Path("x.png")]) == ["1: x.png", "2: x.png"]
 
 
-def test_a_result_tells_how_it_was_made(tmp_path: Path) -> None:
-    path = tmp_path / "result.png"
+@pytest.mark.parametrize("kind", ["png", "jpg", "webp", "tif", "avif"])
+def test_a_result_tells_how_it_was_made(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / f"result.{kind}"
     pixels = np.zeros((4, 6, 3), np.float32)
     write(Picture(pixels, note="resshift: tiny-x4, 4 steps"), path, overwrite=False)
     (one,) = of(path)
     assert one.facts["made by"] == "resshift: tiny-x4, 4 steps"
     assert one.facts["size"] == "6 x 4"
-    assert one.facts["file"].startswith("PNG, ")
+    assert one.facts["file"].startswith({"jpg": "JPEG, ", "tif": "TIFF, "}.get(kind, kind.upper()))
 
 
 def test_sides_may_differ_by_rounding_alone(tmp_path: Path) -> None:

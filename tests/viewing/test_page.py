@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 from browser_pages import Open, middle, seen
 from pictures import P3
+from PIL import Image
 from playwright.sync_api import Page as Window
 from playwright.sync_api import expect
 
@@ -117,21 +120,30 @@ def test_a_difference_is_amplified_and_nothing_else(tmp_path: Path, open_page: O
     assert colour_at(window, 0.5) == (96, 0, 32)
 
 
-def test_pixels_are_squares_and_the_same_place_is_seen(tmp_path: Path, open_page: Open) -> None:
+@pytest.mark.parametrize("zoom", [1, 2, 4, 8])
+def test_pixels_are_squares_and_the_same_place_is_seen(
+    tmp_path: Path, open_page: Open, zoom: int
+) -> None:
     board = np.zeros((60, 80, 3), np.float32)
     board[::2, 1::2] = board[1::2, ::2] = 1
     large = np.repeat(np.repeat(board, 2, axis=0), 2, axis=1)
     window = open_page(written(tmp_path, exhibit("small", board), exhibit("large", large)))
-    window.keyboard.press("8")
-    expect(window.get_by_label("Zoom and place")).to_have_text("8:1, around 80, 60")
+    window.get_by_text(f"{zoom}:1", exact=True).click()
+    expect(window.get_by_label("Zoom and place")).to_have_text(f"{zoom}:1, around 80, 60")
     canvas = seen(window)
-    row, middle = canvas[int(0.8 * len(canvas)), :, 0], canvas.shape[1] // 2
-    for half in (row[: middle - 4], row[middle + 4 :]):  # without the divider
+    middle, side = canvas.shape[1] // 2, 2 * zoom
+    row, reach = canvas[len(canvas) // 2 + 40, :, 0], min(middle, 70 * zoom)
+    for half in (row[middle - reach : middle - 4], row[middle + 4 : middle + reach]):
         edges = np.flatnonzero(np.diff(half.astype(int)))
-        assert set(half.tolist()) == {0, 255} and set(np.diff(edges).tolist()) == {16}
-    changed = np.flatnonzero(np.diff(row.astype(int)))
-    changed = changed[np.abs(changed - middle) > 8]
-    assert len(set((changed % 16).tolist())) == 1  # the same on both sides
+        assert set(half.tolist()) == {0, 255} and set(np.diff(edges).tolist()) == {side}
+    changed = np.flatnonzero(np.diff(row[middle - reach : middle + reach].astype(int)))
+    changed = changed[np.abs(changed - reach) > 8]
+    assert len(set((changed % side).tolist())) == 1  # the same on both sides
+    window.keyboard.press("p")
+    panes, rows = np.split(seen(window)[:, : middle * 2], 2, axis=1), len(canvas) // 2
+    around = [pane[rows - 50 : rows + 50, middle // 2 - 70 : middle // 2 + 70] for pane in panes]
+    np.testing.assert_array_equal(around[0], around[1])
+    assert np.ptp(around[0]) == 255
 
 
 def test_a_wheel_zooms_to_where_it_is_turned(tmp_path: Path, open_page: Open) -> None:
@@ -165,17 +177,54 @@ def test_the_lens_shows_one_place_in_both(tmp_path: Path, open_page: Open) -> No
     assert tuple(canvas[at[0], at[1] + 50].tolist()) == BLUE
 
 
+def touching(window: Window) -> Callable[..., None]:
+    """What sets fingers down, moves them and lifts them."""
+    session = window.context.new_cdp_session(window)
+
+    def fingers(kind: str, *places: tuple[float, float]) -> None:
+        points = [{"x": a, "y": b, "id": i} for i, (a, b) in enumerate(places)]
+        session.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+
+    return fingers
+
+
+def test_a_finger_moves_the_divider_or_the_lens(tmp_path: Path, open_page: Open) -> None:
+    pair = exhibit("one", plain(RED, 900, 1200)), exhibit("other", plain(BLUE, 900, 1200))
+    window = open_page(written(tmp_path, *pair), width=390, height=844, has_touch=True)
+    (x, y), fingers = middle(window), touching(window)
+    window.get_by_text("1:1", exact=True).tap()
+    fingers("touchStart", (x + 20, y + 60))
+    fingers("touchMove", (x + 100, y + 60))
+    fingers("touchEnd")
+    assert colour_at(window, 0.7) == RED and colour_at(window, 0.9) == BLUE
+    window.get_by_text("Lens", exact=True).tap()
+    fingers("touchStart", (x + 50, y + 100))
+    canvas, box = seen(window), window.locator("#canvas").bounding_box()
+    assert box is not None
+    at = int(y + 100 - box["y"]), int(x + 80 - box["x"])
+    assert tuple(canvas[at].tolist()) == BLUE  # where red is, without the lens
+    fingers("touchEnd")
+
+
+@pytest.mark.parametrize("scheme, darkest", [("light", 255), ("dark", 0)])
+def test_a_page_is_light_or_dark_as_its_reader_has_it(
+    colours: Path, open_page: Open, scheme: str, darkest: int
+) -> None:
+    window = open_page(colours, color_scheme=scheme)
+    shown = np.asarray(Image.open(io.BytesIO(window.screenshot())).convert("L")).astype(int)
+    assert abs(shown[2, 2] - darkest) < 40
+    heading = window.locator("h1").bounding_box()
+    assert heading is not None
+    top, left = int(heading["y"]), int(heading["x"])
+    words = shown[top : top + int(heading["height"]), left : left + 60]
+    assert np.ptp(words) > 180
+
+
 def test_two_fingers_zoom_and_one_moves(tmp_path: Path, open_page: Open) -> None:
     pair = exhibit("one", plain(RED, 900, 1200)), exhibit("other", plain(BLUE, 900, 1200))
     page = written(tmp_path, *pair)
     window = open_page(page, width=390, height=844, has_touch=True, device_scale_factor=3)
-    x, y = middle(window)
-    touch = window.context.new_cdp_session(window)
-
-    def fingers(kind: str, *places: tuple[float, float]) -> None:
-        points = [{"x": a, "y": b, "id": i} for i, (a, b) in enumerate(places)]
-        touch.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
-
+    (x, y), fingers = middle(window), touching(window)
     window.keyboard.press("1")
     fingers("touchStart", (x - 20, y), (x + 20, y))
     for apart in range(25, 155, 5):

@@ -6,7 +6,6 @@ import io
 import os
 import secrets
 import sys
-import threading
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -188,9 +187,9 @@ def serve(
     except BaseException as error:
         if isinstance(error, KeyboardInterrupt):
             error.args = ("the service has ended, and what it kept is deleted",)
-        if _is_busy(service):
-            _leave(error, debug=reporting.debug)
-        raise
+        elif service.jobs.idle():
+            raise
+        _leave(error, debug=reporting.debug)
 
 
 def _check_extra() -> None:
@@ -254,15 +253,12 @@ def _open(way: str) -> None:
         console.note("No browser was found; open the address yourself.")
 
 
-def _is_busy(service: Service) -> bool:
-    """Whether something is still computed, which nobody can stop, and Python would wait for."""
-    mine = threading.main_thread()
-    waited_for = any(not (each.daemon or each is mine) for each in threading.enumerate())
-    return waited_for or not service.jobs.idle()
-
-
 def _leave(error: BaseException, *, debug: bool) -> NoReturn:
-    """End as the error says, and at once."""
+    """End as the error says, and at once.
+
+    Python's own end would wait for what threads of a pool still compute for requests, which nobody
+    can stop, and take seconds itself with all that is loaded, where the machine is busy.
+    """
     code = exits.explain(error, debug=debug)
     with suppress(OSError, OutputError):  # nobody reads it
         sys.stdout.flush()

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import re
+import webbrowser
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
 import pytest
 from browser_pages import Open, seen
-from command_line import Run, files, make_photo, posix, start
+from command_line import Run, files, make_photo
 from PIL import Image
 
 from resshift_cli.imaging import icc
@@ -68,15 +69,18 @@ def test_the_sheet_says_what_each_is_and_takes(
     assert re.fullmatch(how, made)
 
 
-@posix
-def test_the_sheet_is_opened_by_the_system(photo: Path) -> None:
-    browser = photo.with_name("browser")
-    browser.write_text(f'#!/bin/sh\necho "$1" > {photo.parent}/opened\n')
-    browser.chmod(0o755)
-    ran = start("preview", photo, "--open", environment={"BROWSER": f"{browser} %s"})
-    ran.communicate(timeout=120)
-    opened = photo.with_name("opened").read_text().strip()
-    assert (ran.returncode, opened) == (0, photo.with_name("photo_preview.png").as_uri())
+def test_the_sheet_is_opened_by_the_system(
+    preview: Run, photo: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = list[str]()
+
+    def noted(address: str) -> bool:
+        opened.append(address)
+        return True
+
+    monkeypatch.setattr(webbrowser, "open", noted)
+    assert preview(photo, "--steps", 1, "--open").code == 0
+    assert opened == [photo.with_name("photo_preview.png").as_uri()]
 
 
 def test_a_page_compares_them_in_the_browser(preview: Run, photo: Path, open_page: Open) -> None:

@@ -196,14 +196,30 @@ def test_a_finger_moves_the_divider_or_the_lens(tmp_path: Path, open_page: Open)
     fingers("touchStart", (x + 20, y + 60))
     fingers("touchMove", (x + 100, y + 60))
     fingers("touchEnd")
-    assert colour_at(window, 0.7) == RED and colour_at(window, 0.9) == BLUE
+    divider = int(window.get_by_label("Divider").input_value())
+    assert 700 < divider < 800 and colour_at(window, 0.7) == RED and colour_at(window, 0.9) == BLUE
     window.get_by_text("Lens", exact=True).tap()
     fingers("touchStart", (x + 50, y + 100))
-    canvas, box = seen(window), window.locator("#canvas").bounding_box()
+    box = window.locator("#canvas").bounding_box()
     assert box is not None
     at = int(y + 100 - box["y"]), int(x + 80 - box["x"])
-    assert tuple(canvas[at].tolist()) == BLUE  # where red is, without the lens
+    while tuple(seen(window)[at].tolist()) != BLUE:  # where red is, without the lens
+        window.wait_for_timeout(50)
     fingers("touchEnd")
+
+
+def test_a_lens_leaves_something_of_a_narrow_pane_to_be_seen(
+    tmp_path: Path, open_page: Open
+) -> None:
+    pair = exhibit("one", plain(RED, 900, 900)), exhibit("other", plain(BLUE, 900, 900))
+    window = open_page(written(tmp_path, *pair), width=390, height=500)
+    for key in "pl":
+        window.keyboard.press(key)
+    canvas = seen(window)
+    row = canvas[len(canvas) // 2, : canvas.shape[1] // 2 - 4]  # through the first pane
+    bright = np.flatnonzero((row > 60).all(axis=1))  # neither red nor blue
+    frame = np.split(bright, np.flatnonzero(np.diff(bright) > 8) + 1)
+    assert len(frame) == 2 and 0.5 < (frame[1][0] - frame[0][0]) / len(row) < 0.7
 
 
 @pytest.mark.parametrize("scheme, darkest", [("light", 255), ("dark", 0)])

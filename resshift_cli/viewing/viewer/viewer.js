@@ -4,6 +4,7 @@
 const ZOOMS = [1, 2, 4, 8]; // pixels of the screen by pixels of the largest picture
 const BLINK = 700; // milliseconds
 const LENS = 220; // CSS pixels a side
+const LENS_SHARE = 0.6; // of a pane's side, at most
 const GRIP = { mouse: 10, pen: 16, touch: 24 }; // CSS pixels around the divider
 const PAN = 60; // CSS pixels a key moves the pictures by
 const WHEEL = 60; // of a wheel or pad, for the next zoom
@@ -203,8 +204,9 @@ class Viewer {
     const pointer = this.pointer ?? this._middle();
     const at = new Placing(this._paneAt(pointer), this.view).toFrame(pointer.x, pointer.y);
     const view = { ...at, zoom: Math.max(2, 4 * this.view.zoom) };
-    const side = Math.round(LENS * devicePixelRatio);
     panes.forEach((pane, number) => {
+      const most = LENS_SHARE * Math.min(pane.width, pane.height);
+      const side = Math.round(Math.min(LENS * devicePixelRatio, most));
       const { x, y } = new Placing(pane, this.view).toCanvas(at);
       const left = Math.round(Math.max(pane.left, Math.min(x - side / 2, pane.left + pane.width - side)));
       const top = Math.round(Math.max(pane.top, Math.min(y - side / 2, pane.top + pane.height - side)));

@@ -216,8 +216,7 @@ class Mask:
             opaque=self.is_alpha,
         )
 
-    @staticmethod
-    def check(hole: Hole, name: str) -> None:
+    def check(self, hole: Hole, name: str) -> None:
         """Refuse a hole that is none, or is all of a photo.
 
         Raises:
@@ -227,9 +226,25 @@ class Mask:
         if nothing or everything:
             raise UsageError(
                 f"The mask leaves nothing of {name} {'to be filled' if nothing else 'known'}.",
-                hint="It is white where pixels are unknown; --invert is for those that are black "
-                "there.",
+                hint=self._way_out,
             )
+
+    @property
+    def _way_out(self) -> str:
+        """What helps where nothing is told to be filled, or everything."""
+        if self.is_alpha:
+            return "What is not opaque is to be filled; --invert is for what is."
+        if self.looks_at_photo:
+            return (
+                "Pixels have to be of exactly that colour, or, with --invert, not; a JPEG rarely "
+                "keeps one: give a mask's file (--mask)."
+            )
+        if self.shape is None:
+            return (
+                "What is in rectangles (--box), or around them by --grow, is to be filled; with "
+                "--invert, all else."
+            )
+        return "It is white where pixels are unknown; --invert is for those that are black there."
 
     def _told(self, rows: Iterable[Pixels], shape: tuple[int, int, int], name: str) -> Unknown:
         assert self.shape is not None
@@ -245,6 +260,12 @@ class Mask:
             return np.concatenate([_has_colour(band, colour) for band in rows])
         unknown = self._read.get(self.shape) if self.light is None else self.light
         if unknown is None:
+            if Path(self.shape).is_dir():
+                raise UsageError(
+                    f"The mask {printable(self.shape)} is a folder.",
+                    hint="Name the file in it; a folder of masks is for `resshift batch --task "
+                    "inpaint --masks`.",
+                )
             most = max(MAX_PIXELS, shape[0] * shape[1])
             picture = read.read(Path(self.shape), max_pixels=most)
             unknown = self._read[self.shape] = light(picture.pixels)

@@ -68,6 +68,40 @@ def test_sixteen_bits_and_alpha_come_back_too(inpaint: Run) -> None:
     assert (result[..., 3] == deep[..., 3]).all() and (result != deep).any()
 
 
+@pytest.mark.parametrize("name", ["a.png", "a.tif", "a.tga", "a.bmp", "a.webp", "a.jxl"])
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+def test_what_is_known_comes_back_in_every_format_without_loss(
+    inpaint: Run, name: str, channels: int
+) -> None:
+    if name == "a.jxl":
+        pytest.importorskip("pillow_jxl")
+    if name == "a.bmp" and channels % 2 == 0:
+        pytest.skip("BMP has no alpha")
+    Image.fromarray(noise(channels).squeeze()).save("in.png")
+    options = ["--lossless"] if name in ("a.webp", "a.jxl") else []
+    assert inpaint("in.png", "--mask", "mask.png", "-o", name, *options).code == 0
+    before, after = (read.read(Path(file)).pixels for file in ("in.png", name))
+    wide = max(before.shape[2], after.shape[2])  # WebP has no gray
+    if wide > channels:
+        before = np.concatenate([before[..., :1].repeat(3, 2), before[..., 1:]], axis=2)
+    assert (before[~hole()] == after[~hole()]).all() and (before[hole()] != after[hole()]).any()
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.tif"])
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_sixteen_bits_that_are_known_come_back_too(inpaint: Run, name: str, channels: int) -> None:
+    import pyvips
+
+    kind = "grey16" if channels == 1 else "rgb16"
+    deep = pyvips.Image.new_from_array(noise(channels, deep=True), interpretation=kind)
+    deep.write_to_file("in.tif")
+    assert inpaint("in.tif", "--mask", "mask.png", "-o", name, "--grow", 1).code == 0
+    before, after = read.read(Path("in.tif")), read.read(Path(name))
+    known = np.ones((30, 40), dtype=bool)
+    known[4:13, 19:34] = False
+    assert after.depth == 16 and (before.pixels[known] == after.pixels[known]).all()
+
+
 def test_what_is_transparent_is_filled_and_opaque_then(inpaint: Run) -> None:
     cut = noise(4)
     cut[..., 3] = np.where(hole(), 0, 255)

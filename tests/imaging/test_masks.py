@@ -93,16 +93,16 @@ def test_what_is_known_comes_back_bit_for_bit_with_its_alpha() -> None:
             "20,0,5,5 lies outside of photo.png, 20x12",
             "--box",
         ),
-        (Mask("#123456"), "leaves nothing of photo.png to be filled", "--invert"),
+        (Mask("#123456"), "leaves nothing of photo.png to be filled", "JPEG rarely keeps one"),
         (Mask("#123456", invert=True), "leaves nothing of photo.png known", "--invert"),
-        (Mask(boxes=(Rectangle(9, 9, 1, 1),), grow=99), "nothing of photo.png kno", "white"),
+        (Mask(boxes=(Rectangle(9, 9, 1, 1),), grow=99), "nothing of photo.png kno", "--grow"),
         (Mask("#fff"), "'#fff' is no colour", "#ff00ff"),
         (Mask("alpha"), "photo.png has no alpha", "--mask"),
     ],
 )
 def test_a_mask_that_does_not_fit_is_refused(mask: Mask, problem: str, way_out: str) -> None:
     with pytest.raises(UsageError, match=problem) as caught:
-        Mask.check(mask.hole([PHOTO], PHOTO.shape, "photo.png"), "photo.png")
+        mask.check(mask.hole([PHOTO], PHOTO.shape, "photo.png"), "photo.png")
     assert way_out in caught.value.hint
 
 
@@ -110,6 +110,9 @@ def test_a_mask_s_file_has_to_be_an_image_of_the_photo_s_size(tmp_path: Path) ->
     with pytest.raises(UsageError, match=r"m\.png is 12x20, and photo\.png is 20x12") as caught:
         unknown(Mask(saved(tmp_path / "m.png", np.full((20, 12), 255))))
     assert "upright" in caught.value.hint
+    with pytest.raises(UsageError, match="is a folder") as caught:
+        unknown(Mask(str(tmp_path)))
+    assert "--masks" in caught.value.hint
     (tmp_path / "text.png").write_text("no image")
     with pytest.raises(ImageUnreadableError):
         unknown(Mask(str(tmp_path / "text.png")))

@@ -222,6 +222,8 @@ class ModelSpec:
         detail: how far results are from the mean by default, 0 to 1.
         flat: detail of the input, in levels of 255, below which hardly any is added, see
             `restoration.colour.calm`; 0 is without, as the authors' models are.
+        prefill: holes hold what is around them before a network is shown them, see
+            `restoration.prefill`; without, unknown pixels are black, as in the authors' models.
 
     Raises:
         SpecError: the parts do not fit each other.
@@ -244,6 +246,7 @@ class ModelSpec:
     mean: bool = False
     detail: Annotated[float, Within(0, 1)] = 1.0
     flat: Annotated[float, Within(0, 255)] = 0.0
+    prefill: bool = False
 
     def __post_init__(self) -> None:
         """Refuse what would fail later, inside a network."""
@@ -273,12 +276,17 @@ class ModelSpec:
             )
         if self.condition == "latent" and inner.latent_channels != 3:
             yield "condition = 'latent' needs a latent of 3 channels, as many as the image has"
-        if inner.lq_mask and self.condition != "pixels":
-            yield f"a mask (lq_mask) goes with condition = 'pixels', not '{self.condition}'"
+        yield from self._problems_of_masks()
         if self.precondition and self.predict != "residual":
             yield "precondition goes with predict = 'residual' only"
         if self.max_steps is not None and not 1 <= self.max_steps <= self.schedule.steps:
             yield f"max_steps {self.max_steps} is outside 1 to {self.schedule.steps}"
+
+    def _problems_of_masks(self) -> Iterator[str]:
+        if self.denoiser.lq_mask and self.condition != "pixels":
+            yield f"a mask (lq_mask) goes with condition = 'pixels', not '{self.condition}'"
+        if self.prefill and not self.denoiser.lq_mask:
+            yield "prefill is for models that take a mask (lq_mask)"
 
     @property
     def steps(self) -> int:
@@ -303,7 +311,7 @@ def to_json(spec: ModelSpec) -> str:
     # Files of models without what came later stay what they were.
     if spec.denoiser.norm == "group":
         del table["denoiser"]["norm"]
-    absent: dict[str, object] = {"mean": False, "detail": 1.0, "flat": 0.0}
+    absent: dict[str, object] = {"mean": False, "detail": 1.0, "flat": 0.0, "prefill": False}
     table = {k: v for k, v in table.items() if v is not None and v != absent.get(k)}
     return json.dumps(table)
 

@@ -22,6 +22,7 @@ from resshift_cli.restoration.bands import Bands, Reader, Window
 from resshift_cli.restoration.engine import Run
 from resshift_cli.restoration.passes import UNIT, Job
 from resshift_cli.restoration.pipeline import Pipeline
+from resshift_cli.restoration.prefill import REACH, prefilled
 from resshift_cli.restoration.settings import Settings, frame, grid
 from resshift_cli.restoration.stages import units
 from resshift_cli.restoration.tiling import Box, Frame, Grid
@@ -134,7 +135,10 @@ def _filled(
         run = Run(job.engine, job.tile_batch, bar)
         run = replace(run, field=shifted(run.field, above, beside))
         shown = rows if hole.opaque else visible(rows, channels)
-        within, (top, left), size = _cut(part, _masked(shown, hole), (height, width), spec)
+        lq = _masked(shown, hole)
+        if spec.prefill:
+            lq = bands.local(lq, height, _prefilled, reach=REACH)
+        within, (top, left), size = _cut(part, lq, (height, width), spec)
         pixels = Pipeline(run, part.tiles, settings).restore(within)
         # What of the part's pixels shows the image itself.
         inner = (max(top, 0), max(left, 0))
@@ -166,6 +170,12 @@ def _masked(rows: Iterable[Pixels], hole: Hole) -> Bands:
         mask = unknown.float() * 2 - 1
         yield torch.cat([colours.masked_fill(unknown, -1.0), mask], dim=1)
         top += len(band)
+
+
+def _prefilled(band: Tensor) -> Tensor:
+    """A band as `_masked` makes them, with something in its holes."""
+    colours, mask = band[:, :3], band[:, 3:]
+    return torch.cat([prefilled(colours, mask > 0), mask], dim=1)
 
 
 def _put(

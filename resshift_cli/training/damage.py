@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
+from resshift_cli.restoration.prefill import prefilled
+
 Canvas = ImageDraw.ImageDraw
 Draw = Callable[[Canvas, int, np.random.Generator], None]
 
@@ -48,17 +50,20 @@ def mask(side: int, rng: np.random.Generator) -> NDArray[np.bool_]:
     return found
 
 
-def over(images: Tensor, share: float, rng: np.random.Generator) -> Tensor:
+def over(
+    images: Tensor, share: float, rng: np.random.Generator, *, prefill: bool = False
+) -> Tensor:
     """Images with a plane that tells where they are unknown, drawn over a share of them.
 
     Args:
         images: (N, 3, side, side) in [0, 1].
         share: of the images that are damaged, 0 to 1.
         rng: source of every random choice.
+        prefill: see `ModelSpec`.
 
     Returns:
         (N, 4, side, side) in [0, 1]: the last plane is 1 where an image is unknown, and 0; in the
-        others unknown pixels are 0.
+        others unknown pixels are 0, or what `prefilled` has there.
     """
     side = images.shape[-1]
     planes = []
@@ -66,7 +71,11 @@ def over(images: Tensor, share: float, rng: np.random.Generator) -> Tensor:
         damaged = rng.random() < share
         planes.append(mask(side, rng) if damaged else np.zeros((side, side), dtype=bool))
     unknown = torch.from_numpy(np.stack(planes))[:, None]
-    return torch.cat([images.masked_fill(unknown, 0.0), unknown.to(images)], dim=1)
+    if prefill:
+        images = prefilled(images * 2 - 1, unknown) / 2 + 0.5
+    else:
+        images = images.masked_fill(unknown, 0.0)
+    return torch.cat([images, unknown.to(images)], dim=1)
 
 
 def _scratch(canvas: Canvas, side: int, rng: np.random.Generator) -> None:

@@ -62,6 +62,7 @@ class DataSpec:
         flat: share of crops that are made up, see `crops.flat`.
         holes: share of crops with damage drawn over their partners, which then have a fourth plane
             that tells where, see `damage.over`; None where they have none.
+        prefill: see `ModelSpec`.
     """
 
     scale: int
@@ -73,6 +74,7 @@ class DataSpec:
     reduce: float = 1.0
     flat: float = 0.0
     holes: float | None = None
+    prefill: bool = False
 
     @property
     def problem(self) -> str | None:
@@ -169,7 +171,9 @@ def _generators(spec: DataSpec, seed: int, number: int) -> Iterator[np.random.Ge
 def _masked(pictures: Pictures, spec: DataSpec, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
     """A crop and its partner, with damage drawn over where that is asked for."""
     sharp, blurry = _pair(pictures, spec, rng)
-    return sharp, blurry if spec.holes is None else damage.over(blurry, spec.holes, rng)
+    if spec.holes is not None:
+        blurry = damage.over(blurry, spec.holes, rng, prefill=spec.prefill)
+    return sharp, blurry
 
 
 def _pair(pictures: Pictures, spec: DataSpec, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
@@ -204,8 +208,9 @@ def validation_pairs(
     """The middles of pictures, (1, 3, 256, 256), and their partners, the same every time.
 
     Partners are made as in training, but for the mild degradation: it leaves a share of the
-    pictures clean, and here it leaves all, or, of `damaged` ones, none. Where there are holes, none
-    has any, or, with `holes`, all have.
+    pictures clean, and here it leaves all, or, of `damaged` ones, none. At scale 1, where clean
+    ones leave nothing to be mended, it leaves all with `holes` and none without. Where there are
+    holes, none has any, or, with `holes`, all have.
 
     Raises:
         ImageUnreadableError: a picture is damaged.
@@ -222,10 +227,12 @@ def validation_pairs(
             sharp = to_tensor(photo[top : top + side, left : left + side])
             kind: Degradation = spec.degrade
             if isinstance(kind, MildSpec):
-                kind = replace(kind, share=1.0) if damaged else BicubicSpec()
+                spoiled = damaged or (scale == 1 and not holes)
+                kind = replace(kind, share=1.0) if spoiled else BicubicSpec()
             blurry = degradation.degrade(sharp, scale, kind, np.random.default_rng(index))
         if spec.holes is not None:
-            blurry = damage.over(blurry, float(holes), np.random.default_rng([index, 1]))
+            rng = np.random.default_rng([index, 1])
+            blurry = damage.over(blurry, float(holes), rng, prefill=spec.prefill)
         pairs.append((sharp, blurry))
     return pairs
 

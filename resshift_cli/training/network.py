@@ -28,13 +28,16 @@ def initialise(network: SwinUNet, *, preconditioned: bool) -> None:
     the latent's many channels would drown in every mixed feature.
 
     Without normalisation residual branches start small in place of zero, and all first features of
-    such a network are of the low-quality image. Planes of noise count for little at first.
+    such a network are of the low-quality image, or, where it is not preconditioned, of its latent
+    and, with the mask, of the image itself. Planes of noise count for little at first.
     """
     plain = network.spec.norm == "none"
     with torch.no_grad():
         first = network.get_parameter(FIRST)
         if preconditioned:
             _start_plain(first, network.spec) if plain else _start(first, network.spec)
+        elif plain:
+            _start_shown(first, network)
         if planes := network.spec.noise_channels:
             nn.init.normal_(first[:, -planes:], std=PLANES_STD)
         for module in network.modules():
@@ -64,6 +67,16 @@ def _start_plain(first: nn.Parameter, spec: DenoiserSpec) -> None:
     nn.init.normal_(shown, std=(shown[0].numel() * 3) ** -0.5)
     shown[:half] -= shown[:half].mean((2, 3), keepdim=True)
     shown[:half] *= 6
+
+
+def _start_shown(first: nn.Parameter, network: SwinUNet) -> None:
+    for module in network.feature_extractor.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight)
+    latent, half = network.spec.latent_channels, len(first) // 2
+    nn.init.normal_(first, std=(first[0].numel() * 3) ** -0.5)
+    first[:half, :latent] -= first[:half, :latent].mean((1, 2, 3), keepdim=True)
+    first[:half, :latent] *= 4
 
 
 def _shrink(layer: nn.Module, factor: float) -> None:

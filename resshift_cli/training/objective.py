@@ -89,22 +89,33 @@ def denoising_loss(
     return loss
 
 
-def absolute_loss(restored: Tensor, sharp: Tensor, enlarged: Tensor) -> Tensor:
+def absolute_loss(
+    restored: Tensor, sharp: Tensor, enlarged: Tensor, unknown: Tensor | None = None
+) -> Tensor:
     """Absolute error of each crop's pixels, (N,), over that which the enlarged input has.
 
     It leads to the median of what may be, not the mean. Half of it is of the three channels, half
     of the luma, in which people see detail. As with the balanced objective each crop counts in
-    proportion to what is to be mended of it.
+    proportion to what is to be mended of it. That of a hole, which is small, is added to that of
+    all else.
 
     Args:
         restored: (N, 3, H, W) in about [0, 1].
         sharp: the originals.
         enlarged: the low-resolution images at full size.
+        unknown: (N, 1, H, W), 1 in holes and else 0, for models that fill them.
     """
-    luma = (quality.luma(restored) - quality.luma(sharp)).abs().mean((1, 2, 3)) / _LUMA_RANGE
-    channels = (restored - sharp).abs().mean((1, 2, 3))
-    own = (enlarged - sharp).abs().mean((1, 2, 3))
-    return (channels + luma) / 2 / (own + _LEAST_ERROR)
+    luma = (quality.luma(restored) - quality.luma(sharp)).abs() / _LUMA_RANGE
+    error = ((restored - sharp).abs().mean(1, keepdim=True) + luma) / 2
+    own = (enlarged - sharp).abs().mean(1, keepdim=True)
+    if unknown is None:
+        return error.mean((1, 2, 3)) / (own.mean((1, 2, 3)) + _LEAST_ERROR)
+    parts = []
+    for part in (1 - unknown, unknown):
+        area = part.sum((1, 2, 3)).clamp(min=1)
+        ours, theirs = ((x * part).sum((1, 2, 3)) / area for x in (error, own))
+        parts.append(ours / (theirs + _LEAST_ERROR))
+    return parts[0] + parts[1]
 
 
 def detail_share(sharp: Tensor, blurry: Tensor, restraint: float) -> Tensor:

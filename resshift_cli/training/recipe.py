@@ -234,6 +234,7 @@ class RunSpec:
             train.reduce,
             train.flat,
             train.holes if self.model.denoiser.lq_mask else None,
+            self.model.prefill,
         )
 
 

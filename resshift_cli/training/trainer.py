@@ -170,7 +170,8 @@ class Trainer:
         predicted = self._predicted(x0, y0, blurry, t, noise)
         if self.run.train.objective == "absolute":
             enlarged = self.enlarged(blurry) / 2 + 0.5
-            loss = objective.absolute_loss(self._pixels(predicted), sharp, enlarged)
+            unknown = blurry[:, 3:] if self.run.model.denoiser.lq_mask else None
+            loss = objective.absolute_loss(self._pixels(predicted), sharp, enlarged, unknown)
         else:
             loss = objective.denoising_loss(
                 predicted, x0, y0, self.denoiser, self.schedule, t, self.run.train.objective

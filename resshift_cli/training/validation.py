@@ -24,12 +24,13 @@ def measure(trainer: Trainer, pairs: Sequence[Pair]) -> dict[str, float]:
 
     Returns:
         `gain_db` of PSNR-Y over bicubic in the mean, and `worst_db` of the picture that gains
-        least; with an adversary also `realism`, see `restoration.realism`.
+        least; with an adversary also `realism`, see `restoration.realism`. Pictures with holes
+        are filled, and otherwise as they were.
     """
     gains, results, originals = [], [], []
     for sharp, blurry in _placed(trainer, pairs):
         bicubic = resize.enlarge(blurry[:, :3], trainer.run.model.scale)
-        restored = _one_step(trainer, blurry)
+        restored = _put(blurry, _one_step(trainer, blurry))
         gains.append(quality.psnr_y(restored, sharp) - quality.psnr_y(bicubic, sharp))
         if trainer.adversary is not None:
             results.append(_described(trainer.adversary, restored))
@@ -39,6 +40,12 @@ def measure(trainer: Trainer, pairs: Sequence[Pair]) -> dict[str, float]:
         joined = (realism.join(parts) for parts in (results, originals))
         found["realism"] = realism.distance(*joined)
     return found
+
+
+def _put(blurry: Tensor, restored: Tensor) -> Tensor:
+    """What was made of a picture; if it has a hole, the picture with that in it."""
+    unknown = blurry[:, 3:] > 0
+    return restored.where(unknown, blurry[:, :3]) if unknown.any() else restored
 
 
 def _described(adversary: Adversary, image: Tensor) -> realism.Patches:

@@ -12,12 +12,14 @@ import torch
 from command_line import Run, make_photo
 from PIL import Image, ImageDraw
 from tiny_model import tiny_fills
-from tiny_run import RUN, batch, held_out, write_config
+from tiny_run import CPU, RUN, batch, held_out, loss_of, write_config
+from torch.testing import assert_close
 
 from resshift_cli.errors import UsageError
 from resshift_cli.restoration.inpainter import Inpainter
-from resshift_cli.training import damage, dataset, recipe, runlog
+from resshift_cli.training import damage, dataset, recipe, runlog, validation
 from resshift_cli.training.photos import Pictures
+from resshift_cli.training.trainer import Trainer
 
 HOLED = replace(
     RUN,
@@ -61,6 +63,18 @@ def test_a_plane_tells_where_an_image_is_unknown() -> None:
         assert torch.equal(mask.flatten(1).any(1), torch.full((12,), some))
 
 
+def test_what_is_around_a_hole_can_be_drawn_into_it() -> None:
+    images = torch.full((6, 3, 64, 64), 0.75)
+    given = damage.over(images, 1.0, np.random.default_rng(0), prefill=True)
+    black = damage.over(images, 1.0, np.random.default_rng(0))
+    assert given[:, 3].any() and torch.equal(given[:, 3], black[:, 3])
+    assert_close(given[:, :3], images, rtol=0, atol=1e-6)
+    run = replace(HOLED, train=replace(HOLED.train, holes=1.0))
+    seen = batch(run)[1], batch(replace(run, model=tiny_fills(prefill=True)))[1]
+    where = seen[0][:, 3:].bool().expand(-1, 3, -1, -1)
+    assert not seen[0][:, :3][where].any() and seen[1][:, :3][where].mean() > 0.1
+
+
 def test_crops_are_the_same_with_damage_and_without() -> None:
     sharp, blurry = batch(HOLED)
     clean = replace(HOLED.data, holes=None)
@@ -75,6 +89,21 @@ def test_what_is_held_out_is_measured_without_holes_and_with_them() -> None:
     for holes in (False, True):
         for _, blurry in dataset.validation_pairs(photos, HOLED.data, holes=holes):
             assert blurry.shape == (1, 4, 256, 256) and bool(blurry[:, 3].any()) is holes
+
+
+def test_at_its_own_size_a_picture_is_measured_by_what_can_be_mended_or_filled(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    photos = Pictures([np.random.default_rng(0).integers(0, 256, (256, 256, 3), np.uint8)])
+    trainer = Trainer(HOLED, seed=0, device=CPU)
+    ((sharp, spoiled),) = dataset.validation_pairs(photos, HOLED.data)
+    assert not torch.equal(sharp, spoiled[:, :3])
+    pairs = dataset.validation_pairs(photos, HOLED.data, holes=True)
+    whole = pairs[0][1][:, 3:].bool().expand(-1, 3, -1, -1)
+    assert torch.equal(sharp[~whole], pairs[0][1][:, :3][~whole])
+    sharp = trainer.autoencoder.encode(sharp * 2 - 1)
+    monkeypatch.setattr(trainer, "average", lambda x_t, y0, *others: sharp.lerp(y0, 0.1) + 0.01)
+    assert validation.measure(trainer, pairs)["gain_db"] == pytest.approx(20, abs=1)
 
 
 def test_a_model_that_learned_from_holes_fills_them(
@@ -109,6 +138,15 @@ def test_holes_are_for_models_that_are_told_of_them(tmp_path: Path) -> None:
         recipe.read(write_config(tmp_path / "run.toml", HOLED, holes=1.5))
 
 
-def test_the_recipe_of_the_small_model_for_both_can_be_read() -> None:
+def test_the_small_model_for_both_learns_to_fill_and_mend_from_its_first_steps() -> None:
     run = recipe.read(Path(__file__).parents[2] / "training" / "tiny-x1.toml")
-    assert (run.model.scale, run.model.denoiser.lq_mask, run.data.holes) == (1, True, 0.5)
+    assert (run.model.scale, run.model.prefill, run.model.steps) == (1, True, 1)
+    run = replace(run, train=replace(run.train, crop=64, batch=2, warmup=1, holes=1.0))
+    trainer, pairs = Trainer(run, seed=0, device=CPU), batch(run)
+    assert sum(p.numel() for p in trainer.denoiser.parameters()) * 2 < 8e6
+    with torch.no_grad():
+        before = loss_of(trainer, pairs)
+    for _ in range(3):
+        trainer.advance(*pairs)
+    with torch.no_grad():
+        assert loss_of(trainer, pairs) < before

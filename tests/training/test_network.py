@@ -41,6 +41,20 @@ def test_half_of_the_first_features_are_differences_within_the_low_quality_image
     assert weight[:16, 48:].any() and weight[16:, :48].any()
 
 
+def test_one_that_is_shown_the_latent_starts_from_it_and_from_the_image_with_its_mask() -> None:
+    torch.manual_seed(0)
+    changes = {"swin_depth": 0, "window": 1, "lq_ratio": 4, "lq_mask": True}
+    unet = SwinUNet(replace(RUN.model.denoiser, norm="none", **changes))
+    network.initialise(unet, preconditioned=False)
+    weight = unet.get_parameter("input_blocks.0.0.weight")
+    assert_close(weight[:16, :48].sum((1, 2, 3)), torch.zeros(16), rtol=0.0, atol=1e-4)
+    x, mask = torch.randn(1, 48, 16, 16), torch.full((1, 4, 64, 64), -1.0)
+    holed = mask.index_fill(1, torch.tensor([3]), 1.0)
+    with torch.no_grad():
+        outs = [unet(s, torch.tensor([3]), unet.features(lq)) for s, lq in ((x, mask), (x, holed))]
+    assert (outs[0] - outs[1]).abs().mean() > 0 and outs[0].abs().mean() < 0.5
+
+
 def test_a_network_without_norms_starts_small_and_with_the_low_quality_image_alone() -> None:
     torch.manual_seed(0)
     unet = SwinUNet(replace(RUN.model.denoiser, norm="none", swin_depth=0, window=1))

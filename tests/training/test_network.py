@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import torch
 from tiny_run import (
@@ -43,7 +44,7 @@ def test_half_of_the_first_features_are_differences_within_the_low_quality_image
 
 def test_one_that_is_shown_the_latent_starts_from_it_and_from_the_image_with_its_mask() -> None:
     torch.manual_seed(0)
-    changes = {"swin_depth": 0, "window": 1, "lq_ratio": 4, "lq_mask": True}
+    changes: dict[str, Any] = {"swin_depth": 0, "window": 1, "lq_ratio": 4, "lq_mask": True}
     unet = SwinUNet(replace(RUN.model.denoiser, norm="none", **changes))
     network.initialise(unet, preconditioned=False)
     weight = unet.get_parameter("input_blocks.0.0.weight")

@@ -137,7 +137,7 @@ class Remote:
             end = min(start + BLOCK, size)
             file.write(patiently(partial(_block, system, path, start, end)))
         file.flush()
-        if known(patiently(lambda: system.info(path))) != known(found):
+        if known(patiently(partial(_asked_anew, system, path))) != known(found):
             raise _changed(self)
         return known(found).version
 
@@ -373,6 +373,11 @@ class _Web:
             for block in answer.iter_raw():
                 file.write(block)
                 _check_size(self.remote, file.tell(), most)
+
+
+def _asked_anew(system: AbstractFileSystem, path: str) -> dict[str, Any]:
+    system.invalidate_cache(path)  # the Hub's remembers files, whatever it was told
+    return dict(system.info(path))
 
 
 def _block(system: AbstractFileSystem, path: str, start: int, end: int) -> bytes:

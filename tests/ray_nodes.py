@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 
+import lossy_proxy
 import psutil
 import pytest
 import stores
@@ -21,9 +22,9 @@ _PROGRAM = """
 import json, os, sys
 from ray.cluster_utils import Cluster
 
-node = {"num_cpus": 1, "object_store_memory": 80 << 20}
+node = {"num_cpus": 1, "object_store_memory": 80 << 20, "include_log_monitor": False}
 quick = {"health_check_period_ms": 500, "health_check_failure_threshold": 20}
-head = {"include_dashboard": False, "_system_config": quick}
+head = {"include_dashboard": False, "no_monitor": True, "_system_config": quick}
 cluster = Cluster(initialize_head=True, head_node_args=node | head)
 said = {"address": cluster.address, "logs": cluster.head_node.get_logs_dir_path()}
 print(json.dumps(said), flush=True)
@@ -58,6 +59,7 @@ class Nodes:
         home: the folder that the head works in.
         address: where it is.
         logs: folder of what workers write.
+        store: what its workers have to ask for what is in the store.
         others: process numbers of the other nodes.
     """
 
@@ -65,6 +67,7 @@ class Nodes:
     home: Path
     address: str
     logs: Path
+    store: lossy_proxy.Lossy
     others: list[psutil.Process] = field(default_factory=list)
 
     def add(self, folder: Path) -> psutil.Process:
@@ -100,14 +103,18 @@ def _title(process: psutil.Process) -> str:
 def cluster(
     tmp_path_factory: pytest.TempPathFactory, s3_server: tuple[str, int]
 ) -> Iterator[Nodes]:
-    """A cluster of its head alone, which knows of the store; nothing of it is left in the end."""
+    """A cluster of its head alone, which knows of a store that lies; nothing is left in the end."""
     if find_spec("ray") is None:
         pytest.skip("Ray is not installed")
+    with lossy_proxy.before(*s3_server) as store:
+        yield from _begun(tmp_path_factory, store)
+
+
+def _begun(tmp_path_factory: pytest.TempPathFactory, store: lossy_proxy.Lossy) -> Iterator[Nodes]:
     place, home = tmp_path_factory.mktemp("hook"), tmp_path_factory.mktemp("home")
     (place / "sitecustomize.py").write_text(_HOOK)
-    host, port = s3_server
     environment = os.environ | {
-        **stores.environment(f"http://{host}:{port}"),
+        **stores.environment(store.url),
         "PYTHONPATH": os.pathsep.join([str(place), os.getcwd()]),
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_raylet_start_wait_time_s": "120",
@@ -128,7 +135,7 @@ def cluster(
         line = process.stdout.readline()
         assert line, (home / "errors").read_text()
         said = json.loads(line)
-        yield Nodes(process, home, said["address"], Path(said["logs"]))
+        yield Nodes(process, home, said["address"], Path(said["logs"]), store)
     finally:
         left = psutil.Process(process.pid).children(recursive=True)
         try:

@@ -10,7 +10,7 @@ import torch
 from batch_folder import hook, results
 from command_line import Run, make_photo, posix, start
 
-from resshift_cli.batch import ledger, processes
+from resshift_cli.batch import crew, ledger, processes
 from resshift_cli.batch.ledger import Ledger
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -102,6 +102,22 @@ def test_small_images_are_given_to_a_process_several_at_a_time(
     batch(dozen, "-o", dozen.with_name("whole"))
     assert (sum(sizes), sizes[0] > 2, len(sizes) < 9) == (12, True, True), sizes
     assert pictures(dozen.with_name("out")) == pictures(dozen.with_name("whole"))
+
+
+def test_a_process_has_no_more_than_one_parcel_beside_that_at_which_it_works(
+    batch: Run, alike: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    say, held = processes._Child.say, []
+
+    def counted(self: processes._Child, message: object) -> None:
+        if isinstance(message, list):
+            held.append(len([*self.groups()]))
+        say(self, message)
+
+    monkeypatch.setattr(processes._Child, "say", counted)
+    monkeypatch.setattr(crew, "_tile", lambda recipe: 0.0)  # each group is a parcel
+    assert batch(alike, "-o", alike.with_name("out"), "--devices", "cpu,cpu").code == 0
+    assert len(held) > 4 and max(held) == 2
 
 
 @pytest.mark.parametrize(

@@ -67,3 +67,5 @@ def test_a_login_that_is_wrong_is_said_in_a_line(batch: Run, server: str) -> Non
     ran = batch(f"{wrong}/in")
     assert (ran.code, len(ran.err.splitlines())) == (3, 1)
     assert "can't be listed" in ran.err and "login" in ran.err and "guess" not in ran.err
+    traced = batch(f"{wrong}/in", "--debug").err
+    assert "Traceback" in traced and "guess" not in traced

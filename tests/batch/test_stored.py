@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import time
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import lossy_proxy
 import pytest
 from batch_folder import results
 from command_line import Run, make_photo, posix, start
+from PIL import Image
 from stores import SECRET
 
 from resshift_cli.batch import ledger
@@ -160,6 +162,38 @@ def test_what_changed_or_is_gone_is_made_again_and_what_is_not_ours_is_left(
     assert "has a result that was changed" in batch(IN, "-o", OUT, "--verify").err
     assert batch(IN, "-o", OUT, "--overwrite").code == batch(folder).code == 0
     assert there(s3) == here(folder.with_name("in_x4"))
+
+
+def test_an_image_is_known_by_its_etag_and_neither_by_size_nor_time(
+    batch: Run, folder: Path, s3: Any, send: Callable[[Path], None]
+) -> None:
+    Image.new("RGB", (8, 9), "red").save(folder / "red.bmp")
+    Image.new("RGB", (8, 9), "blue").save(folder / "blue.bmp")
+    send(folder)
+    assert batch(IN, "-o", OUT).code == 0
+    s3.put_file(str(folder / "blue.bmp"), "photos/in/red.bmp")  # as large
+    s3.put_file(str(folder / "a.png"), "photos/in/a.png")  # as it was
+    ran = batch(IN, "-o", OUT)
+    assert (ran.code, "1 done, 4 finished before" in ran.err) == (0, True), ran.err
+    assert s3.cat_file("photos/out/red.bmp") == s3.cat_file("photos/out/blue.bmp")
+    states = {s3.info(f"{IN}/{name}")["ETag"].strip('"') for name in ("red.bmp", "a.png")}
+    assert states < {record.input_version for record in Ledger(OUT).results.values()}
+
+
+def test_an_image_is_asked_for_once_and_its_first_bytes_twice(
+    batch: Run, folder: Path, s3: Any, send: Callable[[Path], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    send(folder)
+    call, asked = type(s3)._call_s3, []
+
+    async def heard(self: Any, method: str, *arguments: Any, **options: Any) -> Any:
+        asked.append((method, options.get("Key")))
+        return await call(self, method, *arguments, **options)
+
+    monkeypatch.setattr(type(s3), "_call_s3", heard)
+    assert batch(IN, "-o", OUT).code == 0
+    count = Counter(asked)
+    assert (count["get_object", "in/a.png"], count["put_object", "out/a.png"]) == (3, 1), count
 
 
 def test_what_was_left_half_written_is_removed_and_nothing_else(

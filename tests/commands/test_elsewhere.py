@@ -72,6 +72,8 @@ def test_what_a_web_server_has_not_is_told_of(
     ran = upscale(f"{web}/{name}")
     assert (ran.code, len(ran.err.splitlines())) == (code, 1)
     assert words in ran.err and not list(here.iterdir())
+    traced = upscale(f"{web.replace('//', '//me:secret@')}/{name}?sig=secret", "--debug").err
+    assert "Traceback" in traced and "secret" not in traced
 
 
 def test_from_store_to_store_it_is_the_same_image(

@@ -12,7 +12,7 @@ from PIL import Image
 
 import resshift_cli
 
-HEAVY = ("torch", "numpy", "PIL", "safetensors")
+HEAVY = ("torch", "numpy", "PIL", "safetensors", "ray", "fsspec")
 SCRIPT = f"""
 import sys
 from resshift_cli.commands import app as cli
@@ -51,6 +51,15 @@ def loaded(*arguments: str, folder: Path | None = None) -> tuple[int, set[str]]:
 )
 def test_help_answers_without_anything_heavy(arguments: str) -> None:
     assert loaded(*arguments.split()) == (0, set())
+
+
+@pytest.mark.parametrize("options", ["", "--devices cpu"])
+def test_a_batch_imports_no_engine_and_no_store_that_was_not_asked_for(
+    folder: Path, tiny_weights: Path, options: str
+) -> None:
+    model = ("--weights", str(tiny_weights), "--steps", "1")
+    code, names = loaded("batch", str(folder), *model, *options.split())
+    assert (code, names & {"torch", "ray", "fsspec"}) == (0, {"torch"})
 
 
 @pytest.mark.parametrize("arguments", ["", "--json", "--quiet"])

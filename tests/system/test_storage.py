@@ -124,6 +124,18 @@ def test_what_is_sent_in_parts_is_there_whole_or_not_at_all(
     assert s3.cat_file("photos/a.png") == content
 
 
+def test_parts_of_what_is_refused_are_not_kept(
+    s3: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("s3fs.core.calculate_chunksize", lambda *size, **options: 5 << 20)
+    (tmp_path / "a.png").write_bytes(bytes(11 << 20))
+    s3.pipe_file("photos/a.png", b"there")
+    with pytest.raises(OutputError, match="exists already"):
+        Remote("s3://photos/a.png").send(tmp_path / "a.png", overwrite=False)
+    assert s3.cat_file("photos/a.png") == b"there"
+    assert not s3.call_s3("list_multipart_uploads", Bucket="photos").get("Uploads")
+
+
 def test_a_file_elsewhere_is_read_by_pieces_as_one_here(s3: Any) -> None:
     content = os.urandom(storage.HEAD * 4 + 9)
     s3.pipe_file("photos/a::b.png", content)

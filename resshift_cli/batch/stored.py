@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import BinaryIO
 
 from resshift_cli.errors import InputMissingError, OutputError, ResShiftError, printable
@@ -128,10 +128,11 @@ class StoredPlace:
     def remove_leftovers(self, folder: str, is_ours: Callable[[str], bool]) -> None:
         """As `Place` says; parts of what was never completed are not to be seen."""
         inside = self.folder.below(folder) if folder else self.folder
-        for found in listing.entries(inside, "."):
-            start = atomic.start_in(found.name)
-            if found.known is not None and start and is_ours(start):
-                inside.below(found.name).remove()
+        with suppress(ResShiftError):  # whoever writes there will tell
+            for found in listing.entries(inside, "."):
+                start = atomic.start_in(found.name)
+                if found.known is not None and start and is_ours(start):
+                    inside.below(found.name).remove()
 
     def _listed(self) -> Index:
         """Sizes of all files, by name."""

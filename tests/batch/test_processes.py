@@ -104,7 +104,7 @@ def test_small_images_are_given_to_a_process_several_at_a_time(
     assert pictures(dozen.with_name("out")) == pictures(dozen.with_name("whole"))
 
 
-def test_a_process_has_no_more_than_one_parcel_beside_that_at_which_it_works(
+def test_a_process_has_no_more_than_what_it_writes_computes_and_reads_ahead(
     batch: Run, alike: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     say, held = processes._Child.say, []
@@ -117,7 +117,7 @@ def test_a_process_has_no_more_than_one_parcel_beside_that_at_which_it_works(
     monkeypatch.setattr(processes._Child, "say", counted)
     monkeypatch.setattr(crew, "_tile", lambda recipe: 0.0)  # each group is a parcel
     assert batch(alike, "-o", alike.with_name("out"), "--devices", "cpu,cpu").code == 0
-    assert len(held) > 4 and max(held) == 2
+    assert len(held) > 4 and max(held) <= 3, held
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,8 @@ arXiv:2112.07804; adversarial distillation, arXiv:2311.17042), by two cheap netw
 Both have spectral norms and learn by the hinge loss. What reaches the restored pixels is the sum of
 three gradients, each of which is scaled to the norm of the first, so that no weight depends on how
 large a loss happens to be: that of fidelity, of the distance of features, and of the judges. The
-last one is less where the input is damaged: detail would there be made of the damage.
+last one is less where the input is damaged: detail would there be made of the damage. Crops can be
+told about as much of it as each other, since judges that are sure of one hardly say what it lacks.
 """
 
 from __future__ import annotations
@@ -42,6 +43,8 @@ _HEAD = 64  # channels within a head
 _PATCH = ((48, 3, 1), (96, 4, 2), (128, 4, 2), (128, 3, 1))  # channels, kernel, stride
 _LEAK = 0.2
 _NOISE = 2 * LEVEL  # of the penalty
+_FAINT = 4.0  # damage in 8-bit levels at which a crop counts half as a clean one
+_MOST = 4.0  # times that evening may make the gradient of a crop larger
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,6 +166,20 @@ class Adversary:
             self.judges.parameters(), spec.learning_rate, BETAS, weight_decay=0.0, fused=True
         )
 
+    def share(self, sharp: Tensor, blurry: Tensor) -> Tensor:
+        """How much of the judges' gradient each crop gets, (N,) in 0..1; see `AdversarySpec`.
+
+        Args:
+            sharp: (N, 3, H, W) in [0, 1].
+            blurry: their low-resolution partners, (N, 3 or 4, h, w) in [0, 1].
+        """
+        kept = torch.ones(len(sharp), device=sharp.device)
+        if self.spec.restraint:
+            kept *= objective.detail_share(sharp, blurry, self.spec.restraint)
+        if self.spec.clean < 1:
+            kept *= 1 - (1 - self.spec.clean) * objective.detail_share(sharp, blurry, _FAINT)
+        return kept
+
     def contest(
         self, crops: Judged, rng: np.random.Generator, *, step: int, rate: float
     ) -> tuple[Tensor, dict[str, Tensor]]:
@@ -236,6 +253,8 @@ class Adversary:
             torch.autograd.grad(term, restored, retain_graph=number < len(used) - 1)[0]
             for number, (term, _) in enumerate(used)
         ]
+        if self.spec.even and used[-1][0] is terms[-1][0]:
+            gradients[-1] = gradients[-1] * self._evening(gradients[-1]).view(-1, 1, 1, 1)
         norms = self.ranks.sum(torch.stack([x.square().sum() for x in gradients])).sqrt()
         scales = torch.where(norms > 0, norms[0] / norms, 0.0)  # of what has no gradient, none
         total = torch.zeros_like(restored)
@@ -243,6 +262,13 @@ class Adversary:
             kept = share.view(-1, 1, 1, 1) if term is terms[-1][0] else 1.0
             total += weight * scale * kept * gradient
         return total
+
+    def _evening(self, gradient: Tensor) -> Tensor:
+        """Factors (N,) that make a gradient (N, 3, H, W) nearer to as large for every crop."""
+        own = gradient.square().sum((1, 2, 3))
+        total, count = self.ranks.sum(torch.stack([own.sum(), own.new_tensor(float(len(own)))]))
+        larger = (total / count / own.clamp(min=torch.finfo(own.dtype).tiny)).sqrt()
+        return larger.clamp(max=_MOST) ** self.spec.even
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that `load_state_dict` needs."""

@@ -217,12 +217,9 @@ class Trainer:
         sharp, blurry, t, noise = (part.to(self.device) for part in (sharp, blurry, t, noise))
         predicted = self._predicted(*self._encoded(sharp, blurry), blurry, t, noise)
         restored = self._pixels(predicted)
-        restraint = adversary.spec.restraint
-        share = (
-            objective.detail_share(sharp, blurry, restraint) if restraint else t.new_ones(len(t))
-        )
+        share = adversary.share(sharp, blurry)
         enlarged = self.enlarged(blurry) / 2 + 0.5
-        crops = Judged(restored, sharp, enlarged, share.float(), self.run.model.scale)
+        crops = Judged(restored, sharp, enlarged, share, self.run.model.scale)
         rng = np.random.default_rng([self.seed, self.step, 2])
         rate = self.run.train.judges_rate(self.step)
         gradient, self.terms = adversary.contest(crops, rng, step=self.step, rate=rate)

@@ -222,8 +222,10 @@ class Adversary:
     def fidelity(self, crops: Judged) -> Tensor:
         """Absolute error of the restored crops, of their reductions, and on the latent's grid.
 
-        The last is what the error is on average, over some positions of the latent, at each of the
-        pixels within a position: nothing but noise, unless a mesh repeats from one to the next.
+        The last has two parts. One is what the error is on average, over some positions of the
+        latent, at each of the pixels within a position: nothing but noise, unless a mesh repeats
+        from one to the next. The other is how unevenly texture lies on these pixels: a picture
+        knows nothing of the grid, so that its texture is as large on all of them; specks are not.
         """
         difference = crops.restored - crops.sharp
         error = difference.abs().mean()
@@ -232,7 +234,8 @@ class Adversary:
             error = error + self.spec.reduction * small.abs().mean()
         if self.spec.grid:
             pixels = F.pixel_unshuffle(difference, crops.factor)
-            error = error + self.spec.grid * F.avg_pool2d(pixels, GRID).abs().mean()
+            mesh = F.avg_pool2d(pixels, GRID).abs().mean()
+            error = error + self.spec.grid * (mesh + unevenness(crops.restored, crops.factor))
         return error
 
     def balanced(
@@ -328,6 +331,25 @@ class Adversary:
 
     def _autocast(self) -> torch.autocast:
         return torch.autocast(self.device.type, self.dtype, enabled=self.dtype is not None)
+
+
+def unevenness(images: Tensor, factor: int) -> Tensor:
+    """How much the size of texture differs between the pixels of a position of the latent.
+
+    Texture is what a pixel differs by from the mean of 3x3; its size is a root mean square over the
+    whole picture, in its units, for each of the `factor` x `factor` pixels of a position.
+
+    Args:
+        images: (N, 3, H, W), sides divisible by the factor.
+        factor: pixels along each side of a position.
+
+    Returns:
+        The mean distance of these sizes from their mean, a scalar.
+    """
+    texture = images - F.avg_pool2d(images, 3, 1, 1, count_include_pad=False)
+    energy = F.pixel_unshuffle(texture.square(), factor).mean((2, 3)).view(len(images), 3, -1)
+    size = (energy + LEVEL**2 / 4).sqrt()
+    return (size - size.mean(2, keepdim=True)).abs().mean()
 
 
 def _total(terms: Iterable[Tensor]) -> Tensor:

@@ -19,7 +19,7 @@ from resshift_cli.errors import ModelUnavailableError, UsageError
 from resshift_cli.restoration import features
 from resshift_cli.restoration.resize import enlarge, reduced
 from resshift_cli.training import train
-from resshift_cli.training.adversary import Adversary, Judged, PatchJudge
+from resshift_cli.training.adversary import Adversary, Judged, PatchJudge, unevenness
 from resshift_cli.training.recipe import AdversarySpec
 from resshift_cli.training.trainer import Trainer
 
@@ -138,8 +138,22 @@ def test_a_mesh_counts_for_more_than_noise_of_its_size() -> None:
     mesh, grain = (replace(some, restored=some.sharp + x) for x in (sign, noise))
     without, judging = (adversary(replace(SPEC, reduction=0.0, grid=g)) for g in (0.0, 4.0))
     assert_close(without.fidelity(mesh), without.fidelity(grain))
-    assert judging.fidelity(mesh) == pytest.approx(5 / 50)
-    assert judging.fidelity(grain) < 2 / 50
+    lost = [
+        float(judging.fidelity(x)) - 4 * float(unevenness(x.restored, 4)) for x in (mesh, grain)
+    ]
+    assert lost[0] == pytest.approx(5 / 50)
+    assert lost[1] < 2 / 50
+
+
+def test_texture_on_some_pixels_of_each_position_counts_and_that_on_all_does_not() -> None:
+    torch.manual_seed(0)
+    grain = torch.randn(2, 3, 64, 64) / 50
+    on_some = torch.zeros(1, 1, 64, 64)
+    on_some[..., ::4, 1::4] = 4.0
+    flat = torch.full((2, 3, 64, 64), 0.5)
+    even, uneven = (float(unevenness(flat + x, 4)) for x in (grain, grain * on_some))
+    assert even < 0.1 / 50 < 0.3 / 50 < uneven
+    assert float(unevenness(flat, 4)) == 0
 
 
 def test_the_judges_weight_rises_along_the_ramp() -> None:

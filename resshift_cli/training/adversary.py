@@ -43,7 +43,6 @@ _HEAD = 64  # channels within a head
 _PATCH = ((48, 3, 1), (96, 4, 2), (128, 4, 2), (128, 3, 1))  # channels, kernel, stride
 _LEAK = 0.2
 _NOISE = 2 * LEVEL  # of the penalty
-_FAINT = 4.0  # damage in 8-bit levels at which a crop counts half as a clean one
 _MOST = 4.0  # times that evening may make the gradient of a crop larger
 
 
@@ -176,8 +175,6 @@ class Adversary:
         kept = torch.ones(len(sharp), device=sharp.device)
         if self.spec.restraint:
             kept *= objective.detail_share(sharp, blurry, self.spec.restraint)
-        if self.spec.clean < 1:
-            kept *= 1 - (1 - self.spec.clean) * objective.detail_share(sharp, blurry, _FAINT)
         return kept
 
     def contest(

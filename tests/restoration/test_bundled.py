@@ -14,9 +14,10 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from resshift_cli.restoration import tiling
+from resshift_cli.restoration import settings
 from resshift_cli.restoration.quality import psnr_y, sharpness
 from resshift_cli.restoration.resize import enlarge, shrink
+from resshift_cli.restoration.tiling import Axis
 from resshift_cli.restoration.upscaler import Upscaler
 from resshift_cli.system import digests
 from resshift_cli.weights import registry
@@ -134,24 +135,33 @@ def steps_along(image: NDArray[Any], axis: int) -> NDArray[Any]:
     return np.abs(np.diff(image.astype(float), axis=axis)).mean(axis=(1 - axis, 2))
 
 
-def border_lines(length: int, tile: int, overlap: int) -> list[int]:
-    """Where, in the enlarged image, tiles begin or end: as indices of `steps_along`."""
-    axis = tiling.plan_axis(length, size=tile, overlap=overlap, multiple=32)
-    edges = {*axis.starts[1:], *(start + axis.size for start in axis.starts[:-1])}
-    return sorted(edge * 4 - 1 for edge in edges)
+def border_lines(
+    name: str, image: NDArray[Any], tile: int, overlap: int
+) -> tuple[list[int], list[int]]:
+    """Where, in an enlarged image, tiles begin or end: as indices of `steps_along`, by axis."""
+    spec = model(name).spec
+    height, width = image.shape[0] // 4, image.shape[1] // 4
+    chosen = settings.settings(spec, name=name, tile=tile, overlap=overlap)
+    grid = settings.grid(spec, height, width, chosen)
+    frame = settings.frame(spec, height, width, chosen)
+
+    def lines(axis: Axis, first: int, length: int) -> list[int]:
+        edges = {*axis.starts[1:], *(start + axis.size for start in axis.starts[:-1])}
+        return sorted((edge - first) * 4 - 1 for edge in edges if 0 < edge - first < length)
+
+    return lines(grid.rows, frame.top, height), lines(grid.columns, frame.left, width)
 
 
-def seam_excess(image: NDArray[Any], tile: int, overlap: int) -> float:
+def seam_excess(name: str, image: NDArray[Any], tile: int, overlap: int) -> float:
     """How much larger steps are at the borders of tiles than elsewhere, in levels of 255."""
     excess = []
-    for axis in (0, 1):
+    for axis, lines in enumerate(border_lines(name, image, tile, overlap)):
         profile = steps_along(image, axis)
-        lines = border_lines(image.shape[axis] // 4, tile, overlap)
         excess += [profile[line] - np.median(profile) for line in lines]
     return float(max(excess))
 
 
-def seam_score(image: NDArray[Any], tile: int, overlap: int) -> float:
+def seam_score(name: str, image: NDArray[Any], tile: int, overlap: int) -> float:
     """The mean step at borders of tiles against as many random lines, in standard deviations.
 
     Every step is taken relative to those around it, since pictures are busier here than there,
@@ -159,9 +169,8 @@ def seam_score(image: NDArray[Any], tile: int, overlap: int) -> float:
     """
     borders: list[float] = []
     others: list[float] = []
-    for axis in (0, 1):
+    for axis, lines in enumerate(border_lines(name, image, tile, overlap)):
         profile = steps_along(image, axis)
-        lines = set(border_lines(image.shape[axis] // 4, tile, overlap))
         for line in range(11, len(profile) - 8, 4):
             around = np.median(profile[line - 8 : line + 9])
             (borders if line in lines else others).append(profile[line] / around)
@@ -169,19 +178,21 @@ def seam_score(image: NDArray[Any], tile: int, overlap: int) -> float:
     return float((np.mean(borders) - draws.mean()) / draws.mean(axis=1).std())
 
 
-def test_the_seam_measures_find_a_seam() -> None:
+@every_model
+def test_the_seam_measures_find_a_seam(name: str) -> None:
     """Tiles that differ by two levels of 255 are found, in a flat picture and in a photo."""
     flat = np.full((600, 560, 3), 90)
     with Image.open(EXAMPLE) as image:
         photo = np.asarray(image.convert("RGB").resize((1024, 772), Image.Resampling.BICUBIC))
-    assert seam_excess(with_seams(flat), 64, 16) > 0.25
-    assert seam_score(with_seams(photo), 64, 16) - seam_score(photo, 64, 16) > 1.5
+    assert seam_excess(name, with_seams(name, flat), 64, 16) > 0.25
+    seamed = with_seams(name, photo)
+    assert seam_score(name, seamed, 64, 16) - seam_score(name, photo, 64, 16) > 1.5
 
 
-def with_seams(image: NDArray[Any]) -> NDArray[Any]:
+def with_seams(name: str, image: NDArray[Any]) -> NDArray[Any]:
     seamed = image.astype(float)
-    for axis in (0, 1):
-        for i, line in enumerate(border_lines(seamed.shape[axis] // 4, 64, 16)):
+    for axis, lines in enumerate(border_lines(name, image, 64, 16)):
+        for i, line in enumerate(lines):
             part = [slice(None)] * 2
             part[axis] = slice(line + 1, None)
             seamed[tuple(part)] += 2 * (-1) ** i
@@ -221,7 +232,7 @@ def test_a_constant_image_comes_out_without_a_grid(name: str, tile: int, overlap
     result = model(name)(image, tile=tile, overlap=overlap, **QUICK[name]).astype(int)
     assert np.percentile(np.abs(result - colour), 99) <= 5
     assert np.sqrt(np.mean((result - colour) ** 2)) < 2
-    assert seam_excess(result, tile, overlap) < 0.25
+    assert seam_excess(name, result, tile, overlap) < 0.25
 
 
 @every_model
@@ -231,7 +242,7 @@ def test_a_smooth_gradient_comes_out_without_a_grid(name: str, tile: int, overla
     ramp = down[:, None, None] + across[None, :, None]
     image = np.repeat(ramp, 3, axis=2).round().astype(np.uint8)
     result = model(name)(image, tile=tile, overlap=overlap, **QUICK[name]).astype(int)
-    assert seam_excess(result, tile, overlap) < 0.25
+    assert seam_excess(name, result, tile, overlap) < 0.25
 
 
 def kitten() -> Image.Image:
@@ -252,5 +263,5 @@ def test_on_a_photo_the_borders_of_tiles_are_lines_like_any_other(
 ) -> None:
     """What the photo itself has at those lines shows in a result without tiles."""
     result = np.asarray(model(name)(kitten(), tile=tile, overlap=overlap, **QUICK[name]))
-    score = seam_score(result.astype(int), tile, overlap)
-    assert abs(score - seam_score(kitten_in_one_tile(name), tile, overlap)) < 1.5
+    score = seam_score(name, result.astype(int), tile, overlap)
+    assert abs(score - seam_score(name, kitten_in_one_tile(name), tile, overlap)) < 1.5

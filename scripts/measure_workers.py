@@ -1,4 +1,4 @@
-"""How many images a minute one process does, two of --devices, and two workers of Ray.
+"""How many images a minute one process does, two of --devices, and one or two workers of Ray.
 
     python scripts/measure_workers.py 40 --side 128 --model tiny-x4
 
@@ -15,16 +15,28 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
+ONE_WORKER = "Ray, one worker"
 WAYS = {
     "one process": ("--device", "cpu"),
     "two processes": ("--devices", "cpu,cpu"),
+    ONE_WORKER: ("--device", "cpu", "--engine", "ray"),
     "Ray, a worker for each core": ("--device", "cpu", "--engine", "ray"),
 }
+
+# A cluster of one core, until its stdin ends; with a cluster of its own the command takes all.
+CLUSTER = """
+import sys, ray
+ray.init("local", num_cpus=1, include_dashboard=False, log_to_driver=False)
+print(ray.get_runtime_context().gcs_address, flush=True)
+sys.stdin.read()
+"""
 
 
 def main() -> None:
@@ -40,10 +52,29 @@ def main() -> None:
         folders = [make(Path(name, f"in{count}"), count, options.side) for count in counts]
         print("| way | seconds to begin | ms an image | images a minute |\n|---|---|---|---|")
         for way in options.ways:
-            few, all_ = (seconds(folder, options.model, WAYS[way]) for folder in folders)
+            with cluster() if way == ONE_WORKER else nullcontext(()) as address:
+                few, all_ = (
+                    seconds(folder, options.model, (*WAYS[way], *address)) for folder in folders
+                )
             each = (all_ - few) / max(counts[1] - counts[0], 1)
             begin = all_ - each * counts[1]
             print(f"| {way} | {begin:.1f} | {1000 * each:.0f} | {60 / each:.0f} |", flush=True)
+
+
+@contextmanager
+def cluster() -> Iterator[tuple[str, ...]]:
+    """Have a cluster of one core, and give the options that tell of it."""
+    with subprocess.Popen(
+        [sys.executable, "-c", CLUSTER],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"RAY_AUTH_MODE": "disabled"},
+    ) as process:
+        assert process.stdin and process.stdout
+        address = next(line for line in process.stdout if ":" in line and " " not in line.strip())
+        yield "--address", address.strip()
+        process.stdin.close()
 
 
 def make(folder: Path, count: int, side: int) -> Path:

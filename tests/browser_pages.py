@@ -56,6 +56,15 @@ def open_page(browser: Browser) -> Iterator[Open]:
     assert troubles == []
 
 
+def until(page: Page, holds: Callable[[], bool]) -> None:
+    """Wait until something holds of a page, which it does within seconds or never."""
+    for _ in range(300):
+        if holds():
+            return
+        page.wait_for_timeout(50)
+    pytest.fail("what was waited for never came to be")
+
+
 def _outward(address: str) -> list[str]:
     return [] if address.startswith(("file:", "data:")) else [address]
 

@@ -43,11 +43,15 @@ __main__.main()
 
 
 def is_writing(process: subprocess.Popen[str], folder: Path) -> bool:
-    """Whether the command has a file of this folder open that has no name yet, or a hidden one."""
+    """Whether the command has a file of this folder open that has no name yet, or a hidden one.
+
+    What has nothing in it is there to see whether the folder can be written to.
+    """
     for descriptor in Path(f"/proc/{process.pid}/fd").iterdir():
         with suppress(OSError):
             target = os.readlink(descriptor)
-            if target.startswith(f"{folder}/") and target.endswith((" (deleted)", ".tmp")):
+            hidden = target.startswith(f"{folder}/") and target.endswith((" (deleted)", ".tmp"))
+            if hidden and descriptor.stat().st_size:
                 return True
     return False
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from browser_pages import Open, middle, seen
+from browser_pages import Open, middle, seen, until
 from pictures import P3
 from PIL import Image
 from playwright.sync_api import Page as Window
@@ -106,8 +106,7 @@ def test_blinking_shows_one_and_then_the_other(colours: Path, open_page: Open) -
     window.keyboard.press(" ")
     assert colour_at(window, 0.4) == GREEN
     window.keyboard.press("Enter")  # by itself from now on
-    while colour_at(window, 0.4) != RED:
-        window.wait_for_timeout(50)
+    until(window, lambda: colour_at(window, 0.4) == RED)
 
 
 def test_a_difference_is_amplified_and_nothing_else(tmp_path: Path, open_page: Open) -> None:
@@ -198,13 +197,12 @@ def test_a_finger_moves_the_divider_or_the_lens(tmp_path: Path, open_page: Open)
     fingers("touchEnd")
     divider = int(window.get_by_label("Divider").input_value())
     assert 700 < divider < 800 and colour_at(window, 0.7) == RED and colour_at(window, 0.9) == BLUE
-    window.get_by_text("Lens", exact=True).tap()
+    window.get_by_label("Lens").check()
     fingers("touchStart", (x + 50, y + 100))
     box = window.locator("#canvas").bounding_box()
     assert box is not None
     at = int(y + 100 - box["y"]), int(x + 80 - box["x"])
-    while tuple(seen(window)[at].tolist()) != BLUE:  # where red is, without the lens
-        window.wait_for_timeout(50)
+    until(window, lambda: tuple(seen(window)[at].tolist()) == BLUE)  # without the lens it is red
     fingers("touchEnd")
 
 

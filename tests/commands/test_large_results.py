@@ -43,15 +43,11 @@ __main__.main()
 
 
 def is_writing(process: subprocess.Popen[str], folder: Path) -> bool:
-    """Whether the command has a file of this folder open that has no name yet, or a hidden one.
-
-    What has nothing in it is there to see whether the folder can be written to.
-    """
+    """Whether the command has a file of this folder open that has no name yet, or a hidden one."""
     for descriptor in Path(f"/proc/{process.pid}/fd").iterdir():
         with suppress(OSError):
             target = os.readlink(descriptor)
-            hidden = target.startswith(f"{folder}/") and target.endswith((" (deleted)", ".tmp"))
-            if hidden and descriptor.stat().st_size:
+            if target.startswith(f"{folder}/") and target.endswith((" (deleted)", ".tmp")):
                 return True
     return False
 
@@ -59,7 +55,9 @@ def is_writing(process: subprocess.Popen[str], folder: Path) -> bool:
 def stop_writing(number: int, seconds: float, output: Path, *arguments: object) -> Ran:
     """Send a command a signal some time after it has begun to write a result row by row."""
     process = begin(*arguments, "-o", f"{output}/", program=ROW_BY_ROW)
-    while process.poll() is None and not is_writing(process, output):
+    seen = 0  # one that is seen once may be there to find out whether the folder can be written to
+    while process.poll() is None and seen < 3:
+        seen = seen + 1 if is_writing(process, output) else 0
         time.sleep(0.002)
     time.sleep(seconds)
     process.send_signal(number)

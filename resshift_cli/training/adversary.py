@@ -172,10 +172,9 @@ class Adversary:
             sharp: (N, 3, H, W) in [0, 1].
             blurry: their low-resolution partners, (N, 3 or 4, h, w) in [0, 1].
         """
-        kept = torch.ones(len(sharp), device=sharp.device)
-        if self.spec.restraint:
-            kept *= objective.detail_share(sharp, blurry, self.spec.restraint)
-        return kept
+        if not self.spec.restraint:
+            return torch.ones(len(sharp), device=sharp.device)
+        return objective.detail_share(sharp, blurry, self.spec.restraint).float()
 
     def contest(
         self, crops: Judged, rng: np.random.Generator, *, step: int, rate: float

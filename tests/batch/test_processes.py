@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -39,6 +41,21 @@ sys.addaudithook(hook)
 
 def pictures(folder: Path) -> dict[str, bytes | None]:
     return {name: data for name, data in results(folder).items() if "resshift-batch" not in name}
+
+
+def counted(
+    patch: pytest.MonkeyPatch, count: Callable[[processes._Child, list[Any]], int]
+) -> list[int]:
+    """What is counted whenever a process is about to be given a parcel of groups."""
+    say, found = processes._Child.say, []
+
+    def say_and_count(self: processes._Child, message: object) -> None:
+        if isinstance(message, list):
+            found.append(count(self, message))
+        say(self, message)
+
+    patch.setattr(processes._Child, "say", say_and_count)
+    return found
 
 
 @posix
@@ -90,14 +107,7 @@ def test_ctrl_c_ends_all_processes_and_the_same_command_goes_on(
 def test_small_images_are_given_to_a_process_several_at_a_time(
     batch: Run, dozen: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    say, sizes = processes._Child.say, []
-
-    def counted(self: processes._Child, message: object) -> None:
-        if isinstance(message, list):
-            sizes.append(sum(len(group.jobs) for group in message))
-        say(self, message)
-
-    monkeypatch.setattr(processes._Child, "say", counted)
+    sizes = counted(monkeypatch, lambda _, parcel: sum(len(group.jobs) for group in parcel))
     batch(dozen, "-o", dozen.with_name("out"), "--devices", "cpu")
     batch(dozen, "-o", dozen.with_name("whole"))
     assert (sum(sizes), sizes[0] > 2, len(sizes) < 9) == (12, True, True), sizes
@@ -107,14 +117,7 @@ def test_small_images_are_given_to_a_process_several_at_a_time(
 def test_a_process_has_no_more_than_what_it_writes_computes_and_reads_ahead(
     batch: Run, alike: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    say, held = processes._Child.say, []
-
-    def counted(self: processes._Child, message: object) -> None:
-        if isinstance(message, list):
-            held.append(len([*self.groups()]))
-        say(self, message)
-
-    monkeypatch.setattr(processes._Child, "say", counted)
+    held = counted(monkeypatch, lambda child, _: len([*child.groups()]))
     monkeypatch.setattr(crew, "_tile", lambda recipe: 0.0)  # each group is a parcel
     assert batch(alike, "-o", alike.with_name("out"), "--devices", "cpu,cpu").code == 0
     assert len(held) > 4 and max(held) <= 3, held

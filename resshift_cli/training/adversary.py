@@ -43,6 +43,7 @@ _HEAD = 64  # channels within a head
 _PATCH = ((48, 3, 1), (96, 4, 2), (128, 4, 2), (128, 3, 1))  # channels, kernel, stride
 _LEAK = 0.2
 _NOISE = 2 * LEVEL  # of the penalty
+_FAINT = 4.0  # damage in 8-bit levels at which a crop counts half as a clean one
 _MOST = 4.0  # times that evening may make the gradient of a crop larger
 
 
@@ -172,9 +173,12 @@ class Adversary:
             sharp: (N, 3, H, W) in [0, 1].
             blurry: their low-resolution partners, (N, 3 or 4, h, w) in [0, 1].
         """
-        if not self.spec.restraint:
-            return torch.ones(len(sharp), device=sharp.device)
-        return objective.detail_share(sharp, blurry, self.spec.restraint).float()
+        kept = torch.ones(len(sharp), device=sharp.device)
+        if self.spec.restraint:
+            kept *= objective.detail_share(sharp, blurry, self.spec.restraint)
+        if self.spec.clean < 1:
+            kept *= 1 - (1 - self.spec.clean) * objective.detail_share(sharp, blurry, _FAINT)
+        return kept
 
     def contest(
         self, crops: Judged, rng: np.random.Generator, *, step: int, rate: float
@@ -220,8 +224,8 @@ class Adversary:
 
         The last has two parts. One is what the error is on average, over some positions of the
         latent, at each of the pixels within a position: nothing but noise, unless a mesh repeats
-        from one to the next. The other is how unevenly texture lies on these pixels: a picture
-        knows nothing of the grid, so that its texture is as large on all of them; specks are not.
+        from one to the next. The other is how unevenly texture and steps lie on these pixels: a
+        picture knows nothing of the grid, so that they are as large on all of them; specks are not.
         """
         difference = crops.restored - crops.sharp
         error = difference.abs().mean()
@@ -330,22 +334,28 @@ class Adversary:
 
 
 def unevenness(images: Tensor, factor: int) -> Tensor:
-    """How much the size of texture differs between the pixels of a position of the latent.
+    """How much texture and steps differ in size between the pixels of a position of the latent.
 
-    Texture is what a pixel differs by from the mean of 3x3; its size is a root mean square over the
-    whole picture, in its units, for each of the `factor` x `factor` pixels of a position.
+    Texture is what a pixel differs by from the mean of 3x3, its size the root mean square for each
+    of the `factor` x `factor` pixels of a position: specks on some of them are found by it. Steps
+    are those from one pixel to the next, down and across, their size the mean for each of `factor`
+    places, of which the last lies between two positions: by it blocks are found.
 
     Args:
         images: (N, 3, H, W), sides divisible by the factor.
         factor: pixels along each side of a position.
 
     Returns:
-        The mean distance of these sizes from their mean, a scalar.
+        The mean distance of sizes of each kind from their mean, added up; a scalar in the units of
+        the images.
     """
     texture = images - F.avg_pool2d(images, 3, 1, 1, count_include_pad=False)
     energy = F.pixel_unshuffle(texture.square(), factor).mean((2, 3)).view(len(images), 3, -1)
-    size = (energy + LEVEL**2 / 4).sqrt()
-    return (size - size.mean(2, keepdim=True)).abs().mean()
+    kinds = [(energy + LEVEL**2 / 4).sqrt()]
+    for turned in (images, images.transpose(2, 3)):
+        steps = turned.diff(dim=3)[..., factor - 1 :].abs()  # first those between positions
+        kinds.append(steps.reshape(*steps.shape[:3], -1, factor).mean((2, 3)))
+    return _total((size - size.mean(2, keepdim=True)).abs().mean() for size in kinds)
 
 
 def _total(terms: Iterable[Tensor]) -> Tensor:

@@ -74,6 +74,7 @@ class AdversarySpec:
             the judges from running away.
         even: how far the judges' gradients of single crops are made as large as each other, from 0,
             not at all, to 1; they are so sure of damaged crops that these else learn little.
+        clean: share of the judges' gradient that is left to a crop without any damage, 0 to 1.
         keep_mean: the weights that the run starts from are those of the mean; they are written
             into the model's file beside those of samples, see `specs.ModelSpec.mean`.
     """
@@ -88,6 +89,7 @@ class AdversarySpec:
     shift: int = 0
     penalty: float = 0.0
     even: float = 0.0
+    clean: float = 1.0
     keep_mean: bool = False
 
     def problems(self) -> Iterator[str]:
@@ -97,8 +99,9 @@ class AdversarySpec:
                 yield f"adversary.{field.name} can't be negative"
         if self.weight == 0:
             yield "adversary.weight must be above 0"
-        if self.even > 1:
-            yield "adversary.even can't be above 1"
+        for name in ("even", "clean"):
+            if getattr(self, name) > 1:
+                yield f"adversary.{name} can't be above 1"
 
 
 @dataclass(frozen=True, slots=True)

@@ -103,6 +103,16 @@ def test_damaged_crops_hear_less_of_the_judges(monkeypatch: pytest.MonkeyPatch) 
     assert_close(given[0], torch.tensor([1.0, 0.5]), rtol=0.0, atol=0.02)
 
 
+def test_clean_crops_can_be_told_less_of_the_judges() -> None:
+    sharp, _ = batch()
+    small = reduced(sharp, 4)
+    levels = torch.tensor([0.0, 16.0]).view(2, 1, 1, 1) / 255
+    damaged = small + levels * torch.where(torch.rand_like(small) < 0.5, -1, 1)
+    judging = adversary(replace(SPEC, restraint=0.0, clean=0.25))
+    shares = judging.share(sharp, damaged)
+    assert_close(shares, torch.tensor([0.25, 1 - 0.75 / 17]), rtol=0.0, atol=0.01)
+
+
 def test_crops_that_judges_are_sure_of_can_be_told_as_much_as_others() -> None:
     x = torch.randn(2, 3, 8, 8, requires_grad=True)
     faint = torch.ones_like(x) * torch.tensor([3.0, 1.0]).view(2, 1, 1, 1)
@@ -145,6 +155,14 @@ def test_texture_on_some_pixels_of_each_position_counts_and_that_on_all_does_not
     even, uneven = (float(unevenness(flat + x, 4)) for x in (grain, grain * on_some))
     assert even < 0.1 / 50 < 0.3 / 50 < uneven
     assert float(unevenness(flat, 4)) == 0
+
+
+def test_steps_between_positions_count_and_those_anywhere_do_not() -> None:
+    slope = torch.linspace(0.2, 0.8, 64).expand(1, 3, 64, 64)
+    blocks = slope.reshape(1, 3, 64, 16, 4).mean(4).repeat_interleave(4, 3)
+    assert float(unevenness(slope, 4)) < 0.1 / 64
+    for picture in (blocks, blocks.transpose(2, 3)):
+        assert float(unevenness(picture, 4)) > 0.5 / 64
 
 
 def test_the_judges_weight_rises_along_the_ramp() -> None:

@@ -110,6 +110,7 @@ def test_a_missing_configuration_is_said_to_be_missing(tmp_path: Path) -> None:
         ({"adversary": {"weight": 0.0, "learning_rate": 1e-4}}, "adversary.weight must be above 0"),
         ({"adversary": JUDGED | {"penalty": -1.0}}, "adversary.penalty can't be negative"),
         ({"adversary": JUDGED | {"even": 1.5}}, "adversary.even can't be above 1"),
+        ({"adversary": JUDGED | {"clean": 1.5}}, "adversary.clean can't be above 1"),
         ({"adversary": JUDGED | {"shift": 7}}, "adversary.shift must be even"),
         ({"adversary": JUDGED | {"shift": 40}}, "crop less adversary.shift must be at least 32"),
         ({"objective": "absolute", "restraint": 3.0}, "is of pixels, and the restraint of latents"),

@@ -1,17 +1,21 @@
 """Average the weights of two models of one step, the second of which may be of fewer blocks.
 
     python scripts/average_weights.py DEEP.safetensors SHALLOW.safetensors MEAN.safetensors
+    python scripts/average_weights.py SAMPLES.safetensors MEAN.safetensors FURTHER.safetensors \
+        --share 1.035 --eight-bits
 
 Two ends of a training that began with the same weights lie in one valley, and what is between them
 is often better than either (arXiv:2203.05482). The shallower network is grown first, within a copy
-of the deeper one: blocks that only that has pass through what they are given.
+of the deeper one: blocks that only that has pass through what they are given. A share above 1 goes
+on beyond the first, away from the second. A mean that the first file has beside samples is kept.
 """
 
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import torch
 import typer
@@ -26,7 +30,8 @@ def main(
     first: Annotated[Path, typer.Argument(help="A file of a run; its table is the result's.")],
     second: Annotated[Path, typer.Argument(help="One of the same layout, or of fewer blocks.")],
     target: Annotated[Path, typer.Argument(help="The file to write.")],
-    share: Annotated[float, typer.Option(min=0, max=1, help="Of the first in the average.")] = 0.5,
+    share: Annotated[float, typer.Option(min=0, max=2, help="Of the first in the average.")] = 0.5,
+    eight_bits: Annotated[bool, typer.Option(help="Write weights in eight bits.")] = False,
 ) -> None:
     """Write the average of two models' weights."""
     spec = specs.read_spec(first)
@@ -42,7 +47,9 @@ def main(
         if weights.is_floating_point()
     }
     networks[0].load_state_dict(ours | average)
-    checkpoint.save_model(target, spec, networks[0])
+    mean = checkpoint.load(spec, first)[0].mean
+    bits: Literal[16, 8] = 8 if eight_bits else 16
+    checkpoint.save_model(target, replace(spec, mean=False), networks[0], None, mean, bits=bits)
 
 
 def _network(path: Path) -> SwinUNet:

@@ -12,7 +12,7 @@ import torch
 from tiny_model import tiny_spec
 
 from resshift_cli.diffusion.denoiser import SwinUNet
-from resshift_cli.diffusion.specs import ModelSpec
+from resshift_cli.diffusion.specs import ModelSpec, read_spec
 from resshift_cli.weights import checkpoint
 
 
@@ -58,6 +58,25 @@ def test_weights_lie_between_those_of_both(average: Callable[..., None], tmp_pat
     for name, weights in read(tmp_path / "both.safetensors", 1).state_dict().items():
         between = (0.25 * ours[name] + 0.75 * theirs[name]).to(weights.dtype)
         torch.testing.assert_close(weights, between, rtol=1e-3, atol=1e-3)
+
+
+def test_beyond_one_the_way_goes_on_and_a_mean_beside_samples_is_kept(
+    average: Callable[..., None], tmp_path: Path
+) -> None:
+    samples, mean = (tmp_path / f"{name}.safetensors" for name in ("samples", "mean"))
+    theirs = saved(mean, 1, 1)
+    torch.manual_seed(0)
+    ours = SwinUNet(spec_of(1).denoiser)
+    checkpoint.save_model(samples, spec_of(1), ours, None, theirs)
+    average(samples, mean, tmp_path / "further.safetensors", share=1.5, eight_bits=True)
+    spec = read_spec(tmp_path / "further.safetensors")
+    further = checkpoint.load(spec, tmp_path / "further.safetensors")[0]
+    assert further.mean is not None
+    first, second = ours.state_dict(), theirs.state_dict()
+    for name, weights in further.network.state_dict().items():
+        beyond = 1.5 * first[name] - 0.5 * second[name]
+        torch.testing.assert_close(weights, beyond.to(weights.dtype), rtol=0.02, atol=0.02)
+    torch.testing.assert_close(made(further.mean), made(theirs), rtol=0.1, atol=0.05)
 
 
 @pytest.mark.parametrize(("share", "alike"), [(0.0, 1), (1.0, 0)])

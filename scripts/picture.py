@@ -1,9 +1,10 @@
-"""Make the README's picture: bicubic enlargement on the left, the bundled model on the right.
+"""Make the README's pictures: bicubic enlargement on the left, the bundled model on the right.
 
-    python scripts/picture.py examples/kitten.jpg docs/kitten.jpg --left 40 --top 60 --side 90 \
+    python scripts/picture.py examples/kitten.jpg docs/kitten.jpg --left 70 --top 50 --side 90 \
         --other kitten-by-another.png
+    python scripts/picture.py small.png docs/window.jpg --other another.png --original large.png
 
-Results of other upscalers stand between the two.
+Results of other upscalers stand between the two, an original at the right end.
 """
 
 from __future__ import annotations
@@ -24,9 +25,12 @@ def main(
     target: Annotated[Path, typer.Argument(help="The picture to write.")],
     left: Annotated[int, typer.Option(help="First column of the part to show.")] = 0,
     top: Annotated[int, typer.Option(help="First row of it.")] = 0,
-    side: Annotated[int, typer.Option(help="Its side, in pixels of the source.")] = 120,
+    side: Annotated[int, typer.Option(help="Its side, in pixels of the source.")] = 64,
     other: Annotated[
         list[Path] | None, typer.Option(help="The photo as another program enlarged it.")
+    ] = None,
+    original: Annotated[
+        Path | None, typer.Option(help="What the photo was reduced from, where that is known.")
     ] = None,
     model: str = "tiny-x4",
 ) -> None:
@@ -40,6 +44,8 @@ def main(
     part = (scale * left, scale * top, scale * right, scale * bottom)
     elsewhere = [Image.open(path).convert("RGB") for path in other or ()]
     results = [photo.resize(size, Image.Resampling.BICUBIC), *elsewhere, upscaler(photo)]
+    if original is not None:
+        results.append(Image.open(original).convert("RGB"))
     width = len(results) * (side * scale + GAP) - GAP
     sheet = Image.new("RGB", (width, side * scale), "white")
     for i, result in enumerate(results):

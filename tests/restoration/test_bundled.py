@@ -58,12 +58,12 @@ def test_the_files_are_small_and_say_what_they_are() -> None:
         total += source.path.stat().st_size
         spec = model(entry.name).spec
         assert (spec.scale, spec.predict, spec.schedule.steps) == (4, "residual", 15)
-        parameters = sum(p.numel() for p in model(entry.name).denoiser.parameters())
-        assert 2e6 <= parameters <= 8e6
+        parameters = sum(p.numel() for p in model(entry.name).denoiser.network.parameters())
+        assert 2e6 <= parameters <= 4.1e6
     assert total <= 16 << 20
 
 
-@pytest.mark.parametrize(("name", "steps", "gigaflop"), [("tiny-x4", 1, 16), ("chain-x4", 15, 10)])
+@pytest.mark.parametrize(("name", "steps", "gigaflop"), [("tiny-x4", 1, 29), ("chain-x4", 15, 10)])
 def test_a_call_costs_little(name: str, steps: int, gigaflop: float) -> None:
     network = model(name).denoiser.network
     count = network.spec.noise_channels

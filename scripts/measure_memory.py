@@ -52,7 +52,10 @@ def taken(model: str, network: str, precision: str, tile: int, batch: int) -> in
                 codec.decode(latent)
             else:
                 lq = torch.randn(count, 3, side * inner.lq_ratio, side * inner.lq_ratio)
-                denoiser(latent, latent, lq, schedule, torch.ones(count, dtype=torch.long))
+                planes = torch.randn(count, inner.noise_channels, side, side)
+                noise = planes if inner.noise_channels else None
+                first = torch.ones(count, dtype=torch.long)
+                denoiser(latent, latent, lq, schedule, first, noise)
 
     call(inner.size_multiple, 1)  # what is allocated once
     gc.collect()

@@ -23,7 +23,7 @@ from resshift_cli.restoration.tiling import Frame
 from resshift_cli.restoration.upscaler import Upscaler
 from resshift_cli.restoration.wrapping import Ring
 
-PHOTO = Path(__file__).parents[2] / "docs" / "kitten.jpg"
+PHOTO = Path(__file__).parents[2] / "examples" / "kitten.jpg"
 Texture = NDArray[np.float32]
 
 

@@ -13,9 +13,8 @@ on beyond the first, away from the second. A mean that the first file has beside
 from __future__ import annotations
 
 import copy
-from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import torch
 import typer
@@ -47,9 +46,10 @@ def main(
         if weights.is_floating_point()
     }
     networks[0].load_state_dict(ours | average)
-    mean = checkpoint.load(spec, first)[0].mean
-    bits: Literal[16, 8] = 8 if eight_bits else 16
-    checkpoint.save_model(target, replace(spec, mean=False), networks[0], None, mean, bits=bits)
+    mean = SwinUNet(spec.denoiser) if spec.mean else None
+    if mean is not None:
+        checkpoint.load_mean(mean, first)
+    checkpoint.save_model(target, spec, networks[0], mean=mean, bits=8 if eight_bits else 16)
 
 
 def _network(path: Path) -> SwinUNet:

@@ -75,6 +75,15 @@ def test_a_result_that_had_its_time_is_told_of_and_the_page_stays(
         assert page.url.rstrip("/") == way
 
 
+def test_a_comparison_whose_pictures_can_t_be_fetched_says_so(choose: Choose, photo: Path) -> None:
+    with service() as made, listening(made) as way:
+        page = choose(way, photo)
+        page.route("**/tiles/**", lambda route: route.abort())
+        page.get_by_role("button", name="Enlarge").click()
+        told = page.frame_locator("#view").get_by_role("alert")
+        expect(told).to_contain_text("can't be loaded")
+
+
 def test_a_service_that_was_killed_and_started_anew_is_gone_on_with(
     choose: Choose, photo: Path, tmp_path: Path
 ) -> None:

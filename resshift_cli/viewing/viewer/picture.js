@@ -5,9 +5,12 @@ const MOST_TILES = 192; // that stay decoded, about 1 MB each
 
 /** Decoded tiles of all pictures, the longest unused of which are let go. */
 class Tiles {
-  /** @param address  where a server has tiles that the page does not hold itself */
-  constructor(changed, address) {
+  /** @param changed  called when a tile is decoded
+   *  @param failed  called when one can't be had, whose place then stays coarse
+   *  @param address  where a server has tiles that the page does not hold itself */
+  constructor(changed, failed, address) {
     this.changed = changed;
+    this.failed = failed;
     this.address = address;
     this.known = new Map();
     this.turn = 0;
@@ -23,7 +26,7 @@ class Tiles {
       image.decode().then(() => {
         tile.ready = true;
         this.changed();
-      });
+      }, this.failed);
     }
     this.known.delete(place); // and to the end, as the one used last
     this.known.set(place, tile);

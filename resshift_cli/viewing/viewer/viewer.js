@@ -16,7 +16,9 @@ class Viewer {
     this.canvas = canvas;
     this.context = canvas.getContext("2d", { colorSpace });
     this.frame = { width: page.width, height: page.height };
-    this.tiles = new Tiles(() => this.redraw(), page.tiles);
+    const missing = document.getElementById("missing");
+    const failed = () => (missing.hidden = false);
+    this.tiles = new Tiles(() => this.redraw(), failed, page.tiles);
     this.pictures = page.pictures.map((about, i) => new Picture(about, i, page, this.tiles));
     this.mode = "slider";
     this.pair = [0, this.pictures.length > 1 ? 1 : 0];

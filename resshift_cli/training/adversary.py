@@ -12,6 +12,9 @@ three gradients, each of which is scaled to the norm of the first, so that no we
 large a loss happens to be: that of fidelity, of the distance of features, and of the judges. The
 last one is less where the input is damaged: detail would there be made of the damage. Crops can be
 told about as much of it as each other, since judges that are sure of one hardly say what it lacks.
+
+Of a model that fills holes only what it put there is judged, within the original: what it mends has
+no detail to be invented.
 """
 
 from __future__ import annotations
@@ -57,6 +60,7 @@ class Judged:
         enlarged: the low-resolution crops at full size, about [0, 1].
         share: of the adversary's gradient that each restored crop gets, (N,).
         factor: how many times larger than the low-resolution ones they are.
+        unknown: (N, 1, H, W), 1 in holes and else 0, of models that fill them.
     """
 
     restored: Tensor
@@ -64,10 +68,17 @@ class Judged:
     enlarged: Tensor
     share: Tensor
     factor: int
+    unknown: Tensor | None = None
 
     def cut(self, top: int, left: int, margin: int) -> Judged:
-        """The same crops less so many pixels along each side, at an offset within these."""
-        pictures = (self.restored, self.sharp, self.enlarged)
+        """What is judged: the crops less so many pixels along each side, at an offset within these.
+
+        Outside of holes, where there may be any, it is the originals.
+        """
+        shown = self.restored
+        if self.unknown is not None:
+            shown = shown.where(self.unknown > 0, self.sharp)
+        pictures = (shown, self.sharp, self.enlarged)
         height, width = (side - margin for side in self.sharp.shape[2:])
         restored, sharp, enlarged = (
             x[..., top : top + height, left : left + width].contiguous(
@@ -226,7 +237,14 @@ class Adversary:
         latent, at each of the pixels within a position: nothing but noise, unless a mesh repeats
         from one to the next. The other is how unevenly texture and steps lie on these pixels: a
         picture knows nothing of the grid, so that they are as large on all of them; specks are not.
+
+        Of a model that fills holes it is `objective.absolute_loss`, in which a hole counts as much
+        as all else.
         """
+        if crops.unknown is not None:
+            return objective.absolute_loss(
+                crops.restored, crops.sharp, crops.enlarged, crops.unknown
+            ).mean()
         difference = crops.restored - crops.sharp
         error = difference.abs().mean()
         if self.spec.reduction:

@@ -303,6 +303,8 @@ def _problems(run: RunSpec) -> Iterator[str]:
         yield "the absolute objective is of pixels, and the restraint of latents"
     if train.adversary is not None:
         yield from _problems_of_judging(train, train.adversary)
+        if run.model.denoiser.lq_mask and (train.adversary.reduction or train.adversary.grid):
+            yield "adversary.reduction and adversary.grid are for models that fill no holes"
     if run.data.problem is not None:
         yield run.data.problem
 

@@ -73,6 +73,24 @@ def test_of_the_last_gradient_each_crop_gets_its_share() -> None:
     assert_close(less[1] - 1, 0.25 * (whole[1] - 1))
 
 
+def test_of_a_model_that_fills_holes_only_these_are_judged() -> None:
+    unknown = torch.zeros(2, 1, 64, 64)
+    unknown[:, :, 20:40, 24:44] = 1
+    given = replace(crops(), unknown=unknown)
+    spec = AdversarySpec(weight=2.0, learning_rate=1e-3, features=0.3, shift=4)
+    judged, judging = adversary(spec), adversary(spec)
+    gradient, terms = judged.contest(given, rng(), step=0, rate=1e-3)
+    alone = replace(given, restored=given.restored.requires_grad_())
+    (fidelity,) = torch.autograd.grad(judging.fidelity(alone), alone.restored)
+    apart = gradient - fidelity
+    assert (apart * (1 - unknown)).abs().max() == 0
+    assert (apart * unknown).norm() > 0.5 * fidelity.norm()
+    elsewhere = torch.rand_like(given.sharp)
+    spoiled = replace(given, restored=given.restored.detach().where(unknown > 0, elsewhere))
+    again, others = adversary(spec).contest(spoiled, rng(), step=0, rate=1e-3)
+    assert others["adversary"] == terms["adversary"]
+
+
 def test_a_term_of_no_weight_costs_nothing_and_adds_nothing() -> None:
     x = torch.randn(1, 3, 8, 8, requires_grad=True)
     unrelated = torch.randn(1, requires_grad=True)

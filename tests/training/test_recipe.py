@@ -153,6 +153,13 @@ def test_models_that_can_t_be_trained_are_refused(
         recipe.read(write_like(tmp_path, {"like": "realsr-x4-v2"} | changes, crop=256))
 
 
+def test_judges_of_holes_have_no_reduction_and_no_grid(tmp_path: Path) -> None:
+    table = {"like": "inpaint-imagenet"}
+    config = write_like(tmp_path, table, adversary=JUDGED | {"grid": 1.0}, crop=256, holes=0.5)
+    with pytest.raises(UsageError, match="adversary.grid are for models that fill no holes"):
+        recipe.read(config)
+
+
 def test_crops_for_validation_have_to_fit_the_network(tmp_path: Path) -> None:
     table = {"like": "realsr-x4-v2", "denoiser": {"channel_mult": [1, 1, 1, 1, 1]}}
     with pytest.raises(UsageError, match="256 pixels, which is no multiple of 512"):

@@ -117,6 +117,7 @@ class Photos:
         gray = self._chosen(0.3, count)
         noise = torch.where(gray, noise[:, :1], noise)
         std = self._uniform(mild.noise / 255, count).view(-1, 1, 1, 1)
+        std = std * self._chosen(mild.noisy, count)
         small = (small + std * noise).clamp(0, 1)
         low, high = mild.jpeg
         quality = torch.from_numpy(self.rng.integers(low, high + 1, count)).to(self.device)

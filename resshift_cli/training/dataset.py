@@ -228,7 +228,7 @@ def validation_pairs(
             kind: Degradation = spec.degrade
             if isinstance(kind, MildSpec):
                 spoiled = damaged or (scale == 1 and not holes)
-                kind = replace(kind, share=1.0) if spoiled else BicubicSpec()
+                kind = replace(kind, share=1.0, noisy=1.0) if spoiled else BicubicSpec()
             blurry = degradation.degrade(sharp, scale, kind, np.random.default_rng(index))
         if spec.holes is not None:
             rng = np.random.default_rng([index, 1])

@@ -38,12 +38,15 @@ class MildSpec:
         blur: largest Gaussian standard deviation, in high-resolution pixels.
         noise: largest noise standard deviation, in 8-bit levels of the low-resolution image.
         jpeg: lowest and highest JPEG quality.
+        noisy: fraction of the degraded ones that get noise, 0..1; photos without any are as common
+            as those with, and what is to be left alone has to be seen.
     """
 
     share: float
     blur: float
     noise: float
     jpeg: tuple[int, int]
+    noisy: float = 1.0
     kind: Literal["mild"] = "mild"
 
     @property
@@ -53,6 +56,8 @@ class MildSpec:
             return "degrade.jpeg must be two rising qualities within 1..100"
         if min(self.blur, self.noise) < 0:
             return "degrade.blur and degrade.noise can't be negative"
+        if not 0 <= self.noisy <= 1:
+            return "degrade.noisy must be within 0..1"
         return None
 
 
@@ -97,6 +102,8 @@ def _degrade_mildly(image: Tensor, scale: int, spec: MildSpec, rng: np.random.Ge
         return shrink(image, scale)
     small = shrink(_blur(image, rng.uniform(0.0, spec.blur)), scale)
     std = rng.uniform(0.0, spec.noise) / 255
+    if spec.noisy < 1 and rng.random() >= spec.noisy:
+        std = 0.0
     noise = rng.standard_normal(small.shape, dtype=np.float32)
     if rng.random() < 0.3:  # luminance noise, as in a gray scan
         noise = np.broadcast_to(noise[:, :1], small.shape)

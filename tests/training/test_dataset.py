@@ -203,6 +203,13 @@ def test_pairs_are_validated_on_their_partners() -> None:
     assert_close(blurry, torch.nn.functional.avg_pool2d(sharp, 4), rtol=0.0, atol=2 / 255)
 
 
+def test_at_the_photo_s_own_size_all_are_damaged_however_few_are_in_training() -> None:
+    photos = Pictures([made_up_photo(0, 256)] * 8)
+    mild = MildSpec(share=0.1, blur=0.0, noise=8.0, jpeg=(50, 95), noisy=0.0)
+    pairs = dataset.validation_pairs(photos, replace(SPEC, scale=1, degrade=mild))
+    assert all(not torch.equal(sharp, blurry) for sharp, blurry in pairs)
+
+
 # Workers
 
 

@@ -79,6 +79,16 @@ def test_noise_is_as_strong_as_the_spec_says_at_most() -> None:
     assert 6.0 < max(stds) < 8.8
 
 
+def test_only_a_share_is_noisy_if_so_told() -> None:
+    gray = torch.full((1, 3, 64, 64), 128 / 255)
+    spec = MildSpec(share=1.0, blur=0.0, noise=8.0, jpeg=(100, 100), noisy=0.5)
+    stds = [
+        degradation.degrade(gray, 4, spec, np.random.default_rng(seed)).std().item() * 255
+        for seed in range(100)
+    ]
+    assert 30 < sum(std == 0 for std in stds) < 70
+
+
 def test_blur_keeps_the_mean_and_takes_the_detail() -> None:
     blurred = degradation._blur(detailed(), 2.0)
     assert_close(blurred.mean(), detailed().mean(), rtol=0.0, atol=2e-3)
@@ -111,6 +121,7 @@ def test_the_realistic_kind_is_the_two_stage_pipeline() -> None:
         ({"jpeg": (0, 50)}, "two rising qualities"),
         ({"noise": -1.0}, "can't be negative"),
         ({"blur": -0.1}, "can't be negative"),
+        ({"noisy": 1.5}, "within 0..1"),
     ],
 )
 def test_what_is_wrong_with_a_mild_degradation_is_said(

@@ -16,7 +16,7 @@ from resshift_cli.diffusion.specs import ModelSpec
 from resshift_cli.diffusion.tables import from_table, written_by_the_user
 from resshift_cli.errors import InputMissingError, UsageError, printable
 from resshift_cli.training.dataset import VALIDATION_CROP, DataSpec, Partners
-from resshift_cli.weights import registry
+from resshift_cli.weights import registry, store
 
 Objective = Literal["plain", "weighted", "balanced", "absolute"]
 OptimiserName = Literal["adamw", "muon", "muon32"]
@@ -279,13 +279,18 @@ def _inherited(table: dict[str, Any], path: Path) -> dict[str, Any]:
     name = table.pop("like", None)
     if name is None:
         return table
-    spec = registry.find(name).spec if isinstance(name, str) else None
+    entry = registry.find(name) if isinstance(name, str) else None
+    spec = None if entry is None else entry.spec
+    if entry is not None and spec is None and (files := store.located(entry)):
+        spec = store.spec_of(entry, files.weights)
     if spec is None:
         raise UsageError(
-            f"{printable(path)}.model is like {name!r}, whose table is not in the registry.",
-            hint="`like` names a model whose network weights.toml describes.",
+            f"{printable(path)}.model is like {name!r}, whose table is not known here.",
+            hint="`like` names a model that weights.toml describes, or whose file is here.",
         )
-    return registry.merged(json.loads(specs.to_json(spec)), table)
+    inherited = json.loads(specs.to_json(spec))
+    inherited.pop("mean", None)  # which is of a file, not of what is trained
+    return registry.merged(inherited, table)
 
 
 def _problems(run: RunSpec) -> Iterator[str]:

@@ -13,7 +13,7 @@ from resshift_cli.errors import InputMissingError, UnknownModelError, UsageError
 from resshift_cli.training import photos, recipe
 from resshift_cli.training.recipe import AdversarySpec
 from resshift_cli.training.trainer import Trainer
-from resshift_cli.weights import checkpoint, registry
+from resshift_cli.weights import checkpoint, registry, store
 
 HALVES = ("mean", "samples")
 JUDGED = {"weight": 2.0, "learning_rate": 1e-4}
@@ -221,10 +221,18 @@ def test_a_model_like_none_that_exists_is_refused(tmp_path: Path) -> None:
         recipe.read(write_like(tmp_path, {"like": "realsr-x5"}))
 
 
-@pytest.mark.parametrize("name", ["tiny-x4", 4])
-def test_a_model_like_one_without_a_table_is_refused(tmp_path: Path, name: object) -> None:
-    with pytest.raises(UsageError, match=f"is like {name!r}, whose table is not in the registry"):
-        recipe.read(write_like(tmp_path, {"like": name}))
+def test_a_model_can_be_like_one_whose_table_its_file_has(tmp_path: Path) -> None:
+    run = recipe.read(write_like(tmp_path, {"like": "tiny-x4", "detail": 0.5}))
+    assert (run.model.detail, run.model.mean, run.model.denoiser.noise_channels) == (0.5, False, 16)
+
+
+def test_a_model_like_one_without_a_table_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store, "located", lambda entry: None)
+    for name in ("tiny-x4", 4):
+        with pytest.raises(UsageError, match=f"is like {name!r}, whose table is not known here"):
+            recipe.read(write_like(tmp_path, {"like": name}))
 
 
 # The recipes of the repository

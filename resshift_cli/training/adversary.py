@@ -238,8 +238,7 @@ class Adversary:
         from one to the next. The other is how unevenly texture and steps lie on these pixels: a
         picture knows nothing of the grid, so that they are as large on all of them; specks are not.
 
-        Of a model that fills holes it is `objective.absolute_loss`, in which a hole counts as much
-        as all else.
+        Of a model that fills holes it is `objective.absolute_loss`, of holes where there are any.
         """
         if crops.unknown is not None:
             return objective.absolute_loss(

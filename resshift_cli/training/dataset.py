@@ -23,12 +23,14 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from resshift_cli.errors import ResShiftError
+from resshift_cli.restoration.resize import shrink
 from resshift_cli.training import crops, damage, degradation, photos
 from resshift_cli.training.degradation import BicubicSpec, Degradation, MildSpec
 from resshift_cli.training.photos import Photo, Pictures
 
 VALIDATION_CROP = 256  # high-resolution pixels from the middle of each held-out photo
 MARGIN = 8  # low-resolution pixels by which a degraded patch is larger than its crop
+UNSPOILED = 0.5  # of crops with holes, which are otherwise as good as they were
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +174,10 @@ def _masked(pictures: Pictures, spec: DataSpec, rng: np.random.Generator) -> tup
     """A crop and its partner, with damage drawn over where that is asked for."""
     sharp, blurry = _pair(pictures, spec, rng)
     if spec.holes is not None:
-        blurry = damage.over(blurry, spec.holes, rng, prefill=spec.prefill)
+        holed = rng.random() < spec.holes
+        if holed and rng.random() < UNSPOILED:
+            blurry = shrink(sharp, spec.scale)
+        blurry = damage.over(blurry, float(holed), rng, prefill=spec.prefill)
     return sharp, blurry
 
 

@@ -96,8 +96,8 @@ def absolute_loss(
 
     It leads to the median of what may be, not the mean. Half of it is of the three channels, half
     of the luma, in which people see detail. As with the balanced objective each crop counts in
-    proportion to what is to be mended of it. That of a hole, which is small, is added to that of
-    all else.
+    proportion to what is to be mended of it. Of a crop with a hole that is the hole alone: what is
+    known is put back as it was.
 
     Args:
         restored: (N, 3, H, W) in about [0, 1].
@@ -110,12 +110,9 @@ def absolute_loss(
     own = (enlarged - sharp).abs().mean(1, keepdim=True)
     if unknown is None:
         return error.mean((1, 2, 3)) / (own.mean((1, 2, 3)) + _LEAST_ERROR)
-    parts = []
-    for part in (1 - unknown, unknown):
-        area = part.sum((1, 2, 3)).clamp(min=1)
-        ours, theirs = ((x * part).sum((1, 2, 3)) / area for x in (error, own))
-        parts.append(ours / (theirs + _LEAST_ERROR))
-    return parts[0] + parts[1]
+    counted = unknown.where(unknown.amax((1, 2, 3), keepdim=True) > 0, 1.0)
+    ours, theirs = ((x * counted).sum((1, 2, 3)) / counted.sum((1, 2, 3)) for x in (error, own))
+    return ours / (theirs + _LEAST_ERROR)
 
 
 def detail_share(sharp: Tensor, blurry: Tensor, restraint: float) -> Tensor:

@@ -12,7 +12,7 @@ import torch
 from command_line import Run, make_photo
 from PIL import Image, ImageDraw
 from tiny_model import tiny_fills
-from tiny_run import CPU, RUN, batch, held_out, loss_of, write_config
+from tiny_run import CPU, MILD, RUN, batch, held_out, loss_of, write_config
 from torch.testing import assert_close
 
 from resshift_cli.errors import UsageError
@@ -82,6 +82,15 @@ def test_crops_are_the_same_with_damage_and_without() -> None:
     assert dataset.make_batch(photos, clean, 0, 0)[1].shape[1] == 3
     assert sharp.shape == (2, 3, 64, 64) and blurry.shape == (2, 4, 64, 64)
     assert held_out(np.zeros((256, 256, 3), np.uint8))[0][1].shape[1] == 3
+
+
+def test_half_of_the_crops_with_holes_are_otherwise_as_good_as_they_were() -> None:
+    degrade = replace(MILD, share=1.0)
+    sharp, blurry = batch(
+        replace(HOLED, train=replace(HOLED.train, holes=1.0, batch=16, degrade=degrade))
+    )
+    clean = ((sharp - blurry[:, :3]) * (1 - blurry[:, 3:])).abs().amax((1, 2, 3)) == 0
+    assert 3 <= int(clean.sum()) <= 13
 
 
 def test_what_is_held_out_is_measured_without_holes_and_with_them() -> None:

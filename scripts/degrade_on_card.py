@@ -116,8 +116,8 @@ class Photos:
         noise = torch.randn(small.shape, generator=self.generator, device=self.device)
         gray = self._chosen(0.3, count)
         noise = torch.where(gray, noise[:, :1], noise)
-        std = self._uniform(mild.noise / 255, count).view(-1, 1, 1, 1)
-        std = std * self._chosen(mild.noisy, count)
+        std = mild.faintest + self._uniform(mild.noise - mild.faintest, count)
+        std = std.view(-1, 1, 1, 1) / 255 * self._chosen(mild.noisy, count)
         small = (small + std * noise).clamp(0, 1)
         low, high = mild.jpeg
         quality = torch.from_numpy(self.rng.integers(low, high + 1, count)).to(self.device)

@@ -40,6 +40,7 @@ class MildSpec:
         jpeg: lowest and highest JPEG quality.
         noisy: fraction of the degraded ones that get noise, 0..1; photos without any are as common
             as those with, and what is to be left alone has to be seen.
+        faintest: least noise standard deviation; below it, good photos have noise of their own.
     """
 
     share: float
@@ -47,6 +48,7 @@ class MildSpec:
     noise: float
     jpeg: tuple[int, int]
     noisy: float = 1.0
+    faintest: float = 0.0
     kind: Literal["mild"] = "mild"
 
     @property
@@ -58,6 +60,8 @@ class MildSpec:
             return "degrade.blur and degrade.noise can't be negative"
         if not 0 <= self.noisy <= 1:
             return "degrade.noisy must be within 0..1"
+        if not 0 <= self.faintest <= self.noise:
+            return "degrade.faintest must be within 0 and degrade.noise"
         return None
 
 
@@ -101,7 +105,7 @@ def _degrade_mildly(image: Tensor, scale: int, spec: MildSpec, rng: np.random.Ge
     if rng.random() >= spec.share:
         return shrink(image, scale)
     small = shrink(_blur(image, rng.uniform(0.0, spec.blur)), scale)
-    std = rng.uniform(0.0, spec.noise) / 255
+    std = rng.uniform(spec.faintest, spec.noise) / 255
     if spec.noisy < 1 and rng.random() >= spec.noisy:
         std = 0.0
     noise = rng.standard_normal(small.shape, dtype=np.float32)

@@ -79,7 +79,7 @@ def test_noise_is_as_strong_as_the_spec_says_at_most() -> None:
     assert 6.0 < max(stds) < 8.8
 
 
-def test_only_a_share_is_noisy_if_so_told() -> None:
+def test_a_share_may_have_no_noise_and_the_rest_more_than_the_faintest() -> None:
     gray = torch.full((1, 3, 64, 64), 128 / 255)
     spec = MildSpec(share=1.0, blur=0.0, noise=8.0, jpeg=(100, 100), noisy=0.5)
     stds = [
@@ -87,6 +87,13 @@ def test_only_a_share_is_noisy_if_so_told() -> None:
         for seed in range(100)
     ]
     assert 30 < sum(std == 0 for std in stds) < 70
+    faint = [
+        degradation.degrade(
+            gray, 4, replace(spec, noisy=1.0, faintest=6.0), np.random.default_rng(seed)
+        ).std()
+        for seed in range(30)
+    ]
+    assert min(faint) * 255 > 4.0 and max(faint) * 255 < 8.8
 
 
 def test_blur_keeps_the_mean_and_takes_the_detail() -> None:
@@ -122,6 +129,7 @@ def test_the_realistic_kind_is_the_two_stage_pipeline() -> None:
         ({"noise": -1.0}, "can't be negative"),
         ({"blur": -0.1}, "can't be negative"),
         ({"noisy": 1.5}, "within 0..1"),
+        ({"faintest": 9.0}, "within 0 and degrade.noise"),
     ],
 )
 def test_what_is_wrong_with_a_mild_degradation_is_said(

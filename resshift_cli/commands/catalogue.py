@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 from resshift_cli.commands import choice, console, ready
-from resshift_cli.commands.values import WORKS, Work
+from resshift_cli.commands.values import WORKS
 from resshift_cli.errors import UsageError
 
 if TYPE_CHECKING:
@@ -57,15 +57,16 @@ def row(entry: ModelEntry, machine: Machine | None) -> tuple[str | console.Cell,
     )
 
 
-def work_of(entry: ModelEntry) -> Work:
-    """What a model does."""
-    return next(work for work in WORKS if entry.task in work.tasks)
+def works_of(entry: ModelEntry) -> dict[str, bool]:
+    """The commands that run a model, and whether they do so unless told otherwise."""
+    works = (work for work in WORKS if entry.task in work.tasks)
+    return {work.command: choice.usual(work) == entry.name for work in works}
 
 
 def _purpose(entry: ModelEntry) -> str:
-    """The command that runs a model, and whether it does so unless told otherwise."""
-    work = work_of(entry)
-    return f"{work.command}, default" if choice.usual(work) == entry.name else work.command
+    """What `works_of` says, in a cell of the list."""
+    works = works_of(entry).items()
+    return "; ".join(f"{command}, default" if usual else command for command, usual in works)
 
 
 def _bytes(entry: ModelEntry) -> int:
@@ -86,13 +87,14 @@ def _whereabouts(entry: ModelEntry) -> str:
 
 def facts(entry: ModelEntry) -> dict[str, Any]:
     """What --json says of a model."""
-    spec, work = ready.known_spec(entry), work_of(entry)
+    spec, works = ready.known_spec(entry), works_of(entry)
     return {
         "name": entry.name,
         "description": entry.description,
         "task": entry.task,
-        "for": work.command,
-        "default": choice.usual(work) == entry.name,
+        "for": list(works)[-1],
+        "run_by": list(works),
+        "default": any(works.values()),
         "scale": None if spec is None else spec.scale,
         "steps": None if spec is None else spec.steps,
         "commercial": entry.commercial,

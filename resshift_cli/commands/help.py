@@ -31,8 +31,9 @@ EXAMPLES = {
         "resshift inpaint cut.png --mask alpha -o whole.png",
     ),
     "restore": (
-        "resshift restore shaken.jpg",
-        "resshift restore *.jpg -o sharp/ --strength 0.7 --skip-existing",
+        "resshift restore noisy.jpg",
+        "resshift restore *.jpg -o clean/ --strength 0.7 --skip-existing",
+        "resshift restore shaken.jpg --model deblur",
     ),
     "face": (
         "resshift face group.jpg",

@@ -97,8 +97,10 @@ def inpaint(
     so that a small one takes as long in a large photo as in a small one. An animation is filled
     frame by frame.
 
-    Holes much larger than 200 pixels are beyond what models have learned from: they are filled
-    with something, and seldom with what anybody would expect.
+    The bundled `tiny-x1` fills scratches, dust and letters; in holes larger than 64 pixels it makes
+    soft colour and nothing else: they are work for `inpaint-imagenet`, or in faces `inpaint-face`.
+    Holes much larger than 200 pixels are beyond what these have learned from: they are filled with
+    something, and seldom with what anybody would expect.
     """
     from resshift_cli.restoration.crafts import Inpaint
 

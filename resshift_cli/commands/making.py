@@ -163,6 +163,7 @@ class _Work:
             entry = choice.settle(entry, model, job)
             report.model = entry.name
             made = self._ready(entry)
+            _check_seeds(made.model, every)
             if self.craft.foreseen and not quiet:
                 choice.announce(entry, made.model.spec, made.settings, job)
             Run(entry, made, loader, self.telling).do_each(found.todo)
@@ -174,6 +175,14 @@ class _Work:
         model = ready.load_as(self.craft, entry, asked.machine, offline=offline, quiet=quiet)
         options = asked.computation.arguments()
         return Ready(model, self.craft.settings(model.spec, model.name, options), self.craft)
+
+
+def _check_seeds(model: Model, every: Sequence[Wanted]) -> None:
+    if len(every) > 1 and not model.spec.draws:
+        raise UsageError(
+            f"{model.name} draws nothing at random: all {len(every)} results would be the same.",
+            hint="Leave --seeds out, or name another --model.",
+        )
 
 
 @dataclass

@@ -17,6 +17,7 @@ from resshift_cli.errors import OutputError, ResShiftError, UsageError
 DEFAULT_MODEL = "realsr-x4-v2"
 DEFAULT_VARIABLE = "RESSHIFT_MODEL"
 BUNDLED_MODEL = "tiny-x4"
+BUNDLED_MENDER = "tiny-x1"  # and filler of thin holes
 MAX_PIXELS = 100_000_000
 DEVICES = ("auto", "cpu", "cuda", "mps", "xpu")
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
@@ -59,7 +60,7 @@ class Work:
 
 UPSCALE = Work("upscale", DEFAULT_MODEL)
 INPAINT = Work("inpaint", "inpaint-imagenet")
-RESTORE = Work("restore", "deblur")
+RESTORE = Work("restore", BUNDLED_MENDER)
 FACE = Work("face", "face")
 WORKS = (UPSCALE, INPAINT, RESTORE, FACE)
 

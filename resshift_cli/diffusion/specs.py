@@ -294,6 +294,11 @@ class ModelSpec:
         return self.schedule.steps if self.max_steps is None else self.max_steps
 
     @property
+    def draws(self) -> bool:
+        """Whether its results have anything random in them, so that seeds differ."""
+        return self.steps > 1 or not self.blind_start or self.denoiser.noise_channels > 0
+
+    @property
     def lq_pixels(self) -> int:
         """Low-quality pixels per latent position, along each side."""
         return self.autoencoder.factor // self.scale

@@ -55,10 +55,13 @@ class Models:
     _loading: threading.Lock = field(default_factory=threading.Lock, init=False)
 
     def all(self, task: str = "upscale") -> dict[str, ModelEntry]:
-        """Those for a task, the default one first."""
+        """Those for a task, the default one first: the first that is here, but for enlarging."""
         known = map(asking.TASKS[task].needed, registry.models(self.registry).values())
         fitting = {entry.name: entry for entry in known if entry.task in registry.RUN_BY[task]}
-        return {self.default.name: self.default} | fitting if task == "upscale" else fitting
+        if task == "upscale":
+            return {self.default.name: self.default} | fitting
+        here_first = sorted(fitting.values(), key=lambda entry: not self.is_here(entry))
+        return {entry.name: entry for entry in here_first}
 
     def find(self, name: str | None, task: str = "upscale") -> ModelEntry:
         """A model by name, or the default one for a task.

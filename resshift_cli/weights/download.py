@@ -63,10 +63,10 @@ class _Order:
 
     @property
     def way_out(self) -> str:
-        bundled = registry.bundled(self.task)
-        instead = (
-            f", or take a model that is bundled (--model {bundled[0].name})" if bundled else ""
-        )
+        instead = ""
+        for entry in registry.bundled(self.task)[:1]:
+            other = "" if entry.task == self.task else f": {entry.description}"
+            instead = f", or take a model that is bundled (--model {entry.name}{other})"
         return f"Run `resshift models pull {self.model}` when there is a network{instead}."
 
 

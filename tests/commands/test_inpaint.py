@@ -212,17 +212,25 @@ def test_a_file_that_takes_no_mask_is_refused(
     assert ran.code == 2 and "takes no mask, and can't fill holes" in ran.err
 
 
-def test_without_the_published_model_it_is_said_which_is_needed_and_nothing_stands_in(
-    inpaint: Run, resshift: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("options", [(), ("--offline",)])
+def test_without_the_published_model_the_bundled_one_fills_and_says_so(
+    inpaint: Run, resshift: Run, monkeypatch: pytest.MonkeyPatch, options: tuple[str, ...]
 ) -> None:
-    """The default model of `upscale` is no model for this, and is not taken for one."""
     monkeypatch.setattr(store, "reachable", lambda entry, within: False)
+    ran = resshift("inpaint", "photo.png", "--mask", "mask.png", "--json", *options)
+    assert (ran.code, json.loads(ran.out)["model"]) == (0, "tiny-x1")
+    (line,) = [line for line in ran.err.splitlines() if "using tiny-x1" in line]
+    for fact in ("inpaint-imagenet, the default", "no commercial use", "models pull inpaint-im"):
+        assert fact in line
+
+
+def test_several_results_that_would_be_the_same_are_refused(
+    inpaint: Run, resshift: Run, tmp_path: Path
+) -> None:
     before = files(tmp_path)
-    for options in ((), ("--offline",)):
-        ran = resshift("inpaint", "photo.png", "--mask", "mask.png", *options)
-        assert ran.code == 7
-        for fact in ("inpaint-imagenet (700 MB", "S-Lab-1.0, no commercial use", "models pull inp"):
-            assert fact in ran.err
+    asked = ("--mask", "mask.png", "--model", "tiny-x1", "--seeds", 4)
+    ran = resshift("inpaint", "photo.png", *asked)
+    assert ran.code == 2 and "all 4 results would be the same" in ran.err
     assert files(tmp_path) == before
 
 
@@ -232,10 +240,10 @@ def test_a_model_that_was_named_and_is_not_here_is_not_talked_over(
     options = ("--mask", "mask.png", "--model", "inpaint-face", "--offline")
     ran = resshift("inpaint", "photo.png", *options)
     assert ran.code == 7 and "`resshift models pull inpaint-face` when there is" in ran.err
-    assert "bundled" not in ran.err
+    assert "using tiny-x1" not in ran.err
 
 
 def test_the_shell_completes_the_models_that_fill_holes() -> None:
-    assert values.INPAINT.models("") == ["inpaint-imagenet", "inpaint-face"]
+    assert values.INPAINT.models("") == ["inpaint-imagenet", "inpaint-face", "tiny-x1"]
     assert "tiny-x4" in values.UPSCALE.models("t")
     assert not values.UPSCALE.models("inp")

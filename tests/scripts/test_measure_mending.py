@@ -69,10 +69,14 @@ def test_letters_are_drawn_as_thick_as_is_said(script: ModuleType) -> None:
 
 @needs_all
 def test_every_way_fills_the_same_holes_and_originals_are_as_real_as_can_be(
-    script: ModuleType, photos: list[np.ndarray], monkeypatch: pytest.MonkeyPatch
+    script: ModuleType, photos: list[np.ndarray], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     inpainter = Inpainter(SPEC, *tiny_networks(SPEC), name="x", device="cpu", precision="fp32")
-    filled = script.fill_all(photos, inpainter, 0)
+    filled = script.fill_all(photos, inpainter, 0, tmp_path / "kept")
+    for number, photo in enumerate(photos):
+        with Image.open(tmp_path / "kept" / f"{number:02}.png") as strip:
+            assert strip.size == (4 * 128, 128)
+            assert (np.asarray(strip)[:, -128:] == photo).all()
     assert list(filled)[0] == "model" and len(filled) == 5
     assert all(10 < psnr < 100 for found in filled.values() for psnr in found.psnr)
     assert all(math.isfinite(found.realism) for found in filled.values())

@@ -228,23 +228,16 @@ ModelOption = Annotated[
 ]
 
 
-def _model(work: values.Work, instead: str = "") -> Any:
+def _model(work: values.Work) -> Any:
     return typer.Option(
         metavar="NAME",
         autocompletion=work.models,
         help=f"One of `resshift models list --task {work.command}`, fetched when it is first used; "
-        f"by default {work.default}{instead}. With --weights: the model whose networks the file "
-        "fits.",
+        f"by default {work.taken}. With --weights: the model whose networks the file fits.",
     )
 
 
-FillingModelOption = Annotated[
-    str | None,
-    _model(
-        values.INPAINT,
-        f"; where that is neither here nor to be had, the bundled {values.BUNDLED_MENDER}",
-    ),
-]
+FillingModelOption = Annotated[str | None, _model(values.INPAINT)]
 RestoringModelOption = Annotated[str | None, _model(values.RESTORE)]
 FaceModelOption = Annotated[str | None, _model(values.FACE)]
 ModelsOption = Annotated[

@@ -41,10 +41,12 @@ class Work:
     Attributes:
         command: what does it.
         default: the model that does it where none is named.
+        stand_in: the bundled one that does where the default is not to be had, if another.
     """
 
     command: str
     default: str
+    stand_in: str = ""
 
     @property
     def tasks(self) -> tuple[str, ...]:
@@ -53,13 +55,19 @@ class Work:
 
         return registry.RUN_BY[self.command]
 
+    @property
+    def taken(self) -> str:
+        """What does it where no model is named, in words."""
+        instead = f", or the bundled {self.stand_in} where that is not to be had"
+        return self.default + (instead if self.stand_in else "")
+
     def models(self, incomplete: str) -> list[str]:
         """Names of its models that begin so, for the shell."""
         return _names(incomplete, self.tasks)
 
 
-UPSCALE = Work("upscale", DEFAULT_MODEL)
-INPAINT = Work("inpaint", "inpaint-imagenet")
+UPSCALE = Work("upscale", DEFAULT_MODEL, BUNDLED_MODEL)
+INPAINT = Work("inpaint", "inpaint-imagenet", BUNDLED_MENDER)
 RESTORE = Work("restore", BUNDLED_MENDER)
 FACE = Work("face", "face")
 WORKS = (UPSCALE, INPAINT, RESTORE, FACE)

@@ -65,6 +65,11 @@ def parted(noise: Tensor, model: ModelSpec) -> tuple[Tensor, Tensor | None]:
     return noise[:, :channels], noise[:, channels:]
 
 
+def unknown(blurry: Tensor, model: ModelSpec) -> Tensor | None:
+    """Where low-resolution crops have holes, (N, 1, H, W), if a model is told of any."""
+    return blurry[:, 3:] if model.denoiser.lq_mask else None
+
+
 class Trainer:
     """The state of a run: weights, their average, optimiser, judges if any, and step number.
 
@@ -170,9 +175,8 @@ class Trainer:
         predicted = self._predicted(x0, y0, blurry, t, noise)
         if self.run.train.objective == "absolute":
             enlarged = self.enlarged(blurry) / 2 + 0.5
-            loss = objective.absolute_loss(
-                self._pixels(predicted), sharp, enlarged, self._unknown(blurry)
-            )
+            holes = unknown(blurry, self.run.model)
+            loss = objective.absolute_loss(self._pixels(predicted), sharp, enlarged, holes)
         else:
             loss = objective.denoising_loss(
                 predicted, x0, y0, self.denoiser, self.schedule, t, self.run.train.objective
@@ -207,10 +211,6 @@ class Trainer:
         """What it decodes to, with its gradient, in about [0, 1]."""
         return objective.decode(self.autoencoder, latent.float()) / 2 + 0.5
 
-    def _unknown(self, blurry: Tensor) -> Tensor | None:
-        """Where crops have holes, (N, 1, H, W), if the model is told of any."""
-        return blurry[:, 3:] if self.run.model.denoiser.lq_mask else None
-
     def _contested(
         self, adversary: Adversary, sharp: Tensor, blurry: Tensor, t: Tensor, noise: Tensor
     ) -> Tensor:
@@ -224,9 +224,8 @@ class Trainer:
         restored = self._pixels(predicted)
         share = adversary.share(sharp, blurry)
         enlarged = self.enlarged(blurry) / 2 + 0.5
-        crops = Judged(
-            restored, sharp, enlarged, share, self.run.model.scale, self._unknown(blurry)
-        )
+        holes, scale = unknown(blurry, self.run.model), self.run.model.scale
+        crops = Judged(restored, sharp, enlarged, share, scale, holes)
         rng = np.random.default_rng([self.seed, self.step, 2])
         rate = self.run.train.judges_rate(self.step)
         gradient, self.terms = adversary.contest(crops, rng, step=self.step, rate=rate)

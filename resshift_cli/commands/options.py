@@ -221,9 +221,8 @@ ModelOption = Annotated[
         metavar="NAME",
         autocompletion=values.UPSCALE.models,
         help=f"One of `resshift models list`, fetched when it is first used. By default "
-        f"${values.DEFAULT_VARIABLE} or {values.DEFAULT_MODEL}; where that is neither here nor "
-        f"to be had, the bundled {values.BUNDLED_MODEL}. With --weights: the model whose networks "
-        "the file fits.",
+        f"${values.DEFAULT_VARIABLE} or {values.UPSCALE.taken}. With --weights: the model whose "
+        "networks the file fits.",
     ),
 ]
 

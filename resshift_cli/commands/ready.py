@@ -40,13 +40,9 @@ def fetch(entry: ModelEntry, *, offline: bool, quiet: bool) -> Files:
 
 def known_spec(entry: ModelEntry) -> ModelSpec | None:
     """How a model is run, if that can be known without fetching it."""
-    from resshift_cli.diffusion import specs
     from resshift_cli.weights import store
 
-    if entry.spec is not None:
-        return entry.spec
-    files = store.located(entry)
-    return None if files is None else specs.read_spec(files.weights)
+    return store.known_spec(entry)
 
 
 def import_torch() -> None:

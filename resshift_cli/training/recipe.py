@@ -279,10 +279,7 @@ def _inherited(table: dict[str, Any], path: Path) -> dict[str, Any]:
     name = table.pop("like", None)
     if name is None:
         return table
-    entry = registry.find(name) if isinstance(name, str) else None
-    spec = None if entry is None else entry.spec
-    if entry is not None and spec is None and (files := store.located(entry)):
-        spec = store.spec_of(entry, files.weights)
+    spec = store.known_spec(registry.find(name)) if isinstance(name, str) else None
     if spec is None:
         raise UsageError(
             f"{printable(path)}.model is like {name!r}, whose table is not known here.",

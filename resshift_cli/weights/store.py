@@ -95,6 +95,14 @@ def spec_of(entry: ModelEntry, weights: Path) -> ModelSpec:
     return specs.with_header(spec, specs.read_metadata(weights), str(weights))
 
 
+def known_spec(entry: ModelEntry) -> ModelSpec | None:
+    """How a model is run, by the registry or a file that is here; None if neither says it."""
+    if entry.spec is not None:
+        return entry.spec
+    files = located(entry)
+    return None if files is None else specs.read_spec(files.weights)
+
+
 def own(path: Path, like: ModelEntry | None, known: Iterable[ModelEntry]) -> ModelEntry:
     """A model made of a weight file of the user's own.
 

@@ -53,7 +53,7 @@ class Photos:
 
     Args:
         pictures: see `load`; what is too small for a crop is left out.
-        spec: what batches are made of; degraded mildly.
+        spec: what batches are made of; degraded mildly, without grain of their own.
         device: where all of it happens.
         seed: of everything random.
     """
@@ -62,7 +62,7 @@ class Photos:
         self, pictures: Sequence[Tensor], spec: DataSpec, device: torch.device, seed: int = 0
     ) -> None:
         self.spec, self.device = spec, device
-        assert isinstance(spec.degrade, MildSpec)
+        assert isinstance(spec.degrade, MildSpec) and not spec.grain
         self.mild = spec.degrade
         self.rng = np.random.default_rng(seed)
         self.generator = torch.Generator(device).manual_seed(seed)

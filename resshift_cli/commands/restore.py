@@ -36,9 +36,10 @@ def restore(
     """Mend photos at their own size: what damaged them is taken away, as far as the model knows it.
 
     The bundled `tiny-x1` takes away noise and JPEG artefacts, and hardly changes a photo that has
-    none; faint grain may be taken for noise. The published model `deblur` has learned blur by
-    motion, of the camera or of what it saw. Alpha stays as it is. To mend and enlarge at once is
-    what `resshift upscale` does, whose models have learned noise, blur and JPEG artefacts.
+    none; grain of film that is plain to see is noise to it, too. The published model `deblur` has
+    learned blur by motion, of the camera or of what it saw. Alpha stays as it is. To mend and
+    enlarge at once is what `resshift upscale` does, whose models have learned noise, blur and JPEG
+    artefacts.
     """
     from resshift_cli.restoration.crafts import Restore
 

@@ -62,6 +62,8 @@ class DataSpec:
             large squares that are reduced, see `crops.largest`.
         reduce: half of the crops of details are up to so many times as large, and reduced.
         flat: share of crops that are made up, see `crops.flat`.
+        grain: largest noise, in 8-bit levels, that crops are given before anything is made of
+            them, so that it belongs to what is to be learned; see `degradation.grainy`.
         holes: share of crops with damage drawn over their partners, which then have a fourth plane
             that tells where, see `damage.over`; None where they have none.
         prefill: see `ModelSpec`.
@@ -75,6 +77,7 @@ class DataSpec:
     cut: Literal["detail", "largest"] = "detail"
     reduce: float = 1.0
     flat: float = 0.0
+    grain: float = 0.0
     holes: float | None = None
     prefill: bool = False
 
@@ -91,6 +94,10 @@ class DataSpec:
             return "flat must be at least 0 and below 1"
         if self.flat and isinstance(self.degrade, PairedSpec):
             return "flat crops have no partners among pairs"
+        if self.grain < 0:
+            return "grain can't be negative"
+        if self.grain and isinstance(self.degrade, PairedSpec):
+            return "grain would be missing from the partners of pairs"
         if self.holes is not None and not 0 <= self.holes <= 1:
             return "holes must be within 0..1"
         return self.degrade.problem
@@ -200,6 +207,8 @@ def _pair(pictures: Pictures, spec: DataSpec, rng: np.random.Generator) -> tuple
     else:
         patch = crops.detailed(photo, spec.patch, spec.crop_tries, rng, spec.reduce)
     hq = to_tensor(patch)
+    if spec.grain:
+        hq = degradation.grainy(hq, spec.grain, rng)
     lq = degradation.degrade(hq, scale, spec.degrade, rng)
     y, x = rng.integers(MARGIN + 1, size=2)
     side = spec.crop // scale

@@ -89,6 +89,30 @@ def degrade(image: Tensor, scale: int, spec: Degradation, rng: np.random.Generat
         return _degrade_mildly(image, scale, spec, rng)
 
 
+def grainy(image: Tensor, most: float, rng: np.random.Generator) -> Tensor:
+    """Half of all pictures with faint noise of their own, as good photos have it.
+
+    Some of it is gray, and neighbours are alike to some degree, as a camera leaves them.
+
+    Args:
+        image: (1, 3, H, W) in [0, 1].
+        most: largest standard deviation of the noise, in 8-bit levels.
+        rng: source of every random choice.
+
+    Returns:
+        Likewise, rounded to 8 bits.
+    """
+    if rng.random() < 0.5:
+        return image
+    noise = rng.standard_normal(image.shape, dtype=np.float32)
+    if rng.random() < 0.5:
+        noise = np.broadcast_to(noise[:, :1], noise.shape)
+    with _one_thread():
+        grain = _blur(torch.from_numpy(np.ascontiguousarray(noise)), rng.uniform(0.0, 0.8))
+        grain *= rng.uniform(0.0, most) / 255 / grain.std()
+        return ((image + grain).clamp(0, 1) * 255).round() / 255
+
+
 @contextmanager
 def _one_thread() -> Iterator[None]:
     """Compute with one thread, since with more the results differ in their last bits."""

@@ -145,6 +145,7 @@ class TrainSpec:
         cut: how crops are cut, see `DataSpec`.
         reduce: how much of a picture may be reduced to a crop, see `DataSpec`.
         flat: share of crops that are made up of one colour or two, see `DataSpec`.
+        grain: faint noise that good photos have, in 8-bit levels, see `DataSpec`.
         holes: share of crops with damage drawn over, for a model that takes a mask; 0 to 1.
         validate_on: held-out pictures to validate on, at most.
         samples: held-out crops on the sheet that each validation writes; 0 for no sheets.
@@ -181,6 +182,7 @@ class TrainSpec:
     cut: Literal["detail", "largest"] = "detail"
     reduce: float = 1.0
     flat: float = 0.0
+    grain: float = 0.0
     holes: float = 0.0
     validate_on: int = 100
     samples: int = 4
@@ -241,6 +243,7 @@ class RunSpec:
             train.cut,
             train.reduce,
             train.flat,
+            train.grain,
             train.holes if self.model.denoiser.lq_mask else None,
             self.model.prefill,
         )

@@ -90,6 +90,15 @@ def test_a_clean_photo_stays_what_it_was(name: str) -> None:
     assert psnr(restorer()(clean), photo(name)) > psnr(clean, photo(name)) - 0.2
 
 
+@every_photo
+def test_faint_grain_of_a_photo_stays(name: str) -> None:
+    """Gray, which is farthest from what a sensor's colours have, and most like noise."""
+    grain = np.random.default_rng(0).normal(0, 2.5, (*photo(name).shape[:2], 1))
+    original = np.rint((photo(name) + grain).clip(0, 255)).astype(np.uint8)
+    clean = saved(original, 95)
+    assert psnr(restorer()(clean), original) > psnr(clean, original) - 0.1
+
+
 @pytest.mark.parametrize("colour", [(0, 0, 0), (255, 255, 255), (90, 165, 128)])
 def test_what_is_flat_stays_flat_borders_included(colour: tuple[int, int, int]) -> None:
     image = np.full((40, 52, 3), colour, np.uint8)

@@ -120,6 +120,17 @@ def test_a_share_of_crops_can_be_flat() -> None:
     assert_close(blurry[flat], sharp[flat][..., ::4, ::4], rtol=0.0, atol=1 / 255)
 
 
+def test_grain_of_a_crop_s_own_is_in_its_partner_too() -> None:
+    flat = Pictures([np.full((200, 200, 3), 90, np.uint8)])
+    spec = replace(SPEC, scale=1, batch=40, degrade=BicubicSpec(), grain=3.0)
+    sharp, blurry = dataset.make_batch(flat, spec, 0, 0)
+    assert torch.equal(sharp, blurry)
+    stds = sharp.std((1, 2, 3)) * 255
+    assert 10 < (stds == 0).sum() < 30
+    assert stds.max() < 3.2 and 1.0 < stds[stds > 0].mean() < 2.0
+    assert_close(sharp * 255, (sharp * 255).round(), rtol=0.0, atol=1e-3)
+
+
 def test_held_out_pictures_can_be_damaged_as_mild_ones_are() -> None:
     photos = Pictures([made_up_photo(0, 256)])
     (clean, damaged), again = (

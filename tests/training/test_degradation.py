@@ -96,6 +96,16 @@ def test_a_share_may_have_no_noise_and_the_rest_more_than_the_faintest() -> None
     assert min(faint) * 255 > 4.0 and max(faint) * 255 < 8.8
 
 
+def test_some_grain_is_gray_and_some_smooth() -> None:
+    level = torch.full((1, 3, 64, 64), 0.5)
+    grains = [degradation.grainy(level, 8.0, np.random.default_rng(seed)) for seed in range(40)]
+    grains = [grain - level for grain in grains if grain.std() > 3 / 255]
+    gray = [float((grain - grain.mean(1, keepdim=True)).abs().max()) < 2 / 255 for grain in grains]
+    alike = [float((grain[..., 1:] * grain[..., :-1]).mean() / grain.var()) for grain in grains]
+    assert 0 < sum(gray) < len(grains)
+    assert min(alike) < 0.1 and 0.3 < max(alike) < 0.7
+
+
 def test_blur_keeps_the_mean_and_takes_the_detail() -> None:
     blurred = degradation._blur(detailed(), 2.0)
     assert_close(blurred.mean(), detailed().mean(), rtol=0.0, atol=2e-3)

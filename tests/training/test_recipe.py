@@ -115,6 +115,8 @@ def test_a_missing_configuration_is_said_to_be_missing(tmp_path: Path) -> None:
         ({"beta1": 1.0}, "beta1 must be at least 0 and below 1"),
         ({"flat": 1.0}, "flat must be at least 0 and below 1"),
         ({"flat": 0.1, "degrade": {"kind": "paired"}}, "flat crops have no partners"),
+        ({"grain": -1.0}, "grain can't be negative"),
+        ({"grain": 2.0, "degrade": {"kind": "paired"}}, "grain would be missing"),
         ({"adversary": {"weight": 0.0, "learning_rate": 1e-4}}, "adversary.weight must be above 0"),
         ({"adversary": JUDGED | {"penalty": -1.0}}, "adversary.penalty can't be negative"),
         ({"adversary": JUDGED | {"even": 1.5}}, "adversary.even can't be above 1"),

@@ -2,12 +2,13 @@
 
     python scripts/average_weights.py DEEP.safetensors SHALLOW.safetensors MEAN.safetensors
     python scripts/average_weights.py SAMPLES.safetensors MEAN.safetensors FURTHER.safetensors \
-        --share 1.035 --eight-bits
+        --share 1.035 --eight-bits --mean MEAN.safetensors
 
 Two ends of a training that began with the same weights lie in one valley, and what is between them
 is often better than either (arXiv:2203.05482). The shallower network is grown first, within a copy
 of the deeper one: blocks that only that has pass through what they are given. A share above 1 goes
-on beyond the first, away from the second. A mean that the first file has beside samples is kept.
+on beyond the first, away from the second. A mean that the first file has beside samples is kept,
+unless another one is to take its place.
 """
 
 from __future__ import annotations
@@ -31,25 +32,34 @@ def main(
     target: Annotated[Path, typer.Argument(help="The file to write.")],
     share: Annotated[float, typer.Option(min=0, max=2, help="Of the first in the average.")] = 0.5,
     eight_bits: Annotated[bool, typer.Option(help="Write weights in eight bits.")] = False,
+    mean: Annotated[Path | None, typer.Option(help="A mean's file, to go beside samples.")] = None,
 ) -> None:
     """Write the average of two models' weights."""
     spec = specs.read_spec(first)
-    networks = [_network(path) for path in (first, second)]
-    if networks[0].spec != networks[1].spec:
-        into = copy.deepcopy(networks[0])
-        grown(networks[1], into, planes_std=0.0)
-        networks[1] = into
-    ours, theirs = (network.state_dict() for network in networks)
+    network = _network(first)
+    ours, theirs = network.state_dict(), _as_large(_network(second), network).state_dict()
     average = {
         name: torch.lerp(theirs[name], weights, share)
         for name, weights in ours.items()
         if weights.is_floating_point()
     }
-    networks[0].load_state_dict(ours | average)
-    mean = SwinUNet(spec.denoiser) if spec.mean else None
+    beside = None
     if mean is not None:
-        checkpoint.load_mean(mean, first)
-    checkpoint.save_model(target, spec, networks[0], mean=mean, bits=8 if eight_bits else 16)
+        beside = _as_large(_network(mean), network)
+    elif spec.mean:
+        beside = SwinUNet(spec.denoiser)
+        checkpoint.load_mean(beside, first)
+    network.load_state_dict(ours | average)
+    checkpoint.save_model(target, spec, network, mean=beside, bits=8 if eight_bits else 16)
+
+
+def _as_large(network: SwinUNet, other: SwinUNet) -> SwinUNet:
+    """A network grown to the size of another one, if it is smaller."""
+    if network.spec == other.spec:
+        return network
+    into = copy.deepcopy(other)
+    grown(network, into, planes_std=0.0)
+    return into
 
 
 def _network(path: Path) -> SwinUNet:

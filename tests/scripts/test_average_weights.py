@@ -79,6 +79,21 @@ def test_beyond_one_the_way_goes_on_and_a_mean_beside_samples_is_kept(
     torch.testing.assert_close(made(further.mean), made(theirs), rtol=0.1, atol=0.05)
 
 
+def test_another_mean_goes_beside_samples_in_place_of_theirs(
+    average: Callable[..., None], tmp_path: Path
+) -> None:
+    samples, other, whole = (tmp_path / f"{name}.safetensors" for name in ("s", "other", "whole"))
+    torch.manual_seed(0)
+    ours, first = (SwinUNet(spec_of(2).denoiser) for _ in range(2))
+    checkpoint.save_model(samples, spec_of(2), ours, None, first)
+    mean = saved(other, 1, 1)
+    average(samples, samples, whole, share=1.0, mean=other)
+    found = checkpoint.load(read_spec(whole), whole)[0]
+    assert found.mean is not None
+    torch.testing.assert_close(made(found.network), made(ours), rtol=2e-2, atol=2e-3)
+    torch.testing.assert_close(made(found.mean), made(mean), rtol=2e-2, atol=2e-3)
+
+
 @pytest.mark.parametrize(("share", "alike"), [(0.0, 1), (1.0, 0)])
 def test_a_smaller_network_is_grown_to_the_size_of_the_other(
     average: Callable[..., None], tmp_path: Path, share: float, alike: int

@@ -25,7 +25,9 @@ def test_a_configuration_is_read_as_it_was_written(tmp_path: Path) -> None:
     assert recipe.read(write_config(tmp_path / "run.toml")) == RUN
 
 
-@pytest.mark.parametrize("name", ["chain-x4", "tiny-x4-mean", "tiny-x4-samples", *STAGES])
+@pytest.mark.parametrize(
+    "name", ["chain-x4", "tiny-x4-mean", "tiny-x4-letters", "tiny-x4-samples", *STAGES]
+)
 def test_the_configurations_of_small_models_are_valid(name: str) -> None:
     config = TRAINING / f"{name}.toml"
     run = recipe.read(config)

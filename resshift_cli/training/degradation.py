@@ -104,11 +104,9 @@ def grainy(image: Tensor, most: float, rng: np.random.Generator) -> Tensor:
     """
     if rng.random() < 0.5:
         return image
-    noise = rng.standard_normal(image.shape, dtype=np.float32)
-    if rng.random() < 0.5:
-        noise = np.broadcast_to(noise[:, :1], noise.shape)
+    noise = _noise(image.shape, 0.5, rng)
     with _one_thread():
-        grain = _blur(torch.from_numpy(np.ascontiguousarray(noise)), rng.uniform(0.0, 0.8))
+        grain = _blur(noise, rng.uniform(0.0, 0.8))
         grain *= rng.uniform(0.0, most) / 255 / grain.std()
         return ((image + grain).clamp(0, 1) * 255).round() / 255
 
@@ -132,14 +130,19 @@ def _degrade_mildly(image: Tensor, scale: int, spec: MildSpec, rng: np.random.Ge
     std = rng.uniform(spec.faintest, spec.noise) / 255
     if spec.noisy < 1 and rng.random() >= spec.noisy:
         std = 0.0
-    noise = rng.standard_normal(small.shape, dtype=np.float32)
-    if rng.random() < 0.3:  # luminance noise, as in a gray scan
-        noise = np.broadcast_to(noise[:, :1], small.shape)
-    small = (small + std * torch.from_numpy(np.ascontiguousarray(noise))).clamp(0, 1)
+    small = (small + std * _noise(small.shape, 0.3, rng)).clamp(0, 1)
     if rng.random() < 0.75:
         quality = int(rng.integers(spec.jpeg[0], spec.jpeg[1] + 1))
         small = jpeg(small, quality, full_chroma=rng.random() < 0.5)
     return (small * 255).round() / 255
+
+
+def _noise(shape: tuple[int, ...], gray: float, rng: np.random.Generator) -> Tensor:
+    """Gaussian noise of deviation 1; a share is of luminance alone, as in a gray scan."""
+    noise = rng.standard_normal(shape, dtype=np.float32)
+    if rng.random() < gray:
+        noise = np.broadcast_to(noise[:, :1], shape)
+    return torch.from_numpy(np.ascontiguousarray(noise))
 
 
 def _blur(image: Tensor, std: float) -> Tensor:

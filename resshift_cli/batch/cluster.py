@@ -175,7 +175,7 @@ class _Remote(Hand):
         self.actor.give.remote(parcel)
 
     def interrupt(self) -> None:
-        if self.has_begun:
+        if self.is_loaded:
             self.actor.stop.remote()
         else:
             self.kill()

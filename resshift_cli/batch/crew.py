@@ -1,9 +1,11 @@
 """Does the groups of a plan with several hands: processes, here or on other machines.
 
 A hand is a `Runner` like any other: it asks for one parcel of groups after the other, and enters in
-a file of its own what became of them. The crew hands them out, tells of what is done, and sees to
-what a hand had when it died: that is done once more with nothing beside it, then image by image,
-and an image that three hands died of is entered as a failure.
+a file of its own what became of them. It asks once before it has that file: whoever is slow to load
+is killed when all is done, and a hand that is killed with its file's lock would leave that behind.
+The crew hands out parcels, tells of what is done, and sees to what a hand had when it died: that is
+done once more with nothing beside it, then image by image, and an image that three hands died of is
+entered as a failure.
 """
 
 from __future__ import annotations
@@ -33,6 +35,9 @@ from resshift_cli.weights.store import Files
 
 NEXT = "next"
 """What a hand says when it wants a parcel."""
+
+_SOON: Sequence[Group] = [Group([])]
+"""A parcel for who is to ask again."""
 
 ENDED = None
 """What is heard of a hand that has ended, however that came."""
@@ -70,7 +75,8 @@ class Hand(ABC):
         machine: where, for messages and for who works beside whom.
         part: which of the crew it is; its file of the ledger is called by that.
         held: groups of what it has not told of yet, by the names of results and of pieces.
-        has_begun: whether it has asked for work.
+        is_loaded: whether it has asked for the first time, and may have its file.
+        has_begun: whether it has asked again, as it has that.
         is_idle: whether it waits for work, with nothing in hand.
         is_done: whether it was told that there is no more.
     """
@@ -78,6 +84,7 @@ class Hand(ABC):
     machine: str
     part: Shard
     held: dict[str, Group] = field(default_factory=dict, init=False)
+    is_loaded: bool = field(default=False, init=False)
     has_begun: bool = field(default=False, init=False)
     is_idle: bool = field(default=False, init=False)
     is_done: bool = field(default=False, init=False)
@@ -157,7 +164,7 @@ class Crew(ABC):
         raise error
 
     def begun(self, hand: Hand) -> None:  # noqa: B027
-        """Hear that a hand wants its first parcel."""
+        """Hear that a hand has its file, and wants its first parcel."""
 
     def run(self, groups: Iterable[Group]) -> None:
         """As `runner.Engine` says."""
@@ -187,14 +194,20 @@ class Crew(ABC):
             except queue.Empty:
                 continue
             if message == NEXT:
-                if not hand.has_begun:
-                    hand.has_begun = True
-                    self.begun(hand)
-                hand.is_idle = not hand.is_done
+                self._asked(hand)
             elif message is ENDED:
                 self._bury(hand)
             else:
                 self._hear(hand, message)
+
+    def _asked(self, hand: Hand) -> None:
+        if not hand.is_loaded:
+            hand.is_loaded = True
+            return hand.say(_SOON)
+        if not hand.has_begun:
+            hand.has_begun = True
+            self.begun(hand)
+        hand.is_idle = not hand.is_done
 
     def _is_over(self) -> bool:
         if any(hand.held for hand in self.hands):
@@ -205,7 +218,7 @@ class Crew(ABC):
         """Give work to a hand that asks for it."""
         parcel = [] if self._stops else self._groups.take(len(self.hands))
         if not parcel and hand.held:
-            parcel = [Group([])]  # it asks ahead; what it has is to be told of first
+            parcel = _SOON  # it asks ahead; what it has is to be told of first
         elif not parcel and self._lost and not self._stops and self._is_alone(hand):
             parcel = [self._lost.popleft()]
         if parcel:
@@ -320,9 +333,9 @@ class Crew(ABC):
         self._tell(job, record)
 
     def _dismiss(self) -> None:
-        """Have all hands end that have nothing in hand; those that have not begun, at once."""
+        """Have all hands end that have nothing in hand; those that still load, at once."""
         for hand in [*self.hands]:
-            if hand.has_begun:
+            if hand.is_loaded:
                 hand.is_done = True
                 hand.say(None)
             else:
@@ -353,14 +366,14 @@ class Crew(ABC):
 
 
 def work(
-    task: Task, device: str, groups: Iterable[Group], watch: Watch, tell: Callable[[object], None]
+    task: Task, device: str, groups: Iterator[Group], watch: Watch, tell: Callable[[object], None]
 ) -> None:
     """Be a hand: do groups as they come.
 
     Args:
         task: what there is to know.
         device: where to compute.
-        groups: one after the other.
+        groups: one after the other; the first is an empty one.
         watch: what is told of them.
         tell: is told what a model has to say of memory, and of pieces.
 
@@ -369,6 +382,8 @@ def work(
     """
     craft, resources = task.recipe.craft, {"device": device, "tell": tell, **task.resources}
     model = craft.load(task.recipe.entry, task.files, **resources)
+    if next(groups, None) is None:
+        return  # others have done it all
     recipe = replace(task.recipe, device=model.device)
     facts = {"folder": task.folder, **recipe.facts()}
     with locked_part(task.output, *task.parts), task.output.opened() as place:

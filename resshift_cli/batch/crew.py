@@ -141,10 +141,9 @@ class Crew(ABC):
         self._judge = Judge(inputs, book, recipe.identity(), recipe.craft, overwrite=False)
         self._stops = False
         self._deaths = 0  # of hands, since the last result, but of those with something on trial
-        self._lost: deque[Group] = deque()
         self._leftovers = Leftovers(task.output)
-        self._died_of: Counter[str] = Counter()  # by results and pieces
         self._pieces = Pieces(task.output)
+        self._lost = _Lost(self._pieces)
         self._groups = Parcels((), watch.gauge, 0.0)
 
     @abstractmethod
@@ -212,15 +211,15 @@ class Crew(ABC):
     def _is_over(self) -> bool:
         if any(hand.held for hand in self.hands):
             return False
-        return self._stops or (not self._lost and self._groups.are_over())
+        return self._stops or (not self._lost.groups and self._groups.are_over())
 
     def _hand_out(self, hand: Hand) -> None:
         """Give work to a hand that asks for it."""
         parcel = [] if self._stops else self._groups.take(len(self.hands))
         if not parcel and hand.held:
             parcel = _SOON  # it asks ahead; what it has is to be told of first
-        elif not parcel and self._lost and not self._stops and self._is_alone(hand):
-            parcel = [self._lost.popleft()]
+        elif not parcel and self._lost.groups and not self._stops and self._is_alone(hand):
+            parcel = [self._lost.groups.popleft()]
         if parcel:
             hand.is_idle = False
             hand.held |= {job.output: group for group in parcel for job in group.jobs}
@@ -273,7 +272,7 @@ class Crew(ABC):
     def _bury(self, hand: Hand) -> None:
         """See to what a hand had when it ended."""
         self._let_go(hand)
-        is_trial = any(self._died_of[name] for name in hand.held)
+        is_trial = self._lost.had(hand.held)
         had = [*hand.groups()]
         whole = [job for group in had if not group.piece for job in group.jobs]
         if whole:
@@ -303,25 +302,13 @@ class Crew(ABC):
 
     def _lose(self, group: Group) -> None:
         """Have a group done again whose hand has died."""
-        if not self._pieces.is_wanted(group):
-            return
         for job in group.jobs:
             self._leftovers.add(job.output)
-        self._died_of.update(job.output for job in group.jobs)
-        deaths = max(self._died_of[job.output] for job in group.jobs)
-        if deaths >= TRIES:
-            for job in group.jobs:
-                self._give_up(self._pieces.give_up(job.output) if group.piece else job)
-        elif deaths == TRIES - 1:  # each by itself, with the bits that it has among others
-            self._lost += (replace(group, jobs=[job]) for job in group.jobs)
-        else:
-            self._lost.append(group)
+        for job in self._lost.add(group):
+            self._give_up(job)
 
-    def _give_up(self, job: Job | None) -> None:
-        """Enter an image that its hand died of every time, unless it is entered already."""
-        if job is None:
-            return
-        self._lost = deque(filter(self._pieces.is_wanted, self._lost))
+    def _give_up(self, job: Job) -> None:
+        """Enter an image that its hand died of every time."""
         error = ResShiftError(
             f"The process that enlarged {job.source.name} was killed, and so were the next two.",
             hint="Memory may have run out: use a smaller --tile, or `resshift upscale` to see.",
@@ -363,6 +350,47 @@ class Crew(ABC):
         finally:
             for hand in self.hands:
                 hand.kill()
+
+
+class _Lost:
+    """Groups whose hands have died, to be done once more: whole, then image by image.
+
+    Args:
+        pieces: of images that are cut.
+
+    Attributes:
+        groups: these.
+    """
+
+    def __init__(self, pieces: Pieces) -> None:
+        self.groups: deque[Group] = deque()
+        self._pieces = pieces
+        self._died_of: Counter[str] = Counter()  # by results and pieces
+
+    def had(self, names: Iterable[str]) -> bool:
+        """Whether a hand has died of one of these results and pieces."""
+        return any(self._died_of[name] for name in names)
+
+    def add(self, group: Group) -> list[Job]:
+        """Have a group done again.
+
+        Returns:
+            Images that hands died of every time, and that are given up.
+        """
+        if not self._pieces.is_wanted(group):
+            return []
+        self._died_of.update(job.output for job in group.jobs)
+        deaths = max(self._died_of[job.output] for job in group.jobs)
+        if deaths >= TRIES:
+            jobs = (self._pieces.give_up(job.output) for job in group.jobs)
+            over = [job for job in jobs if job] if group.piece else [*group.jobs]
+            self.groups = deque(filter(self._pieces.is_wanted, self.groups))
+            return over
+        if deaths == TRIES - 1:  # each by itself, with the bits that it has among others
+            self.groups += (replace(group, jobs=[job]) for job in group.jobs)
+        else:
+            self.groups.append(group)
+        return []
 
 
 def work(

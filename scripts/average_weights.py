@@ -2,13 +2,16 @@
 
     python scripts/average_weights.py DEEP.safetensors SHALLOW.safetensors MEAN.safetensors
     python scripts/average_weights.py SAMPLES.safetensors MEAN.safetensors FURTHER.safetensors \
-        --share 1.035 --eight-bits --mean MEAN.safetensors
+        --share 1.035 --noise 1.4 --eight-bits --mean MEAN.safetensors
 
 Two ends of a training that began with the same weights lie in one valley, and what is between them
 is often better than either (arXiv:2203.05482). The shallower network is grown first, within a copy
 of the deeper one: blocks that only that has pass through what they are given. A share above 1 goes
 on beyond the first, away from the second. A mean that the first file has beside samples is kept,
 unless another one is to take its place.
+
+What noise adds is an error to training first of all, so that samples end with less of it than looks
+real. With `--noise 1.4` the planes of noise count for so much more, by the first layer's weights.
 """
 
 from __future__ import annotations
@@ -23,6 +26,7 @@ import typer
 from resshift_cli.diffusion import specs
 from resshift_cli.diffusion.denoiser import SwinUNet
 from resshift_cli.training.growing import grown
+from resshift_cli.training.network import FIRST
 from resshift_cli.weights import checkpoint
 
 
@@ -31,6 +35,7 @@ def main(
     second: Annotated[Path, typer.Argument(help="One of the same layout, or of fewer blocks.")],
     target: Annotated[Path, typer.Argument(help="The file to write.")],
     share: Annotated[float, typer.Option(min=0, max=2, help="Of the first in the average.")] = 0.5,
+    noise: Annotated[float, typer.Option(min=0, help="How much more noise counts.")] = 1.0,
     eight_bits: Annotated[bool, typer.Option(help="Write weights in eight bits.")] = False,
     mean: Annotated[Path | None, typer.Option(help="A mean's file, to go beside samples.")] = None,
 ) -> None:
@@ -43,6 +48,8 @@ def main(
         for name, weights in ours.items()
         if weights.is_floating_point()
     }
+    if planes := spec.denoiser.noise_channels:
+        average[FIRST][:, -planes:] *= noise  # they come last among what is shown
     beside = None
     if mean is not None:
         beside = _as_large(_network(mean), network)

@@ -13,6 +13,7 @@ from tiny_model import tiny_spec
 
 from resshift_cli.diffusion.denoiser import SwinUNet
 from resshift_cli.diffusion.specs import ModelSpec, read_spec
+from resshift_cli.training.network import FIRST
 from resshift_cli.weights import checkpoint
 
 
@@ -92,6 +93,21 @@ def test_another_mean_goes_beside_samples_in_place_of_theirs(
     assert found.mean is not None
     torch.testing.assert_close(made(found.network), made(ours), rtol=2e-2, atol=2e-3)
     torch.testing.assert_close(made(found.mean), made(mean), rtol=2e-2, atol=2e-3)
+
+
+def test_a_network_is_shown_more_of_its_planes_of_noise(
+    average: Callable[..., None], tmp_path: Path
+) -> None:
+    spec = replace(tiny_spec(), denoiser=replace(tiny_spec().denoiser, noise_channels=3))
+    network = SwinUNet(spec.denoiser)
+    samples, louder = tmp_path / "samples.safetensors", tmp_path / "louder.safetensors"
+    checkpoint.save_model(samples, spec, network)
+    average(samples, samples, louder, share=1.0, noise=1.5)
+    found = SwinUNet(spec.denoiser)
+    checkpoint.load_network(found, louder)
+    first, theirs = (each.get_parameter(FIRST) for each in (network, found))
+    torch.testing.assert_close(theirs[:, :-3], first[:, :-3], rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(theirs[:, -3:], 1.5 * first[:, -3:], rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.parametrize(("share", "alike"), [(0.0, 1), (1.0, 0)])

@@ -215,7 +215,7 @@ class Crew(ABC):
 
     def _hand_out(self, hand: Hand) -> None:
         """Give work to a hand that asks for it."""
-        parcel = [] if self._stops else self._groups.take(len(self.hands))
+        parcel: Sequence[Group] = () if self._stops else self._groups.take(len(self.hands))
         if not parcel and hand.held:
             parcel = _SOON  # it asks ahead; what it has is to be told of first
         elif not parcel and self._lost.groups and not self._stops and self._is_alone(hand):

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from resshift_cli.restoration.restorer import Restorer
     from resshift_cli.restoration.upscaler import Upscaler
 
-__version__ = "0.4.0"
+__version__ = "0.5.0"
 __all__ = ["FaceRestorer", "Inpainter", "Restorer", "Upscaler", "__version__"]
 
 

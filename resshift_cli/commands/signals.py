@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType, TracebackType
-from typing import Any, NoReturn
+from typing import Any
 
 from resshift_cli.commands import streams
+
+SOON = 0.001  # seconds after which a signal comes again that came where nothing can be raised
 
 
 class Terminated(KeyboardInterrupt):
@@ -26,14 +29,42 @@ def heed() -> None:
             signal.signal(number, handler)
 
 
-def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
-    streams.stop_waiting()
-    raise KeyboardInterrupt
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    _raise(KeyboardInterrupt, number, frame)
 
 
-def _terminate(number: int, frame: FrameType | None) -> NoReturn:
+def _terminate(number: int, frame: FrameType | None) -> None:
+    _raise(Terminated, number, frame)
+
+
+def _raise(kind: type[KeyboardInterrupt], number: int, frame: FrameType | None) -> None:
     streams.stop_waiting()
-    raise Terminated
+    if not _is_naming(frame):
+        raise kind
+    again = threading.Timer(SOON, _send, (number,))
+    again.daemon = True
+    again.start()
+
+
+def _send(number: int) -> None:
+    """Have the main thread heed a signal, also when it waits for something."""
+    if hasattr(signal, "pthread_kill"):
+        signal.pthread_kill(threading.main_thread().ident or 0, number)
+    else:
+        signal.raise_signal(number)
+
+
+def _is_naming(frame: FrameType | None) -> bool:
+    """Whether a class is being made, and tells its members their names.
+
+    Python up to 3.11 makes a RuntimeError of whatever is raised there, which then is taken for a
+    damaged file or a bug by whoever was importing something.
+    """
+    while frame is not None:
+        if frame.f_code.co_name == "__set_name__":
+            return True
+        frame = frame.f_back
+    return False
 
 
 @contextmanager

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import signal
+import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -51,3 +53,35 @@ def test_stopped_after_the_first_image_what_is_finished_stays_and_is_told(
     assert ran.err.splitlines()[-1] == "Interrupted; 1 of 2 images were finished."
     assert [result["input"] for result in json.loads(ran.out)["results"]] == [str(photo)]
     assert sorted(files(photo.parent)) == ["large.png", "photo.png", "photo_x4.png"]
+
+
+NAMING = """
+import signal, sys, time
+from resshift_cli.commands import signals
+
+class Member:
+    def __set_name__(self, owner, name):
+        if name == "first":
+            signal.raise_signal(int(sys.argv[1]))
+        print(name)
+
+signals.heed()
+try:
+    class Made:
+        first, second = Member(), Member()
+
+    time.sleep(60)
+except KeyboardInterrupt as stopped:
+    print(type(stopped).__name__)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_while_a_class_is_made_is_heeded_when_that_has_its_members(
+    number: signal.Signals,
+) -> None:
+    """Python up to 3.11 takes it for a RuntimeError of the class; modules are imported late."""
+    command = [sys.executable, "-c", NAMING, str(int(number))]
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=50)
+    kind = {signal.SIGINT: "KeyboardInterrupt", signal.SIGTERM: "Terminated"}[number]
+    assert (ran.stdout.split(), ran.stderr) == (["first", "second", kind], "")

@@ -159,17 +159,19 @@ def _encode(
             os.close(outlet)
 
     encoder = threading.Thread(target=encode, name="encoder")
-    encoder.start()
+    pipe = open(inlet, "wb", buffering=0)  # noqa: SIM115  # closed below, whatever comes first
     try:
-        with open(inlet, "wb", buffering=0) as pipe:
-            for part in _uncompressed_png(rows, shape, depth):
-                if failure or splice.error is not None:
-                    break
-                data = memoryview(part)
-                while data:
-                    data = data[pipe.write(data) :]
+        encoder.start()  # where a signal may be raised, too
+        for part in _uncompressed_png(rows, shape, depth):
+            if failure or splice.error is not None:
+                break
+            data = memoryview(part)
+            while data:
+                data = data[pipe.write(data) :]
     finally:
-        encoder.join()
+        pipe.close()
+        if encoder.ident is not None:
+            encoder.join()
     if splice.error is not None:
         raise splice.error
     if failure:

@@ -40,13 +40,14 @@ def leased(file: Remote, *, busy: str, hint: str, patience: float = 0) -> Iterat
     mark = secrets.token_hex(8)
     _take(file, mark, busy, hint, patience)
     ended = threading.Event()
-    renewing = threading.Thread(target=_renew, args=(file, mark, ended), daemon=True)
-    renewing.start()
+    renewing = threading.Thread(target=_renew, args=(file, mark, ended), name="lease", daemon=True)
     try:
+        renewing.start()  # where a signal may be raised, too
         yield
     finally:
         ended.set()
-        renewing.join()
+        if renewing.ident is not None:
+            renewing.join()
         if _has(file, mark):
             file.remove()
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -128,6 +129,25 @@ def test_what_the_rows_raise_is_raised(kind: str, error: type[BaseException]) ->
             streaming.write_png(io.BytesIO(), rows(), image.shape, depth=8, like=small("PNG"))
         else:
             streaming.write_jpeg(io.BytesIO(), rows(), image.shape, like=small("JPEG"), quality=90)
+
+
+def test_a_signal_as_the_encoder_starts_leaves_nobody_waiting(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    start, started = threading.Thread.start, []
+
+    def start_and_raise(self: threading.Thread) -> None:
+        started.append(self)
+        start(self)
+        raise KeyboardInterrupt
+
+    image = levels(3, 8)
+    monkeypatch.setattr(threading.Thread, "start", start_and_raise)
+    with pytest.raises(KeyboardInterrupt):
+        streaming.write_png(io.BytesIO(), in_bands(image), image.shape, depth=8, like=small("PNG"))
+    (encoder,) = started
+    encoder.join(20)
+    assert not encoder.is_alive()
 
 
 def test_rows_that_do_not_come_are_an_error() -> None:

@@ -50,6 +50,23 @@ def test_who_waits_gets_it_when_it_is_let_go_of(s3: Any) -> None:
     other.join()
 
 
+def test_a_signal_as_it_was_got_leaves_nothing_there(
+    s3: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start = threading.Thread.start
+
+    def start_and_raise(self: threading.Thread) -> None:
+        start(self)
+        if self.name == "lease":
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(threading.Thread, "start", start_and_raise)
+        with leased():
+            pytest.fail("it is not had")
+    assert s3.find("photos") == []
+
+
 def test_what_a_dead_one_had_is_had_by_the_next_and_by_no_other(s3: Any) -> None:
     LOCK.write(b"of a process that was killed")
     with leased():

@@ -52,12 +52,10 @@ class OnCard(Trainer):
 
     def drawn(self) -> tuple[Tensor, Tensor]:
         """See `Trainer.drawn`."""
-        train, codec = self.run.train, self.autoencoder
+        train = self.run.train
         rng = torch.Generator(self.device).manual_seed(self.seed + self.step)
         numbers = np.random.default_rng([self.seed, self.step, 1])
-        side = train.crop // codec.factor
-        shape = (train.batch, codec.channels, side, side)
-        noise = torch.randn(shape, generator=rng, device=self.device)
+        noise = torch.randn(self.noise_shape, generator=rng, device=self.device)
         t = objective.draw_steps(
             train.batch, self.schedule.steps, train.late_steps, train.last_share, numbers
         )

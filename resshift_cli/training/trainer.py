@@ -150,14 +150,19 @@ class Trainer:
         Noise of the latent comes first, then the planes of noise that the network is shown.
         """
         rng = np.random.default_rng([self.seed, self.step, 1])
-        train, codec = self.run.train, self.autoencoder
+        train = self.run.train
         t = objective.draw_steps(
             train.batch, self.schedule.steps, train.late_steps, train.last_share, rng
         )
+        return t, torch.from_numpy(rng.standard_normal(self.noise_shape, dtype=np.float32))
+
+    @property
+    def noise_shape(self) -> tuple[int, int, int, int]:
+        """Of the noise that a batch takes."""
+        train, codec = self.run.train, self.autoencoder
         side = train.crop // codec.factor
         channels = codec.channels + self.run.model.denoiser.noise_channels
-        noise = rng.standard_normal((train.batch, channels, side, side), dtype=np.float32)
-        return t, torch.from_numpy(noise)
+        return train.batch, channels, side, side
 
     def loss(self, sharp: Tensor, blurry: Tensor, t: Tensor, noise: Tensor) -> Tensor:
         """The mean loss of crops.

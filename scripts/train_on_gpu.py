@@ -30,7 +30,7 @@ from resshift_cli.system.device import choose_device
 from resshift_cli.training import dataset, objective, photos, recipe, states, validation
 from resshift_cli.training.photos import PhotoFiles, Pictures
 from resshift_cli.training.recipe import Amp, RunSpec
-from resshift_cli.training.trainer import Pair, Trainer
+from resshift_cli.training.trainer import Pair, Trainer, noise_shape
 
 ROOT = Path(__file__).parents[1]
 MEAN, SAMPLES = (ROOT / "training" / f"tiny-x4-{half}.toml" for half in ("mean", "samples"))
@@ -55,7 +55,7 @@ class OnCard(Trainer):
         train = self.run.train
         rng = torch.Generator(self.device).manual_seed(self.seed + self.step)
         numbers = np.random.default_rng([self.seed, self.step, 1])
-        noise = torch.randn(self.noise_shape, generator=rng, device=self.device)
+        noise = torch.randn(noise_shape(self.run), generator=rng, device=self.device)
         t = objective.draw_steps(
             train.batch, self.schedule.steps, train.late_steps, train.last_share, numbers
         )

@@ -70,6 +70,13 @@ def unknown(blurry: Tensor, model: ModelSpec) -> Tensor | None:
     return blurry[:, 3:] if model.denoiser.lq_mask else None
 
 
+def noise_shape(run: RunSpec) -> tuple[int, int, int, int]:
+    """Of the noise that a batch takes: of the latent, then the planes that a network is shown."""
+    codec, denoiser = run.model.autoencoder, run.model.denoiser
+    side = run.train.crop // codec.factor
+    return run.train.batch, codec.channels + denoiser.noise_channels, side, side
+
+
 class Trainer:
     """The state of a run: weights, their average, optimiser, judges if any, and step number.
 
@@ -154,15 +161,7 @@ class Trainer:
         t = objective.draw_steps(
             train.batch, self.schedule.steps, train.late_steps, train.last_share, rng
         )
-        return t, torch.from_numpy(rng.standard_normal(self.noise_shape, dtype=np.float32))
-
-    @property
-    def noise_shape(self) -> tuple[int, int, int, int]:
-        """Of the noise that a batch takes."""
-        train, codec = self.run.train, self.autoencoder
-        side = train.crop // codec.factor
-        channels = codec.channels + self.run.model.denoiser.noise_channels
-        return train.batch, channels, side, side
+        return t, torch.from_numpy(rng.standard_normal(noise_shape(self.run), dtype=np.float32))
 
     def loss(self, sharp: Tensor, blurry: Tensor, t: Tensor, noise: Tensor) -> Tensor:
         """The mean loss of crops.

@@ -302,6 +302,8 @@ class Crew(ABC):
 
     def _lose(self, group: Group) -> None:
         """Have a group done again whose hand has died."""
+        if not self._pieces.is_wanted(group):
+            return
         for job in group.jobs:
             self._leftovers.add(job.output)
         for job in self._lost.add(group):
@@ -377,8 +379,6 @@ class _Lost:
         Returns:
             Images that hands died of every time, and that are given up.
         """
-        if not self._pieces.is_wanted(group):
-            return []
         self._died_of.update(job.output for job in group.jobs)
         deaths = max(self._died_of[job.output] for job in group.jobs)
         if deaths >= TRIES:

@@ -38,6 +38,7 @@ def _terminate(number: int, frame: FrameType | None) -> None:
 
 
 def _raise(kind: type[KeyboardInterrupt], number: int, frame: FrameType | None) -> None:
+    """Raise what a signal stands for, or have the signal come again where that would be lost."""
     streams.stop_waiting()
     if not _is_naming(frame):
         raise kind

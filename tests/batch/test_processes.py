@@ -46,11 +46,11 @@ def pictures(folder: Path) -> dict[str, bytes | None]:
 def counted(
     patch: pytest.MonkeyPatch, count: Callable[[processes._Child, list[Any]], int]
 ) -> list[int]:
-    """What is counted whenever a process is about to be given a parcel with something to do."""
+    """What is counted whenever a process that has begun is about to be given a parcel of groups."""
     say, found = processes._Child.say, []
 
     def say_and_count(self: processes._Child, message: object) -> None:
-        if isinstance(message, list) and any(group.jobs for group in message):
+        if isinstance(message, list) and self.has_begun:
             found.append(count(self, message))
         say(self, message)
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import signal
-import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -76,12 +74,12 @@ except KeyboardInterrupt as stopped:
 """
 
 
+@posix
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_while_a_class_is_made_is_heeded_when_that_has_its_members(
     number: signal.Signals,
 ) -> None:
     """Python up to 3.11 takes it for a RuntimeError of the class; modules are imported late."""
-    command = [sys.executable, "-c", NAMING, str(int(number))]
-    ran = subprocess.run(command, capture_output=True, text=True, timeout=50)
+    out, err = start(int(number), program=NAMING).communicate(timeout=50)
     kind = {signal.SIGINT: "KeyboardInterrupt", signal.SIGTERM: "Terminated"}[number]
-    assert (ran.stdout.split(), ran.stderr) == (["first", "second", kind], "")
+    assert (out.split(), err) == (["first", "second", kind], "")
